@@ -1,0 +1,1 @@
+"""What fruits is measured by: `python -m benchmarks`, or `make bench`."""

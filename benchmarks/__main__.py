@@ -1,0 +1,206 @@
+"""All of them side by side, interleaved: `python -m benchmarks [--count N] [--rounds N] [--only NAME,...]`
+
+Prints a table of medians and ratios, and writes all measurements to --json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pictures import make_pictures
+from fruits_cli.bundle import cache_dir, model_artefact
+from fruits_cli.config import JobConfig
+from fruits_cli.sample import draw_sample
+
+SMALL = 10  # the small set is a tenth of the large one
+HELP_TIMES = 11
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the pictures, weights and scratch of one run of the benchmarks are."""
+
+    scratch: Path
+    pictures: dict[str, str]
+    weights: str
+    artefact: str
+
+    def job(self, size: str, precision: str, master: str = "") -> dict[str, Any]:
+        out = self.scratch / "job"
+        words = ["benchmarks.job", self.pictures[size], str(out), self.weights, precision]
+        return _module(out, *words, *([master] if master else []))
+
+    def notebook(self, size: str) -> dict[str, Any]:
+        out = self.scratch / "notebook"
+        words = ["benchmarks.notebook", self.pictures[size], str(out), self.weights]
+        return _module(out, *words)
+
+    def bare(self, size: str, precision: str) -> dict[str, Any]:
+        words = ["benchmarks.bare_loop", self.pictures[size], self.artefact, precision]
+        return _module(self.scratch / "bare", *words)
+
+
+def _module(out: Path, *words: str) -> dict[str, Any]:
+    shutil.rmtree(out, ignore_errors=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        raise SystemExit(f"{' '.join(words)} failed:\n{ended.stderr[-3000:]}")
+    return dict(json.loads(ended.stdout.strip().splitlines()[-1]))
+
+
+def _help() -> dict[str, Any]:
+    fruits = str(Path(sys.executable).with_name("fruits"))
+    seconds = []
+    for _ in range(HELP_TIMES):
+        started = time.perf_counter()
+        subprocess.run([fruits, "--help"], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": statistics.median(seconds)}
+
+
+CONTENDERS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "job-f32": lambda bench: bench.job("large", "f32"),
+    "job-bf16": lambda bench: bench.job("large", "bf16"),
+    "bare-f32": lambda bench: bench.bare("large", "f32"),
+    "bare-bf16": lambda bench: bench.bare("large", "bf16"),
+    "job-f32-small": lambda bench: bench.job("small", "f32"),
+    "notebook-small": lambda bench: bench.notebook("small"),
+    "job-f32-double": lambda bench: bench.job("double", "f32"),
+    "one-executor": lambda bench: bench.job("large", "f32", "local-cluster[1,1,1024]"),
+    "two-executors": lambda bench: bench.job("large", "f32", "local-cluster[2,1,1024]"),
+    "notebook": lambda bench: bench.notebook("large"),
+    "help": lambda _: _help(),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a number made of medians, and what design asks of it."""
+
+    what: str
+    uses: tuple[str, ...]
+    number: Callable[[dict[str, dict[str, float]]], float]
+    needed: str
+    aim: str
+
+
+ROWS = [
+    Row("features f32, times the notebook's job", ("notebook", "job-f32"),
+        lambda m: m["notebook"]["features_s"] / m["job-f32"]["features_s"], "3.5", "4.2"),
+    Row("features bf16, times the notebook's job", ("notebook", "job-bf16"),
+        lambda m: m["notebook"]["features_s"] / m["job-bf16"]["features_s"], "6.5", "9"),
+    Row("features f32 of a tenth, times the notebook's", ("notebook-small", "job-f32-small"),
+        lambda m: m["notebook-small"]["features_s"] / m["job-f32-small"]["features_s"], "10", "15"),
+    Row("features f32, share of the bare loop", ("bare-f32", "job-f32"),
+        lambda m: m["bare-f32"]["features_s"] / m["job-f32"]["features_s"], "0.80", "0.95"),
+    Row("features bf16, share of the bare loop", ("bare-bf16", "job-bf16"),
+        lambda m: m["bare-bf16"]["features_s"] / m["job-bf16"]["features_s"], "0.65", "0.9"),
+    Row("PCA fit, projection, write, times MLlib's", ("notebook", "job-f32"),
+        lambda m: m["notebook"]["pca_s"] / m["job-f32"]["pca_s"], "8", "15"),
+    Row("twice the pictures: time", ("job-f32-double", "job-f32"),
+        lambda m: _all_s(m["job-f32-double"]) / _all_s(m["job-f32"]), "2.1", "2.02"),
+    Row("twice the pictures: memory", ("job-f32-double", "job-f32"),
+        lambda m: m["job-f32-double"]["peak_mb"] / m["job-f32"]["peak_mb"], "1.10", ""),
+    Row("two executors, times one", ("one-executor", "two-executors"),
+        lambda m: m["one-executor"]["features_s"] / m["two-executors"]["features_s"], "1.75", "1.9"),
+    Row("fruits --help, seconds", ("help",), lambda m: m["help"]["seconds"], "0.3", "0.15"),
+]  # fmt: skip
+
+
+def _all_s(median: dict[str, float]) -> float:
+    return median["features_s"] + median["pca_s"]
+
+
+def medians(runs: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
+    """Of every contender the median of each of its numbers."""
+    return {
+        name: {key: statistics.median(float(run[key]) for run in found) for key in found[0]}
+        for name, found in runs.items()
+    }
+
+
+def table(found: dict[str, dict[str, float]]) -> list[str]:
+    """The rows whose contenders were measured, as Markdown."""
+    lines = ["| what | measured | needed | aim |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {row.what} | {row.number(found):.2f} | {row.needed} | {row.aim} |"
+        for row in ROWS
+        if all(name in found for name in row.uses)
+    ]
+    lines += ["", "| contender | medians |", "| --- | --- |"]
+    for name, median in found.items():
+        lines.append(f"| {name} | {', '.join(f'{k} {v:g}' for k, v in median.items())} |")
+    return lines
+
+
+def machine() -> str:
+    """The machine and the versions that were measured."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    cpu = next(
+        (line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), ""
+    )
+    flags = sorted({"amx_bf16", "avx512_bf16", "avx512f", "avx2"}.intersection(text.split()))
+    packages = ("openvino", "tensorflow", "pyspark", "numpy", "pillow", "pyarrow")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    python = platform.python_version()
+    return f"{time.strftime('%Y-%m-%d')}: {cpu or platform.machine()} ({', '.join(flags)}), {os.cpu_count()} cores, Python {python}, {versions}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--count", type=int, default=12_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default=",".join(CONTENDERS))
+    parser.add_argument("--source", type=Path, help="pictures to vary; else the drawn sample")
+    parser.add_argument("--weights", default="random")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fruits-bench")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    bench = _prepared(asked)
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in asked.only.split(",")}
+    for turn in range(asked.rounds):
+        for name, found in runs.items():
+            found.append(CONTENDERS[name](bench))
+            print(f"{turn + 1} {name}: {found[-1]}", file=sys.stderr, flush=True)
+    if asked.json:
+        asked.json.write_text(json.dumps({"machine": machine(), "runs": runs}, indent=2))
+    print("\n".join([machine(), "", *table(medians(runs))]))
+
+
+def _prepared(asked: argparse.Namespace) -> Bench:
+    source = asked.source
+    if source is None:
+        source = asked.folder / "sources"
+        if not source.exists():
+            draw_sample(source)
+    sizes = {"large": asked.count, "small": asked.count // SMALL, "double": 2 * asked.count}
+    pictures = {
+        size: str(make_pictures(source, asked.folder / f"pictures-{count}", count))
+        for size, count in sizes.items()
+    }
+    artefact = model_artefact(JobConfig(weights=asked.weights), environ=os.environ)
+    weights = asked.weights
+    if weights == "random":
+        weights = str(next((cache_dir(os.environ) / "models").glob("random-*.weights.h5")))
+    return Bench(asked.folder, pictures, weights, str(artefact.folder))
+
+
+if __name__ == "__main__":
+    main()

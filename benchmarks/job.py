@@ -1,0 +1,93 @@
+"""fruits' own job: `python -m benchmarks.job IMAGES OUT WEIGHTS PRECISION [MASTER]`
+
+Prints one JSON line: images, inferences, seconds of features and of PCA by its manifest, cumulative
+variance, and the largest sum of PSS of all its processes, sampled five times a second, in MB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from fruits_cli.bundle import model_artefact, usable_cores
+from fruits_cli.config import JobConfig
+from fruits_cli.driver import LocalPlan, run_job
+
+
+class Memory(threading.Thread):
+    """Samples the PSS of this process's descendants until it is stopped."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak_kb, self._ended = 0, threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.2):
+            self.peak_kb = max(self.peak_kb, sum(map(_pss_kb, _descendants(os.getpid()))))
+
+    def stop(self) -> float:
+        """The peak in MB."""
+        self._ended.set()
+        self.join()
+        return self.peak_kb / 1024
+
+
+def _descendants(root: int) -> list[int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int(
+                    (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                )
+            except OSError:
+                continue
+    found, waiting = [], [root]
+    while waiting:
+        parent = waiting.pop()
+        children = [pid for pid, its in parents.items() if its == parent]
+        found += children
+        waiting += children
+    return found
+
+
+def _pss_kb(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def main(images: str, out: str, weights: str, precision: str, master: str = "") -> None:
+    job = JobConfig(weights=weights, precision=precision, pca_k=50)
+    started = time.perf_counter()
+    artefact = model_artefact(job, environ=os.environ)
+    artefact_s = time.perf_counter() - started
+    plan = LocalPlan("benchmark", images, Path(out), job, usable_cores(), master=master)
+    memory = Memory()
+    memory.start()
+    for _ in run_job(plan, artefact, os.environ):
+        pass
+    peak_mb = memory.stop()
+    manifest = json.loads((Path(out) / "manifest.json").read_text())
+    counts, seconds = manifest["counts"], manifest["seconds"]
+    assert counts["inferences"] == counts["features"] == counts["pictures"], counts
+    answer = {
+        "images": counts["pictures"],
+        "inferences": counts["inferences"],
+        "features_s": round(seconds["listing"] + seconds["features"], 2),
+        "pca_s": round(seconds["pca"], 2),
+        "explained": round(manifest["cumulative_variance"], 6),
+        "peak_mb": round(peak_mb),
+        "artefact_s": round(artefact_s, 2),
+    }
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,35 @@
+"""Files that appear on disk as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fruits_cli.errors import MachineError
+
+# The job begins its half-written files so, too; Spark and pyarrow skip such names.
+_SCRATCH = "._writing-"
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A name beside `file` to write to; it becomes `file` at the end, or is removed on an error.
+
+    Makes the folder. Raises MachineError naming the file where the disk refuses.
+    """
+    scratch = file.with_name(f"{_SCRATCH}{secrets.token_hex(8)}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        os.replace(scratch, file)
+    except OSError as error:
+        raise MachineError(
+            f"{file} cannot be written: {error.strerror or error}.",
+            hint="Make room, or give another folder.",
+        ) from error
+    finally:
+        with suppress(OSError):
+            scratch.unlink()

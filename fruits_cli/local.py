@@ -1,0 +1,270 @@
+"""One run on this machine from plan to summary: the same job as on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fruits_cli import bundle, results
+from fruits_cli.config import Config, JobConfig, Layer, configured
+from fruits_cli.driver import LocalPlan, run_job
+from fruits_cli.errors import FruitsError, MachineError, UsageError
+from fruits_cli.ledger import Ledger
+from fruits_cli.models import RunPhase, RunRecord, Target
+from fruits_cli.sample import draw_sample
+from fruits_cli.ui import Screen
+
+RUNS_DIR = "fruits-runs"
+_JOB_FILE = "_plan/job.json"
+_SAMPLE = "sample-1"
+
+
+@dataclass(frozen=True)
+class Here:
+    """What a local run is given by its command."""
+
+    screen: Screen
+    ledger: Ledger
+    environ: Mapping[str, str]
+
+
+def images_folder(images: str) -> Path:
+    """The whole path of the folder that the user gave. Raises UsageError where it is none."""
+    folder = _absolute(images)
+    # os.path, unlike Path, does not mind a name that is too long or may not be looked at.
+    if not os.path.isdir(folder):
+        problem = "is not a folder" if os.path.exists(folder) else "does not exist"
+        raise UsageError(
+            f"The images folder {images} {problem}.", hint="fruits run --sample needs none."
+        )
+    return folder
+
+
+def new_run(config: Config, folder: Path, *, run_id: str) -> LocalPlan:
+    """The plan of a new run. Raises UsageError where its folders cannot be used."""
+    output = _absolute(config.job.output_dir or Path(RUNS_DIR) / run_id)
+    if os.path.exists(output) and not (output.is_dir() and not any(output.iterdir())):
+        raise UsageError(
+            f"The output folder {output} is not empty.",
+            hint=f"Give another, or go on with fruits run --resume {output}",
+        )
+    for path in (folder, output):
+        if not _is_utf8(str(path)):
+            raise UsageError(
+                f"The name of the folder {path} is not UTF-8.",
+                hint="Java cannot be given such a name: rename the folder, or link to it.",
+            )
+    if output.is_relative_to(folder):
+        raise UsageError(
+            f"The output folder {output} lies inside the images folder.",
+            hint="Give an --output-dir outside of it.",
+        )
+    job = config.job.model_copy(update={"weights": _whole_path(config.job.weights)})
+    return LocalPlan(run_id, str(folder), output, job, bundle.usable_cores())
+
+
+def _absolute(path: str | Path) -> Path:
+    # Without `..`, so that one folder has one name in the ledger.
+    return Path(os.path.abspath(path))
+
+
+def _is_utf8(text: str) -> bool:
+    # Python stands in for bytes that are not UTF-8 with lone surrogates.
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def resumed_run(ledger: Ledger, wanted: str, flags: Mapping[str, Mapping[str, Any]]) -> LocalPlan:
+    """The plan that goes on with a run: its own options, and over them the given flags.
+
+    wanted: a run id, a unique prefix of one, `last`, or the run's folder. Raises UsageError.
+    """
+    record = _record_of(ledger, wanted)
+    layers = [Layer("command line", flags), Layer(f"run {record.run_id}", {"job": record.job})]
+    job = configured(layers).job
+    job = job.model_copy(update={"weights": _whole_path(job.weights)})
+    output = Path(record.output)
+    return LocalPlan(record.run_id, record.images, output, job, bundle.usable_cores(), resume=True)
+
+
+def _record_of(ledger: Ledger, wanted: str) -> RunRecord:
+    folder = _absolute(wanted)
+    if "/" not in wanted and not (folder / _JOB_FILE).is_file():
+        return ledger.find(wanted)
+    for record in ledger.records():
+        if record.output == str(folder):
+            return record
+    return _record_in(folder)
+
+
+def _record_in(folder: Path) -> RunRecord:
+    """What a run's folder tells of a run that another working folder started."""
+    try:
+        facts = json.loads((folder / _JOB_FILE).read_bytes())
+        keys = ("engine", "precision", "image_size", "weights", "extensions")
+        job = {key: facts[key] for key in keys}
+        return RunRecord(
+            folder.name, Target.LOCAL, images=facts["images"], output=str(folder), job=job
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{folder} holds no run that could be continued.",
+            hint="fruits status lists the runs of this folder.",
+        ) from error
+
+
+def _whole_path(weights: str) -> str:
+    if weights in ("imagenet", "random"):
+        return weights
+    return str(_absolute(Path(weights).expanduser()))
+
+
+def plan_lines(plan: LocalPlan) -> list[str]:
+    """The plan in one line, and where it leads."""
+    job = plan.job
+    size = f"{job.image_size} px, weights {Path(job.weights).name}"
+    what = f"{job.engine} {job.precision}, {size}, {plan.cores} cores"
+    verb = "Going on with run" if plan.resume else "Run"
+    return [f"{verb} {plan.run_id} on this machine: {what}.", f"{plan.images} -> {plan.output}"]
+
+
+def plan_facts(plan: LocalPlan) -> dict[str, Any]:
+    """The plan for --output json."""
+    return {
+        "run_id": plan.run_id,
+        "target": Target.LOCAL.value,
+        "images": plan.images,
+        "output": str(plan.output),
+        "resume": plan.resume,
+        "cores": plan.cores,
+        "job": _job_values(plan.job),
+    }
+
+
+def execute(plan: LocalPlan, here: Here, *, sample: bool) -> dict[str, Any]:
+    """Carry the plan out, with its record in the ledger; the manifest of the finished run.
+
+    Raises what the job reported. Where it wrote a manifest all the same, the summary is shown.
+    """
+    for line in plan_lines(plan):
+        here.screen.tell(line)
+    record = here.ledger.write(_record(plan))
+    try:
+        if sample:
+            _draw_sample(Path(plan.images))
+        artefact, plan = _artefact(plan, here, sample=sample)
+        record = here.ledger.write(replace(record, job=_job_values(plan.job)))
+        with contextlib.closing(run_job(plan, artefact, here.environ)) as states:
+            here.screen.follow(states)
+        results.write_pca_csv(plan.output)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        phase = RunPhase.CANCELLED if interrupted else RunPhase.FAILED
+        with contextlib.suppress(MachineError):
+            here.ledger.write(replace(record, phase=phase))
+        if interrupted:
+            here.screen.tell(f"Stopped. fruits run --resume {plan.run_id} goes on from here.")
+        elif (plan.output / results.MANIFEST_FILE).is_file():
+            _tell_all(plan, here.screen)
+        raise
+    here.ledger.write(replace(record, phase=RunPhase.DONE))
+    return results.load_manifest(plan.output)
+
+
+def _tell_all(plan: LocalPlan, screen: Screen) -> None:
+    with contextlib.suppress(FruitsError):
+        for line in summary_lines(plan, results.load_manifest(plan.output)):
+            screen.tell(line)
+
+
+def _record(plan: LocalPlan) -> RunRecord:
+    return RunRecord(
+        plan.run_id,
+        Target.LOCAL,
+        RunPhase.LAUNCHED,
+        images=plan.images,
+        output=str(plan.output),
+        job=_job_values(plan.job),
+    )
+
+
+def _job_values(job: JobConfig) -> dict[str, Any]:
+    return job.model_dump(mode="json", exclude={"target", "output_dir"})
+
+
+def _artefact(
+    plan: LocalPlan, here: Here, *, sample: bool
+) -> tuple[bundle.ModelArtefact, LocalPlan]:
+    here.screen.detail("Making the model artefact, or finding it in the cache.")
+    by_default = sample and plan.job.weights == "imagenet" and not plan.resume
+    try:
+        return bundle.model_artefact(plan.job, environ=here.environ, offline=by_default), plan
+    except MachineError:
+        if not by_default:
+            raise
+    here.screen.warn("ImageNet weights are not here: the sample runs with random ones.")
+    plan = replace(plan, job=plan.job.model_copy(update={"weights": "random"}))
+    return bundle.model_artefact(plan.job, environ=here.environ), plan
+
+
+def sample_folder(environ: Mapping[str, str]) -> Path:
+    """Where the drawn sample pictures lie, or will lie once a run has drawn them."""
+    return _absolute(bundle.cache_dir(environ) / _SAMPLE)
+
+
+def _draw_sample(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="drawing-"))
+        draw_sample(scratch)
+        with contextlib.suppress(FileExistsError, OSError):
+            os.rename(scratch, folder)
+        shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise MachineError(f"{folder} cannot be written: {error.strerror or error}.") from error
+
+
+def summary_lines(plan: LocalPlan, manifest: Mapping[str, Any]) -> list[str]:
+    """What the user wants to know at the end of a run."""
+    counts, seconds = manifest["counts"], manifest["seconds"]
+    lines = [_pictures_line(counts), _components_line(manifest)]
+    times = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())
+    if seconds.get("features", 0) > 0 and counts["inferences"]:
+        times += f" ({counts['inferences'] / seconds['features']:.0f} images/s)"
+    return [*lines, f"Time: {times}", f"Results: {plan.output}"]
+
+
+def _pictures_line(counts: Mapping[str, Any]) -> str:
+    line = f"Pictures: {counts['pictures']}, {counts['features']} with features"
+    reasons = [f"{count} {why}" for why, count in counts["rejected_by_reason"].items()]
+    return f"{line}, {counts['rejected']} rejected ({', '.join(reasons)})" if reasons else line
+
+
+def _components_line(manifest: Mapping[str, Any]) -> str:
+    if manifest["pca_k"] is None:
+        return "Components: none; they need two pictures with features and an accepted share."
+    share = f"{manifest['cumulative_variance']:.1%} of the variance"
+    unasked = manifest["settings"]["pca_k"] is None and manifest["settings"]["pca_variance"] is None
+    default = " (pca_k unset: min(50, pictures - 1))" if unasked else ""
+    return f"Components: {manifest['pca_k']}, {share}{default}"
+
+
+def summary_facts(plan: LocalPlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary for --output json."""
+    keys = ("engine", "precision", "image_size", "weights", "counts", "seconds", "pca_k")
+    facts = {key: manifest[key] for key in (*keys, "cumulative_variance", "model_fingerprint")}
+    return {
+        "run_id": plan.run_id,
+        "target": Target.LOCAL.value,
+        "images": plan.images,
+        "output": str(plan.output),
+        **facts,
+    }

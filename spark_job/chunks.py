@@ -1,0 +1,232 @@
+"""What a run has to do and what is done: the listing, its chunks and their markers.
+
+A chunk is the unit of work, progress and resume. For a folder it is `rows_per_chunk` rows of
+inputs.parquet; for a packed dataset one row, whose path `<shard>#<first>-<last>` names row groups.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spark_job import schema
+from spark_job.errors import JobError
+from spark_job.files import Found, Place
+
+DATASET_FILE, DATASET_FORMAT = "dataset.json", "fruits-dataset"
+GROUP_ROWS, _SHARD_ROWS = 256, 2048
+_GROUPS_PER_CHUNK = schema.CHUNK_PICTURES // GROUP_ROWS
+_MIN_CHUNK, _CHUNKS_PER_SLOT = 32, 8
+# Rows that the driver holds until it knows whether the listing is a short one.
+_HELD = 65_536
+_ROW_GROUP = 8_192
+
+
+@dataclass(frozen=True)
+class Plan:
+    """job.json: what resume compares, and how inputs.parquet is cut into chunks."""
+
+    images: str
+    kind: str
+    name: str
+    pictures: int
+    chunks: int
+    rows_per_chunk: int
+    dataset: str
+    fingerprint: str
+    weights: str
+    engine: str
+    precision: str
+    image_size: int
+    extensions: list[str]
+    schema_version: int = schema.SCHEMA_VERSION
+
+    def as_json(self) -> bytes:
+        """The content of job.json."""
+        return json.dumps(asdict(self), indent=2).encode()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found: pictures, chunks, and the rows of inputs.parquet in each."""
+
+    kind: str
+    pictures: int
+    chunks: int
+    rows_per_chunk: int
+    dataset: str = ""
+
+
+def load_plan(output: Place) -> Plan | None:
+    """The plan of the run in `output`, None where there is none. Raises JobError (2) if broken."""
+    if not output.exists(schema.JOB_FILE):
+        return None
+    try:
+        return Plan(**json.loads(output.read(schema.JOB_FILE)))
+    except (ValueError, TypeError) as error:
+        raise JobError(2, f"{output.at(schema.JOB_FILE)} cannot be read: {error}") from error
+
+
+def list_inputs(images: Place, output: Place, *, extensions: Iterable[str], slots: int) -> Listing:
+    """Write inputs.parquet from a folder or a dataset. Raises JobError (2) where it cannot be."""
+    if images.exists(DATASET_FILE):
+        return _list_dataset(images, output)
+    if not images.is_folder():
+        problem = "is not a folder" if images.exists() else "does not exist"
+        raise JobError(2, f"The images {images.uri} cannot be read: this {problem}.")
+    try:
+        return _list_folder(images.walk(extensions), output, slots=slots)
+    except (PermissionError, FileNotFoundError) as error:
+        raise JobError(2, f"A folder of {images.uri} cannot be listed: {error}") from error
+
+
+def _list_folder(found: Iterator[Found], output: Place, *, slots: int) -> Listing:
+    held = list(itertools.islice(found, _HELD))
+    even = -(-len(held) // (slots * _CHUNKS_PER_SLOT))
+    # A multiple of any engine's batch, so that only a run's last batch is padded.
+    size = min(max(-(-even // 16) * 16, _MIN_CHUNK), schema.CHUNK_PICTURES)
+    rows = (
+        (file.path, file.size, file.mtime, number // size)
+        for number, file in enumerate(itertools.chain(held, found))
+    )
+    count = _write_inputs(rows, output)
+    return Listing("folder", count, -(-count // size), size)
+
+
+def _write_inputs(rows: Iterable[tuple[str, int, int, int]], output: Place) -> int:
+    count = 0
+    with (
+        output.writing(schema.INPUTS_FILE) as stream,
+        pq.ParquetWriter(stream, schema.INPUTS, compression="zstd") as writer,
+    ):
+        pending = iter(rows)
+        while batch := list(itertools.islice(pending, _ROW_GROUP)):
+            columns = [
+                pa.array(column, kind)
+                for column, kind in zip(zip(*batch, strict=True), schema.INPUTS.types, strict=True)
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema.INPUTS))
+            count += len(batch)
+    return count
+
+
+def _list_dataset(images: Place, output: Place) -> Listing:
+    shards, digest = _dataset_shards(images)
+    rows: list[tuple[str, int, int, int]] = []
+    for name, pictures in shards:
+        for first in range(0, -(-pictures // GROUP_ROWS), _GROUPS_PER_CHUNK):
+            start = first * GROUP_ROWS
+            count = min(pictures - start, schema.CHUNK_PICTURES)
+            last = first + -(-count // GROUP_ROWS) - 1
+            rows.append((f"{name}#{first}-{last}", count, 0, len(rows)))
+    _write_inputs(rows, output)
+    return Listing("dataset", sum(row[1] for row in rows), len(rows), 1, digest)
+
+
+def _dataset_shards(images: Place) -> tuple[list[tuple[str, int]], str]:
+    import hashlib
+
+    where = images.at(DATASET_FILE)
+    try:
+        content = images.read(DATASET_FILE)
+        facts = json.loads(content)
+        if facts["format"] != DATASET_FORMAT or facts["version"] != 1:
+            raise ValueError("it is not a fruits-dataset of version 1")
+        shards = [(str(shard["name"]), int(shard["pictures"])) for shard in facts["shards"]]
+        for name, pictures in shards:
+            if not re.fullmatch(r"[0-9a-f]+\.parquet", name) or not 1 <= pictures <= _SHARD_ROWS:
+                raise ValueError(f"the shard {name!r} of {pictures} pictures cannot be")
+        if facts["pictures"] != sum(pictures for _, pictures in shards):
+            raise ValueError("the shards do not hold as many pictures as it says")
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise JobError(
+            2, f"{where} cannot be read: {error}", hint="Pack the pictures again."
+        ) from error
+    return shards, hashlib.sha256(content).hexdigest()
+
+
+class Inputs:
+    """Reads the rows of single chunks out of inputs.parquet; cheapest in rising order."""
+
+    def __init__(self, output: Place, rows_per_chunk: int) -> None:
+        self._file = pq.ParquetFile(output.open(schema.INPUTS_FILE))
+        self._rows_per_chunk = rows_per_chunk
+        self._group = -1
+        self._rows: list[Found] = []
+
+    def of(self, chunk: int) -> list[Found]:
+        """The rows of one chunk."""
+        start = chunk * self._rows_per_chunk
+        stop = min(start + self._rows_per_chunk, self._file.metadata.num_rows)
+        return [self._row(number) for number in range(start, stop)]
+
+    def _row(self, number: int) -> Found:
+        group, place = divmod(number, _ROW_GROUP)
+        if group != self._group:
+            columns = self._file.read_row_group(group, ["path", "size", "mtime"]).to_pydict()
+            self._rows = [Found(*row) for row in zip(*columns.values(), strict=True)]
+            self._group = group
+        return self._rows[place]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of one chunk or of many; `rejected` by reason, `inferences` those of this job."""
+
+    pictures: int
+    features: int
+    rejected: dict[str, int]
+    inferences: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        reasons = sorted({*self.rejected, *other.rejected})
+        rejected = {why: self.rejected.get(why, 0) + other.rejected.get(why, 0) for why in reasons}
+        return Tally(
+            self.pictures + other.pictures,
+            self.features + other.features,
+            rejected,
+            self.inferences + other.inferences,
+        )
+
+
+NOTHING = Tally(0, 0, {})
+
+
+def marker_file(chunk: int) -> str:
+    """Name of the marker that says that a chunk is done."""
+    return f"{schema.CHUNKS_DIR}/{chunk}.json"
+
+
+def features_file(chunk: int) -> str:
+    """Name of the chunk's feature rows: fixed, so that a chunk done twice replaces itself."""
+    return f"{schema.FEATURES_DIR}/{chunk:07}.parquet"
+
+
+def rejected_file(chunk: int) -> str:
+    """Name of the chunk's rejected rows."""
+    return f"{schema.REJECTED_DIR}/{chunk:07}.parquet"
+
+
+def marker(chunk: int, tally: Tally, files: dict[str, dict[str, Any]]) -> bytes:
+    """The content of a chunk's marker; files: name to bytes and sha256."""
+    counts = {"pictures": tally.pictures, "features": tally.features, "rejected": tally.rejected}
+    return json.dumps({"chunk": chunk, **counts, "files": files}).encode()
+
+
+def load_tally(output: Place, chunk: int) -> Tally:
+    """The counts that a chunk's marker gives."""
+    facts = json.loads(output.read(marker_file(chunk)))
+    return Tally(facts["pictures"], facts["features"], facts["rejected"])
+
+
+def finished_chunks(output: Place) -> list[int]:
+    """Numbers of the chunks whose marker is there, rising."""
+    names = output.list(schema.CHUNKS_DIR)
+    return sorted(int(name[:-5]) for name in names if re.fullmatch(r"\d+\.json", name))

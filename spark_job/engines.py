@@ -1,0 +1,212 @@
+"""A model artefact becomes embed(images) on this worker, through OpenVINO or TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spark_job import files
+from spark_job.errors import JobError
+from spark_job.schema import FEATURES
+
+# Keras takes its own format only from a name that ends in .weights.h5, with something before.
+MODEL_FILE, WEIGHTS_FILE = "model.json", "model.weights.h5"
+GRAPH_FILE, GRAPH_DATA_FILE = "graph.xml", "graph.bin"
+BATCH = 4
+_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
+
+Images = npt.NDArray[np.uint8]
+Features = npt.NDArray[np.float32]
+
+
+_kept: dict[tuple[str, str, str], Engine] = {}
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A model artefact in memory: what model.json says and the bytes that an engine needs."""
+
+    facts: dict[str, Any]
+    contents: dict[str, bytes]
+
+    @property
+    def fingerprint(self) -> str:
+        """The identity of weights, side and artefact version."""
+        return str(self.facts["fingerprint"])
+
+    @property
+    def side_px(self) -> int:
+        """Side of the model's square input."""
+        return int(self.facts["image_size"])
+
+
+@dataclass
+class Engine:
+    """A model ready on this worker; `precision` was read back from it, `inferences` are counted."""
+
+    name: str
+    precision: str
+    run: Callable[[Images], Features]
+    inferences: int = 0
+
+    def embed(self, images: Images) -> Features:
+        """(n, side, side, 3) uint8 to (n, 1280) float32."""
+        self.inferences += len(images)
+        return self.run(images)
+
+
+def load_artefact(uri: str, engine: str = "openvino") -> Artefact:
+    """The artefact's facts and the files that `engine` needs, their digests checked.
+
+    Raises JobError (2) where a file is missing or not the one that model.json names.
+    """
+    needed = (GRAPH_FILE, GRAPH_DATA_FILE) if engine == "openvino" else (WEIGHTS_FILE,)
+    place = files.place(uri)
+    try:
+        facts = json.loads(place.read(MODEL_FILE))
+        contents = {name: place.read(name) for name in needed}
+        expected = {name: facts["files"][name] for name in needed}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JobError(
+            2, f"{uri} is not a model artefact: {error}", hint="Make one with spark_job.model."
+        ) from error
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != expected[name]:
+            raise JobError(2, f"{name} of the model artefact {uri} is not what model.json says.")
+    return Artefact(facts, contents)
+
+
+def load_engine(artefact: Artefact, *, engine: str, precision: str) -> Engine:
+    """The engine of that name, computing in that precision, kept for this process's next task.
+
+    Raises JobError where this machine cannot.
+    """
+    wanted = (artefact.fingerprint, engine, precision)
+    if wanted not in _kept:
+        _kept.clear()
+        tensorflow = engine == "tensorflow"
+        _kept[wanted] = (
+            tensorflow_engine(artefact) if tensorflow else openvino_engine(artefact, precision)
+        )
+    return _kept[wanted]
+
+
+def computes_bf16() -> bool:
+    """Whether this machine's CPU has instructions for bfloat16; emulation is slower than f32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return not _BF16_FLAGS.isdisjoint(flags.split())
+
+
+def imported_openvino() -> Any:
+    """The module openvino, without its telemetry.
+
+    That writes a client id into the home folder even where it was declined.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def openvino_engine(artefact: Artefact, precision: str) -> Engine:
+    """OpenVINO on one thread, in exactly this precision. Raises JobError where it is not."""
+    if precision == "bf16" and not computes_bf16():
+        raise JobError(
+            1,
+            "This machine's CPU has neither amx_bf16 nor avx512_bf16, so bf16 would be emulated.",
+            hint="Use --precision f32, or instances that have it, such as m7i.",
+        )
+    ov = imported_openvino()
+    core = ov.Core()
+    graph = core.read_model(
+        artefact.contents[GRAPH_FILE], ov.Tensor(_as_array(artefact.contents[GRAPH_DATA_FILE]))
+    )
+    compiled = core.compile_model(
+        _taking_pixels(graph, artefact.side_px), "CPU", _settings(precision)
+    )
+    seen = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if seen != precision:
+        raise JobError(1, f"OpenVINO computes in {seen} although {precision} was asked for.")
+    return Engine("openvino", seen, _request(compiled, artefact.side_px))
+
+
+def _as_array(content: bytes) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(content, np.uint8)
+
+
+def _settings(precision: str) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": 1,
+        "NUM_STREAMS": 1,
+        # Pinned, the one-thread models of two workers share a core.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _taking_pixels(graph: Any, side_px: int) -> Any:
+    ov = imported_openvino()
+    graph.reshape([BATCH, side_px, side_px, 3])
+    steps = ov.preprocess.PrePostProcessor(graph)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NHWC"))
+    steps.input().preprocess().convert_element_type(ov.Type.f32).mean(127.5).scale(127.5)
+    return steps.build()
+
+
+def _request(compiled: Any, side_px: int) -> Callable[[Images], Features]:
+    request = compiled.create_infer_request()
+    padded = np.zeros((BATCH, side_px, side_px, 3), np.uint8)
+
+    def run(images: Images) -> Features:
+        features = np.empty((len(images), FEATURES), np.float32)
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            if len(batch) < BATCH:
+                padded[: len(batch)] = batch
+                batch, count = padded, len(batch)
+            else:
+                count = BATCH
+            output = request.infer({0: batch}, share_inputs=True, share_outputs=True)[0]
+            features[start : start + count] = output[:count]
+        return features
+
+    return run
+
+
+def tensorflow_engine(artefact: Artefact) -> Engine:
+    """Keras on one thread in f32: the reference that the other engine is compared with."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    from spark_job.model import load_network
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:  # TensorFlow runs already in this process: then its threads stay
+        pass
+    with tempfile.TemporaryDirectory() as scratch:
+        weights_file = Path(scratch) / WEIGHTS_FILE
+        weights_file.write_bytes(artefact.contents[WEIGHTS_FILE])
+        network = load_network(weights_file, artefact.side_px)
+
+    def features(images: Any) -> Any:
+        return network(tf.cast(images, tf.float32) / 127.5 - 1.0, training=False)
+
+    pixels = tf.TensorSpec([None, artefact.side_px, artefact.side_px, 3], tf.uint8)
+    graph = tf.function(features, input_signature=[pixels])
+    return Engine("tensorflow", "f32", lambda images: np.asarray(graph(images)))

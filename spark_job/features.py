@@ -1,0 +1,281 @@
+"""One chunk of pictures becomes feature rows and rejected rows, together all of them."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spark_job import chunks, files, images, schema
+from spark_job.chunks import Plan, Tally
+from spark_job.engines import BATCH
+from spark_job.errors import JobError
+from spark_job.files import Found, Place
+
+Embed = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+T = TypeVar("T")
+R = TypeVar("R")
+
+MAX_BYTES = 256 * 2**20
+_GROUP_PICTURES, _GROUP_BYTES = 32, 32 * 2**20
+# Each read of S3 waits 20 to 200 ms; a local one is in the page cache or on one disk.
+_S3_READERS = 16
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file's bytes, or in `refusal` why there are none."""
+
+    path: str
+    label: str
+    length: int
+    content: bytes
+    refusal: images.Refusal | None = None
+
+
+@dataclass
+class ChunkResult:
+    """Rows of one chunk, column by column."""
+
+    paths: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    features: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    rejected: list[tuple[str, str, int, str, str]] = field(default_factory=list)
+
+    def reject(self, picture: Picture, why: images.Refusal) -> None:
+        """Add a rejected row."""
+        row = (picture.path, picture.label, picture.length, why.error, why.message)
+        self.rejected.append(row)
+
+    def tally(self) -> Tally:
+        """The counts of this chunk."""
+        reasons = Counter(row[3] for row in self.rejected)
+        return Tally(len(self.paths) + len(self.rejected), len(self.paths), dict(reasons))
+
+    def feature_table(self) -> pa.Table:
+        """The feature rows."""
+        rows = np.concatenate(self.features) if self.features else np.empty((0, schema.FEATURES))
+        columns = [
+            pa.array(values, pa.string()) for values in (self.paths, self.labels, self.digests)
+        ]
+        return pa.Table.from_arrays([*columns, list_column(rows)], schema=schema.FEATURE_ROWS)
+
+    def rejected_table(self) -> pa.Table:
+        """The rejected rows."""
+        columns = list(zip(*self.rejected, strict=True)) or [()] * len(schema.REJECTED_ROWS)
+        arrays = [pa.array(c, t) for c, t in zip(columns, schema.REJECTED_ROWS.types, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=schema.REJECTED_ROWS)
+
+
+def list_column(rows: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> pa.ListArray:
+    """An (n, d) array as n Arrow lists of d float32, without a Python list between."""
+    offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1])
+    return pa.ListArray.from_arrays(offsets, pa.array(rows.astype(np.float32, copy=False).ravel()))
+
+
+def embed_chunk(pictures: Iterable[Picture], embed: Embed, *, side_px: int) -> ChunkResult:
+    """Features of every picture that decodes, a reason for every one that does not.
+
+    embed: (n, side_px, side_px, 3) uint8 to (n, 1280) float32, made once per Python worker.
+    """
+    result = ChunkResult()
+    decoded = _decoded(pictures, side_px, result)
+    while batch := list(itertools.islice(decoded, BATCH)):
+        result.features.append(embed(np.stack([pixels for _, pixels in batch])))
+        for picture, _ in batch:
+            result.paths.append(picture.path)
+            result.labels.append(picture.label)
+            result.digests.append(hashlib.sha256(picture.content).hexdigest())
+    return result
+
+
+def _decoded(
+    pictures: Iterable[Picture], side_px: int, result: ChunkResult
+) -> Iterator[tuple[Picture, npt.NDArray[np.uint8]]]:
+    for picture in pictures:
+        try:
+            if picture.refusal:
+                raise picture.refusal
+            yield picture, images.decoded(picture.content, side_px)
+        except images.Refusal as refusal:
+            result.reject(picture, refusal)
+
+
+def write_chunk(output: Place, chunk: int, result: ChunkResult) -> Tally:
+    """Publish a chunk's files, then its marker. Raises JobError (1) where there is no space."""
+    tables = {chunks.features_file(chunk): result.feature_table()}
+    # One file of rejected rows is always there, so that readers find the columns.
+    if result.rejected or chunk == 0:
+        tables[chunks.rejected_file(chunk)] = result.rejected_table()
+    else:
+        # An attempt that died before its marker may have rejected what can be read by now.
+        output.remove(chunks.rejected_file(chunk))
+    written = {name: write_table(output, name, table) for name, table in tables.items()}
+    output.write(chunks.marker_file(chunk), chunks.marker(chunk, result.tally(), written))
+    return result.tally()
+
+
+def write_table(output: Place, name: str, table: pa.Table) -> dict[str, int | str]:
+    """Publish a table as Parquet; its bytes and sha256."""
+    buffer = pa.BufferOutputStream()
+    # Features do not repeat: a dictionary would only be tried and given up for each page.
+    pq.write_table(
+        table, buffer, compression="zstd", use_dictionary=["label"], write_statistics=False
+    )
+    content = buffer.getvalue()
+    output.write(name, content)
+    return {"bytes": content.size, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def pictures_of(plan: Plan, source: Place, rows: list[Found], *, check: bool) -> Iterator[Picture]:
+    """The pictures of one chunk, read ahead of their use.
+
+    check: compare size and time on S3 too, one request more per file. Raises JobError (1)
+    where the whole source is gone.
+    """
+    if plan.kind == "dataset":
+        return _from_shards(source, rows)
+    readers = 1 if source.is_local else _S3_READERS
+    return _from_files(plan, source, rows, check=check, readers=readers)
+
+
+def _from_shards(source: Place, rows: list[Found]) -> Iterator[Picture]:
+    for row in rows:
+        shard, _, groups = row.path.partition("#")
+        first, last = (int(number) for number in groups.split("-"))
+        read = functools.partial(_row_group, source, shard)
+        groups_read = read_ahead(read, range(first, last + 1), readers=1)
+        yield from itertools.chain.from_iterable(groups_read)
+
+
+def _row_group(source: Place, shard: str, group: int) -> list[Picture]:
+    try:
+        with source.open(shard) as stream:
+            columns = ["path", "label", "length", "content"]
+            table = pq.ParquetFile(stream).read_row_group(group, columns).select(columns)
+    except (OSError, pa.ArrowException, KeyError, IndexError) as error:
+        raise JobError(
+            1,
+            f"The shard {source.at(shard)} cannot be read: {error}",
+            hint="Pack the pictures again, or resume once it is there.",
+        ) from error
+    return [_packed(**row) for row in table.to_pylist()]
+
+
+def _packed(path: str, label: str, length: int, content: bytes | None) -> Picture:
+    if content is None:
+        why = images.Refusal(schema.UNREADABLE, "It could not be read when it was packed.")
+        return Picture(path, label, length, b"", why)
+    return Picture(path, label, length, content)
+
+
+def _from_files(
+    plan: Plan, source: Place, rows: list[Found], *, check: bool, readers: int
+) -> Iterator[Picture]:
+    def read_group(group: list[Found]) -> list[Picture]:
+        return [_file(plan, source, row, check=check) for row in group]
+
+    size = _GROUP_PICTURES if source.is_local else 1
+    for pictures in read_ahead(read_group, _groups(rows, size), readers=readers):
+        yield from pictures
+
+
+def _groups(rows: list[Found], most: int) -> Iterator[list[Found]]:
+    group: list[Found] = []
+    for row in rows:
+        full = len(group) == most or sum(r.size for r in group) + row.size > _GROUP_BYTES
+        if group and full:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _file(plan: Plan, source: Place, row: Found, *, check: bool) -> Picture:
+    parent = PurePosixPath(row.path).parent.name
+    label = parent or plan.name
+    try:
+        content = _content(source, row, check=check)
+    except images.Refusal as why:
+        return Picture(row.path, label, row.size, b"", why)
+    return Picture(row.path, label, row.size, content)
+
+
+def _content(source: Place, row: Found, *, check: bool) -> bytes:
+    if row.size > MAX_BYTES:
+        raise images.Refusal(schema.TOO_LARGE, f"{row.size:,} bytes; the limit is {MAX_BYTES:,}.")
+    try:
+        return _local(source, row) if source.is_local else _object(source, row, check=check)
+    except files.AmbiguousName as error:
+        raise images.Refusal(schema.NAME, str(error)) from error
+    except FileNotFoundError as error:
+        _require_source(source)
+        raise images.Refusal(schema.CHANGED, "It is gone since it was listed.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise images.Refusal(schema.UNREADABLE, f"{reason}"[:500]) from error
+
+
+def _local(source: Place, row: Found) -> bytes:
+    name = files.on_disk(source.base, row.path)
+    content, size, mtime = files.read_local(name, limit=MAX_BYTES)
+    if (size, mtime) != (row.size, row.mtime) or len(content) != size:
+        raise images.Refusal(schema.CHANGED, "It has changed since it was listed.")
+    return content
+
+
+def _object(source: Place, row: Found, *, check: bool) -> bytes:
+    if check:
+        now = source.fs.get_file_info(source.at(row.path))
+        if (now.size, now.mtime_ns) != (row.size, row.mtime):
+            raise images.Refusal(schema.CHANGED, "It has changed since it was listed.")
+    content = source.read(row.path)
+    if len(content) != row.size:
+        raise images.Refusal(schema.CHANGED, "It has changed since it was listed.")
+    return content
+
+
+def _require_source(source: Place) -> None:
+    if source.is_local and not source.is_folder():
+        raise JobError(
+            1,
+            f"The images folder {source.uri} is gone.",
+            hint="Bring it back and continue with fruits run --resume.",
+        )
+
+
+def read_ahead(read: Callable[[T], R], items: Iterable[T], *, readers: int) -> Iterator[R]:
+    """read(item) of every item, in order, with `readers` of them under way while one is used."""
+    waiting = iter(items)
+    with ThreadPoolExecutor(readers) as pool:
+        under_way = [pool.submit(read, item) for item in itertools.islice(waiting, readers)]
+        while under_way:
+            done = under_way.pop(0).result()
+            under_way += [pool.submit(read, item) for item in itertools.islice(waiting, 1)]
+            yield done
+
+
+def no_space(error: OSError, place: Place) -> JobError | None:
+    """The sentence for a full disk, None for any other trouble."""
+    if error.errno not in _NO_SPACE and "No space left" not in str(error):
+        return None
+    return JobError(
+        1,
+        f"There is no space left to write to {place.uri}.",
+        hint="Free some and continue with fruits run --resume.",
+    )

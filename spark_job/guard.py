@@ -1,0 +1,92 @@
+"""One writer a run, and none that outlives the command that started it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import IO
+
+from spark_job.errors import JobError
+from spark_job.files import Place
+from spark_job.schema import PLAN_DIR
+
+# How long a killed predecessor may take to let go of the run.
+_PATIENCE_S = 20.0
+_watched = False
+
+
+def lock_run(output: Place) -> IO[bytes] | None:
+    """The lock on a local run, held while the file is open; on S3 the cluster's one step holds it.
+
+    Raises JobError (1) where another process writes this run.
+    """
+    if not output.is_local:
+        return None
+    os.makedirs(output.at(PLAN_DIR), exist_ok=True)
+    lock = open(output.at(f"{PLAN_DIR}/lock"), "ab")  # noqa: SIM115
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                lock.close()
+                sentence = f"Another process is writing the run in {output.uri}."
+                raise JobError(1, sentence, hint="Wait for it, or stop it.") from None
+            time.sleep(0.1)
+
+
+def die_with_command(leash: str) -> None:
+    """End this driver when the command that holds `leash` locked dies, or when Spark's JVM does.
+
+    spark-submit gives the driver a pipe as its stdin: it ends with the JVM.
+    """
+    threading.Thread(target=_wait_for_leash, args=(leash,), daemon=True).start()
+    threading.Thread(target=_wait_for_stdin, daemon=True).start()
+
+
+def die_with_parent() -> None:
+    """End this Python worker when Spark's daemon dies, even in the middle of a chunk.
+
+    An orphan would go on writing into a run that another driver may have taken over.
+    """
+    global _watched
+    if not _watched:
+        _watched = True
+        threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def end_after(minutes: float, act: Callable[[], None]) -> None:
+    """Call `act` once so many minutes have passed."""
+    timer = threading.Timer(minutes * 60, act)
+    timer.daemon = True
+    timer.start()
+
+
+def _wait_for_leash(leash: str) -> None:
+    with open(leash, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+    _end()
+
+
+def _wait_for_stdin() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    _end()
+
+
+def _end() -> None:
+    # Not sys.exit: the main thread may be waiting for a JVM that is gone.
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _wait_for_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,318 @@
+"""One run of the job: listing, features, tally, principal components, manifest.
+
+Spark schedules, broadcasts, retries and reduces. Workers read and write all data themselves, chunk
+by chunk; a chunk that is written is marked, and a marked chunk is never computed again. Only counts
+and one partial sum of the PCA reach the driver.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pyarrow as pa
+
+from spark_job import __version__, chunks, engines, files, pca, schema, work
+from spark_job.chunks import NOTHING, Listing, Plan, Tally
+from spark_job.errors import JobError
+from spark_job.progress import Reporter
+
+if TYPE_CHECKING:
+    from pyspark import RDD, SparkContext
+
+# Small tasks even out the slots; beyond this many each walks several chunks.
+_MIN_TASKS, _TASKS_PER_SLOT = 1024, 64
+# Partial sums of 13 MB each: so many meet on the driver, so many on the executors before.
+_ON_DRIVER, _MEETING = 4, 16
+_BF16_COSINE = 0.99
+_SEE = "The files below rejected/ name each picture with its reason."
+_ADDED = (NOTHING, Tally.__add__)
+_PRIVATE = ("leash", "model", "resume", "run_id")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The job's arguments."""
+
+    images: str
+    output: str
+    model: str
+    run_id: str
+    engine: str
+    precision: str
+    pca_k: int | None
+    pca_variance: float | None
+    standardize: bool
+    max_rejected: float | None
+    extensions: tuple[str, ...]
+    keep_features: bool
+    resume: bool
+    deadline_min: float | None
+    leash: str | None
+
+
+class Job:
+    """One run of the job on a SparkContext."""
+
+    def __init__(self, asked: Asked, spark: SparkContext) -> None:
+        self.asked, self.spark = asked, spark
+        self.images, self.output = files.place(asked.images), files.place(asked.output)
+        self.artefact = engines.load_artefact(asked.model, asked.engine)
+        self.slots = spark.defaultParallelism
+        self.seconds: dict[str, float] = {}
+
+    def run(self, reporter: Reporter) -> None:
+        """All stages. Raises JobError; what is finished by then stays and can be resumed."""
+        self._check_precision()
+        began_s = time.monotonic()
+        plan = self._planned()
+        self._require_rows(plan.pictures - 1, exit_code=2, counted="listed")
+        self.output.remove(schema.MANIFEST_FILE)
+        self._clock("listing", began_s)
+        tally = self._features(plan, reporter)
+        model = self._pca(plan, tally, reporter)
+        self._write_manifest(plan, tally, model)
+        self._refuse_rejections(tally)
+        self._require_rows(tally.features - 1, exit_code=4, counted="left after rejections")
+        if not tally.features:
+            raise JobError(4, f"None of the {tally.pictures} pictures could be used.", hint=_SEE)
+
+    def _clock(self, stage: str, began_s: float) -> None:
+        self.seconds[stage] = round(time.monotonic() - began_s, 3)
+
+    def _check_precision(self) -> None:
+        cosine = self.artefact.facts.get("parity", {}).get("bf16_min_cosine")
+        if self.asked.precision == "bf16" and self.asked.engine != "openvino":
+            raise JobError(2, "The engine tensorflow computes in f32 only.", hint="Drop bf16.")
+        if self.asked.precision == "bf16" and cosine is not None and cosine < _BF16_COSINE:
+            raise JobError(
+                1,
+                f"With these weights bf16 features are too far from f32 (cosine {cosine:.4f}).",
+                hint="Use --precision f32.",
+            )
+
+    def _require_rows(self, most: int, *, exit_code: int, counted: str) -> None:
+        wanted, possible = self.asked.pca_k, min(most, schema.FEATURES)
+        if wanted is not None and wanted > possible:
+            raise JobError(
+                exit_code,
+                f"pca_k = {wanted} is too large: {most + 1} pictures are {counted}, "
+                f"which allow {max(possible, 0)} components.",
+                hint="Give a smaller --pca-k, or none.",
+            )
+
+    # listing
+
+    def _planned(self) -> Plan:
+        found = chunks.load_plan(self.output)
+        if found is None:
+            listing = chunks.list_inputs(
+                self.images, self.output, extensions=self.asked.extensions, slots=self.slots
+            )
+            return self._begun(self._plan(listing))
+        if not self.asked.resume:
+            raise JobError(
+                2,
+                f"{self.asked.output} holds a run already.",
+                hint="Continue it with fruits run --resume, or choose another folder.",
+            )
+        self.output.sweep(schema.FOLDERS)
+        return self._compared(found)
+
+    def _plan(self, listing: Listing) -> Plan:
+        facts = self.artefact.facts
+        return Plan(
+            images=self.asked.images,
+            name=self.images.name,
+            **asdict(listing),
+            fingerprint=self.artefact.fingerprint,
+            weights=facts["weights"],
+            engine=self.asked.engine,
+            precision=self.asked.precision,
+            image_size=self.artefact.side_px,
+            extensions=list(self.asked.extensions),
+        )
+
+    def _begun(self, plan: Plan) -> Plan:
+        if plan.pictures == 0:
+            raise JobError(
+                2,
+                f"There are no pictures in {self.asked.images}.",
+                hint=f"Files are taken that end in {', '.join(self.asked.extensions)}.",
+            )
+        self._require_rows(plan.pictures - 1, exit_code=2, counted="listed")
+        # Last, because from now on there is something to resume.
+        self.output.write(schema.JOB_FILE, plan.as_json())
+        return plan
+
+    def _compared(self, found: Plan) -> Plan:
+        now = {
+            "images": self.asked.images if found.kind == "folder" else found.images,
+            "engine": self.asked.engine,
+            "precision": self.asked.precision,
+            "image_size": self.artefact.side_px,
+            "fingerprint": self.artefact.fingerprint,
+            "extensions": list(self.asked.extensions),
+            "schema_version": schema.SCHEMA_VERSION,
+        }
+        for key, value in now.items():
+            if (before := getattr(found, key)) != value:
+                name = "weights" if key == "fingerprint" else key
+                raise JobError(
+                    2,
+                    f"{name} differs from the run to be continued: {before} then, {value} now.",
+                    hint="Only --pca-k, --pca-variance, --standardize, --max-rejected and "
+                    "--keep-features may change; for all else start a new run.",
+                )
+        return found
+
+    # features
+
+    def _features(self, plan: Plan, reporter: Reporter) -> Tally:
+        began_s = time.monotonic()
+        finished = chunks.finished_chunks(self.output)
+        todo = sorted(set(range(plan.chunks)).difference(finished))
+
+        def count() -> int:
+            done = len(self.output.list(schema.CHUNKS_DIR))
+            return min(round(done * plan.pictures / plan.chunks), plan.pictures)
+
+        reporter.stage("features", pictures=plan.pictures, count=count)
+        tally = self._finished(finished)
+        if todo:
+            artefact = self.spark.broadcast(self.artefact)
+            task = functools.partial(work.compute_chunks, self._worker(plan), artefact)
+            tasks = min(len(todo), max(_MIN_TASKS, self.slots * _TASKS_PER_SLOT))
+            tally += self.spark.parallelize(todo, tasks).mapPartitions(task).fold(*_ADDED)
+        self._clock("features", began_s)
+        rows = tally.features + sum(tally.rejected.values())
+        if not rows == tally.pictures == plan.pictures:
+            raise JobError(1, f"{plan.pictures} pictures were listed, but {rows} have rows.")
+        return tally
+
+    def _finished(self, numbers: list[int]) -> Tally:
+        """What the markers of an interrupted run say, without its inferences: those were then."""
+        if not numbers:
+            return NOTHING
+        read = functools.partial(work.tally_chunks, self.asked.output)
+        tasks = min(len(numbers), self.slots)
+        counted = self.spark.parallelize(numbers, tasks).mapPartitions(read)
+        return cast(Tally, counted.fold(*_ADDED))
+
+    def _worker(self, plan: Plan) -> work.Worker:
+        return work.Worker(self.asked.images, self.asked.output, plan, self.asked.resume)
+
+    def _over_chunks(self, plan: Plan) -> RDD[int]:
+        # One task a slot: more would only make more partial sums.
+        return self.spark.parallelize(range(plan.chunks), min(plan.chunks, self.slots))
+
+    def _refuse_rejections(self, tally: Tally) -> None:
+        limit, share = self.asked.max_rejected, 1 - tally.features / tally.pictures
+        if limit is not None and share > limit:
+            raise JobError(
+                4,
+                f"{share:.1%} of the pictures were rejected; max_rejected allows {limit:.1%}.",
+                hint=_SEE,
+            )
+
+    # principal components
+
+    def _pca(self, plan: Plan, tally: Tally, reporter: Reporter) -> pca.PcaModel | None:
+        # Whatever an earlier fit left would mix with this one's rows.
+        self.output.remove(schema.PCA_DIR)
+        self.output.remove(schema.PCA_MODEL_DIR)
+        limit, rejected = self.asked.max_rejected, 1 - tally.features / tally.pictures
+        too_few = tally.features < 2 or (self.asked.pca_k or 1) > tally.features - 1
+        if too_few or (limit is not None and rejected > limit):
+            return None
+        reporter.stage("pca", pictures=plan.pictures)
+        began_s = time.monotonic()
+        sums = reduced(
+            self._over_chunks(plan).mapPartitions(
+                functools.partial(work.chunk_sums, self.asked.output)
+            )
+        )
+        model = pca.fit(
+            sums,
+            k=self.asked.pca_k,
+            variance=self.asked.pca_variance,
+            standardize=self.asked.standardize,
+        )
+        self.output.write(f"{schema.PCA_MODEL_DIR}/pca.npz", model.npz())
+        facts = {"n": sums.n, "k": model.k, "fingerprint": plan.fingerprint}
+        self.output.write(f"{schema.PCA_MODEL_DIR}/pca.json", json.dumps(facts).encode())
+        shared = self.spark.broadcast(model)
+        task = functools.partial(
+            work.project_chunks, self.asked.output, shared, keep_features=self.asked.keep_features
+        )
+        self._over_chunks(plan).mapPartitions(task).sum()
+        self._clock("pca", began_s)
+        return model
+
+    # manifest
+
+    def _write_manifest(self, plan: Plan, tally: Tally, model: pca.PcaModel | None) -> None:
+        ratio = model.explained_variance_ratio if model else np.zeros(0)
+        manifest = {
+            "run_id": self.asked.run_id,
+            "versions": _versions(self.spark),
+            "engine": plan.engine,
+            "precision": plan.precision,
+            "image_size": plan.image_size,
+            "weights": plan.weights,
+            "model": {k: v for k, v in self.artefact.facts.items() if k != "files"},
+            "model_fingerprint": plan.fingerprint,
+            "counts": {
+                "pictures": tally.pictures,
+                "features": tally.features,
+                "rejected": sum(tally.rejected.values()),
+                "rejected_by_reason": tally.rejected,
+                "chunks": plan.chunks,
+                "inferences": tally.inferences,
+            },
+            "seconds": self.seconds,
+            "settings": {k: v for k, v in asdict(self.asked).items() if k not in _PRIVATE},
+            "slots": self.slots,
+            "pca_k": model.k if model else None,
+            "cumulative_variance": round(float(ratio.sum()), 12) if model else None,
+        }
+        self.output.write(schema.MANIFEST_FILE, json.dumps(manifest, indent=2).encode())
+
+
+_SEE = "The files below rejected/ name each picture with its reason."
+_ADDED = (NOTHING, Tally.__add__)
+_PRIVATE = ("leash", "model", "resume", "run_id")
+
+
+def _versions(spark: SparkContext) -> dict[str, str]:
+    import PIL
+
+    return {
+        "fruits": __version__,
+        "python": platform.python_version(),
+        "spark": spark.version,
+        "numpy": np.__version__,
+        "pyarrow": pa.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def reduced(partials: RDD[pca.Sums]) -> pca.Sums:
+    """The sum of all partials, added on the executors: the driver receives one.
+
+    Spark's own treeReduce sends the square root of their number to the driver, which
+    spark.driver.maxResultSize may not allow.
+    """
+    if partials.getNumPartitions() <= _ON_DRIVER:
+        return cast(pca.Sums, functools.reduce(pca.Sums.__add__, partials.collect()))
+    meeting = min(_MEETING, max(partials.getNumPartitions() // 4, 1))
+    keyed = partials.mapPartitionsWithIndex(lambda n, sums: ((n % meeting, s) for s in sums))
+    halfway = keyed.reduceByKey(pca.Sums.__add__, meeting)
+    total = halfway.map(lambda pair: (0, pair[1])).reduceByKey(pca.Sums.__add__, 1).values()
+    (sums,) = total.collect()
+    return cast(pca.Sums, sums)

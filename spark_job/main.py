@@ -1,0 +1,130 @@
+"""The job on a laptop or a cluster, under spark-submit. The only file that starts Spark.
+
+    argv → SparkContext → listing → chunks → features → tally → PCA sums → projection → manifest
+
+job.py holds these stages; this file gives them a context, and each end its exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import os
+import sys
+
+from pyspark import SparkConf, SparkContext
+
+from spark_job import features, files, guard
+from spark_job.errors import JobError, find_job_error
+from spark_job.job import Asked, Job
+from spark_job.progress import Reporter
+
+_EXTENSIONS = "jpg,jpeg,png,webp,bmp,gif,tif,tiff"
+
+
+def parse_arguments(argv: list[str]) -> Asked:
+    """The job's arguments out of argv; argparse exits with 2 where they are wrong."""
+    parser = argparse.ArgumentParser(prog="main.py")
+    for name in ("images", "output", "model", "run-id"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--engine", choices=("openvino", "tensorflow"), default="openvino")
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--pca-k", type=int)
+    size.add_argument("--pca-variance", type=float)
+    parser.add_argument("--standardize", action="store_true")
+    parser.add_argument("--max-rejected", type=float)
+    parser.add_argument("--extensions", type=_extensions, default=_extensions(_EXTENSIONS))
+    parser.add_argument("--no-keep-features", dest="keep_features", action="store_false")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--deadline-min", type=float)
+    parser.add_argument("--leash")
+    return Asked(**vars(parser.parse_args(argv)))
+
+
+def _extensions(text: str) -> tuple[str, ...]:
+    return tuple(word.strip().lower().lstrip(".") for word in text.split(",") if word.strip())
+
+
+def run(asked: Asked) -> JobError | None:
+    """Run the job to its end; the error that it ended with."""
+    output = files.place(asked.output)
+    try:
+        if asked.leash:
+            guard.die_with_command(asked.leash)
+        lock = guard.lock_run(output)
+        reporter = Reporter(output)
+    except OSError as error:
+        return features.no_space(error, output) or _unwritable(output, error)
+    except JobError as error:
+        return error
+    failure = _run_on_spark(asked, reporter)
+    # Without space for the last word it is at least printed.
+    with contextlib.suppress(OSError):
+        reporter.end("failed" if failure else "done", failure.as_dict() if failure else None)
+    if lock:
+        lock.close()
+    return failure
+
+
+def _unwritable(output: files.Place, error: OSError) -> JobError:
+    return JobError(1, f"{output.uri} cannot be written: {error}")
+
+
+def _run_on_spark(asked: Asked, reporter: Reporter) -> JobError | None:
+    from py4j.protocol import Py4JError
+
+    spark = SparkContext(conf=SparkConf().setAppName(f"fruits {asked.run_id}"))
+    try:
+        spark.setLogLevel("ERROR")
+        if asked.deadline_min:
+            guard.end_after(asked.deadline_min, functools.partial(_expire, asked, reporter))
+        Job(asked, spark).run(reporter)
+    except JobError as error:
+        return error
+    except Py4JError as error:
+        return find_job_error(str(error)) or _spark_failure(asked, str(error))
+    except OSError as error:
+        output = files.place(asked.output)
+        return features.no_space(error, output) or _unwritable(output, error)
+    finally:
+        spark.stop()
+    return None
+
+
+def _spark_failure(asked: Asked, text: str) -> JobError:
+    print(text, file=sys.stderr)
+    if "No space left on device" in text:
+        hint = "Free some and continue with fruits run --resume."
+        return JobError(1, "There is no space left for Spark's own files.", hint=hint)
+    last = [line for line in text.splitlines() if line and not line.startswith(("\t", " "))]
+    cause = next(
+        (line for line in reversed(last) if "Error" in line or "Exception" in line), last[0]
+    )
+    return JobError(
+        1, f"Spark failed: {cause[:400]}", hint="fruits run --resume goes on from here."
+    )
+
+
+def _expire(asked: Asked, reporter: Reporter) -> None:
+    sentence = f"The job was ended after its {asked.deadline_min:g} minutes."
+    error = JobError(1, sentence, hint="fruits run --resume goes on from here.")
+    try:
+        reporter.end("failed", error.as_dict())
+    finally:
+        print(error.message, file=sys.stderr, flush=True)
+        os._exit(error.exit_code)
+
+
+def main(argv: list[str]) -> int:
+    """The exit code of the job with these arguments."""
+    failure = run(parse_arguments(argv))
+    if failure is None:
+        return 0
+    print(f"Error: {failure.message}", file=sys.stderr)
+    return failure.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,283 @@
+"""Weights become a model artefact: `python -m spark_job.model --weights W --image-size S --cache D`
+
+The artefact is a folder: model.weights.h5 (no top), graph.xml and graph.bin (OpenVINO), model.json.
+It is made once on the user's machine, found again by its fingerprint, and shipped to workers as
+data.
+The last line on stdout is JSON: the artefact's folder and what model.json says, or an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spark_job import engines, files
+from spark_job.errors import JobError
+from spark_job.schema import FEATURES
+
+if TYPE_CHECKING:
+    import keras
+
+VERSION = 1
+IMAGENET_URL = (
+    "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
+    "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+)
+SEED = 20
+_SAMPLES = 16
+_F32_LIMIT, _BF16_LIMIT = 1e-3, 0.99
+
+
+def artefact(weights: str, *, side_px: int, cache: Path, offline: bool = False) -> Path:
+    """The folder of the model artefact for `weights` (imagenet, random, a file), made if absent.
+
+    Raises JobError: 2 for a file that holds other weights, 1 where ImageNet's cannot be had.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    weights_file = _weights_file(weights, cache, offline)
+    weights_sha256 = files.digest_of_file(weights_file)
+    fingerprint = _fingerprint(weights_sha256, side_px)
+    folder = cache / fingerprint
+    if (folder / engines.MODEL_FILE).is_file():
+        return folder
+    scratch = Path(tempfile.mkdtemp(prefix="making-", dir=cache))
+    try:
+        origin = {"weights": Path(weights).name, "weights_sha256": weights_sha256}
+        _make(scratch, weights_file, side_px, {"fingerprint": fingerprint, **origin})
+        _publish(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def smooth_pictures(count: int, side_px: int) -> npt.NDArray[np.uint8]:
+    """`count` seeded pictures of coloured clouds, (count, side_px, side_px, 3), for calibration."""
+    from PIL import Image
+
+    dice = np.random.default_rng(SEED)
+    grids = [dice.integers(0, 256, (cells, cells, 3)) for cells in dice.integers(2, 24, count)]
+    side = (side_px, side_px)
+    return np.stack([np.asarray(Image.fromarray(g.astype(np.uint8)).resize(side)) for g in grids])
+
+
+def _fingerprint(weights_sha256: str, side_px: int) -> str:
+    return hashlib.sha256(f"{weights_sha256}:{side_px}:{VERSION}".encode()).hexdigest()[:32]
+
+
+def _publish(scratch: Path, folder: Path) -> None:
+    try:
+        os.replace(scratch, folder)
+    except OSError:
+        # Another process made the same artefact meanwhile: both are equal.
+        if not (folder / engines.MODEL_FILE).is_file():
+            raise
+
+
+def _weights_file(weights: str, cache: Path, offline: bool) -> Path:
+    if weights == "random":
+        return _random_weights(cache / f"random-{VERSION}.weights.h5")
+    if weights == "imagenet":
+        return _imagenet_weights(cache / Path(IMAGENET_URL).name, offline)
+    file = Path(weights).expanduser()
+    if not file.is_file():
+        raise JobError(
+            2,
+            f"The weights file {weights} does not exist.",
+            hint="Give --weights imagenet, random, or a .h5 or .weights.h5 file.",
+        )
+    if file.suffix != ".h5":
+        raise JobError(
+            2,
+            f"The weights file {weights} does not end in .h5.",
+            hint="A .keras file can carry code and is never loaded; save with save_weights.",
+        )
+    return file
+
+
+def _imagenet_weights(file: Path, offline: bool) -> Path:
+    pin = file.with_suffix(".sha256")
+    if file.is_file() and pin.is_file() and pin.read_text().strip() == files.digest_of_file(file):
+        return file
+    try:
+        if offline:
+            raise OSError("no download was wanted")
+        files.download(IMAGENET_URL, file)
+    except OSError as error:
+        raise JobError(
+            1,
+            f"The ImageNet weights could not be downloaded: {error}",
+            hint=f"Download {IMAGENET_URL} elsewhere and give --weights FILE.h5, "
+            "or try the job with --weights random.",
+        ) from error
+    digest = files.digest_of_file(file)
+    if pin.is_file() and pin.read_text().strip() != digest:
+        file.unlink()
+        raise JobError(
+            1,
+            f"The downloaded ImageNet weights differ from those recorded in {pin}.",
+            hint="Delete that file if you trust the new ones.",
+        )
+    pin.write_text(f"{digest}\n")
+    return file
+
+
+def _random_weights(file: Path) -> Path:
+    if file.is_file():
+        return file
+    import keras
+
+    keras.utils.set_random_seed(SEED)
+    network = _network(224)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            layer.set_weights([_calm_kernel(layer, keras)])
+    _calibrate(network, keras)
+    scratch = file.with_name(f"making-{os.getpid()}.weights.h5")
+    network.save_weights(scratch)
+    os.replace(scratch, file)
+    return file
+
+
+def _calm_kernel(layer: Any, keras: Any) -> npt.NDArray[np.float32]:
+    # With Keras' own initial weights 53 layers amplify rounding: bf16 then misses its parity
+    # (cosine 0.975 at 96 px). Orthogonal mixing and averaging neighbours keep it above 0.999.
+    kernel = np.asarray(layer.get_weights()[0])
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        kernel = np.abs(kernel)
+        return np.asarray(kernel / kernel.sum((0, 1), keepdims=True), np.float32)
+    return np.asarray(keras.initializers.Orthogonal(seed=SEED)(kernel.shape), np.float32)
+
+
+def _calibrate(network: Any, keras: Any) -> None:
+    # Uncalibrated, a random network maps every picture to nearly the same features.
+    norms = [
+        layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    for layer in norms:
+        layer.momentum = 0.0
+    network(smooth_pictures(_SAMPLES, 224).astype(np.float32) / 127.5 - 1, training=True)
+
+
+def _network(side_px: int, classes: int = 0) -> keras.Model:
+    from keras.applications import MobileNetV2
+
+    if classes:
+        return MobileNetV2(weights=None, classes=classes, input_shape=(side_px, side_px, 3))
+    return MobileNetV2(
+        include_top=False, weights=None, pooling="avg", input_shape=(side_px, side_px, 3)
+    )
+
+
+def load_network(weights_file: Path, side_px: int) -> keras.Model:
+    """Keras' MobileNetV2 of alpha 1.0 with these weights: (n, side, side, 3) in -1..1 to (n, 1280).
+
+    Raises JobError (2) where the file holds another network's weights or none.
+    """
+    import keras
+
+    try:
+        classes = _classes(weights_file)
+        network = _network(side_px, classes)
+        network.load_weights(weights_file)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JobError(
+            2,
+            f"{weights_file} does not hold the weights of a MobileNetV2 of alpha 1.0.",
+            hint=f"Keras says: {str(error).splitlines()[0][:300]}",
+        ) from error
+    if classes:
+        return keras.Model(network.input, network.layers[-2].output)
+    return network
+
+
+def _classes(weights_file: Path) -> int:
+    """The number of classes of the top that the file holds, 0 where it holds none."""
+    import h5py
+
+    found = [0]
+
+    def look(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and node.ndim == 2 and node.shape[0] == FEATURES:
+            found.append(int(node.shape[1]))
+
+    with h5py.File(weights_file) as file:
+        file.visititems(look)
+    return max(found)
+
+
+def _make(folder: Path, weights_file: Path, side_px: int, facts: dict[str, Any]) -> None:
+    import keras
+    import tensorflow as tf
+
+    ov = engines.imported_openvino()
+    network = load_network(weights_file, side_px)
+    network.save_weights(folder / engines.WEIGHTS_FILE)
+    graph = ov.convert_model(network, example_input=np.zeros((1, side_px, side_px, 3), np.float32))
+    ov.save_model(graph, folder / "graph.xml", compress_to_fp16=False)
+    names = (engines.GRAPH_FILE, engines.GRAPH_DATA_FILE, engines.WEIGHTS_FILE)
+    digests = {name: files.digest_of_file(folder / name) for name in names}
+    versions = {"keras": keras.__version__, "tensorflow": tf.__version__}
+    versions["openvino"] = ov.__version__.partition("-")[0]
+    model = {**facts, "image_size": side_px, "version": VERSION, "files": digests}
+    (folder / engines.MODEL_FILE).write_text(json.dumps(model))
+    pictures = smooth_pictures(_SAMPLES, side_px)
+    expected = np.asarray(network(pictures.astype(np.float32) / 127.5 - 1, training=False))
+    model = {**model, "versions": versions, "parity": _parity(folder, pictures, expected)}
+    (folder / engines.MODEL_FILE).write_text(json.dumps(model, indent=2))
+
+
+def _parity(
+    folder: Path, pictures: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32]
+) -> dict[str, float | None]:
+    shipped = engines.load_artefact(str(folder))
+    seen = engines.openvino_engine(shipped, "f32").embed(pictures)
+    difference = float(np.abs(seen - expected).max())
+    if not difference <= _F32_LIMIT:
+        raise JobError(
+            1,
+            f"OpenVINO's features differ from Keras' by {difference:.2g}; {_F32_LIMIT} is allowed.",
+        )
+    cosine = None
+    if engines.computes_bf16():
+        seen = engines.openvino_engine(shipped, "bf16").embed(pictures)
+        norms = np.linalg.norm(seen, axis=1) * np.linalg.norm(expected, axis=1)
+        cosine = float(((seen * expected).sum(axis=1) / norms).min())
+    return {"f32_max_difference": difference, "bf16_min_cosine": cosine}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m spark_job.model")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--image-size", type=int, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--offline", action="store_true")
+    asked = parser.parse_args()
+    try:
+        folder = artefact(
+            asked.weights, side_px=asked.image_size, cache=asked.cache, offline=asked.offline
+        )
+    except JobError as error:
+        print(json.dumps({"error": error.as_dict()}))
+        return error.exit_code
+    except OSError as error:
+        sentence = f"The model artefact could not be written to {asked.cache}: {error}"
+        print(json.dumps({"error": JobError(1, sentence).as_dict()}))
+        return 1
+    facts = json.loads((folder / engines.MODEL_FILE).read_text())
+    print(json.dumps({"folder": str(folder), **facts}))
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.exit(main())

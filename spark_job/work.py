@@ -1,0 +1,97 @@
+"""What runs on the workers: chunks to rows, markers to counts, rows to sums and components."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spark_job import chunks, engines, features, files, guard, pca, schema
+from spark_job.chunks import NOTHING, Plan, Tally
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a task needs to know; travels to every Python worker."""
+
+    images: str
+    output: str
+    plan: Plan
+    resume: bool
+
+
+def compute_chunks(
+    worker: Worker, artefact: Broadcast[engines.Artefact], todo: Iterable[int]
+) -> Iterator[Tally]:
+    """Compute, write and mark each chunk; yields its counts."""
+    guard.die_with_parent()
+    plan = worker.plan
+    images, output = files.place(worker.images), files.place(worker.output)
+    inputs = chunks.Inputs(output, plan.rows_per_chunk)
+    for chunk in todo:
+        engine = engines.load_engine(artefact.value, engine=plan.engine, precision=plan.precision)
+        before = engine.inferences
+        rows = inputs.of(chunk)
+        pictures = features.pictures_of(plan, images, rows, check=worker.resume)
+        result = features.embed_chunk(pictures, engine.embed, side_px=plan.image_size)
+        try:
+            tally = features.write_chunk(output, chunk, result)
+        except OSError as error:
+            raise features.no_space(error, output) or error from error
+        yield replace(tally, inferences=engine.inferences - before)
+
+
+def tally_chunks(output_uri: str, numbers: Iterable[int]) -> Iterator[Tally]:
+    """The counts of these chunks, from their markers."""
+    output = files.place(output_uri)
+    yield functools.reduce(Tally.__add__, (chunks.load_tally(output, n) for n in numbers), NOTHING)
+
+
+def chunk_sums(output_uri: str, numbers: Iterable[int]) -> Iterator[pca.Sums]:
+    """One partial sum over the features of these chunks."""
+    output = files.place(output_uri)
+    blocks = (
+        feature_array(read_table(output, chunks.features_file(n), ["features"])) for n in numbers
+    )
+    yield pca.sums_of(blocks, schema.FEATURES)
+
+
+def project_chunks(
+    output_uri: str,
+    model: Broadcast[pca.PcaModel],
+    numbers: Iterable[int],
+    *,
+    keep_features: bool,
+) -> Iterator[int]:
+    """Write the components of these chunks; yields the number of rows of each."""
+    output, columns = files.place(output_uri), schema.pca_rows(keep_features=keep_features)
+    for number in numbers:
+        table = read_table(output, chunks.features_file(number), ["path", "label", "features"])
+        projected = features.list_column(model.value.project(feature_array(table)))
+        table = table.append_column("pca_features", projected).select(columns.names)
+        try:
+            features.write_table(output, f"{schema.PCA_DIR}/{number:07}.parquet", table)
+        except OSError as error:
+            raise features.no_space(error, output) or error from error
+        yield table.num_rows
+
+
+def read_table(output: files.Place, name: str, columns: list[str]) -> pa.Table:
+    """Columns of a Parquet file of this run."""
+    with output.open(name) as stream:
+        return pq.ParquetFile(stream).read(columns)
+
+
+def feature_array(table: pa.Table) -> npt.NDArray[np.float32]:
+    """The column `features` as (n, 1280) float32."""
+    flat = table.column("features").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(-1, schema.FEATURES)
