@@ -1,7 +1,7 @@
 """The limit of a machine: `python -m benchmarks.bare_loop IMAGES ARTEFACT f32|bf16`
 
-One process a core, each with its own files: read, Pillow (RGB, bicubic to 224), OpenVINO (batch 8, one
-thread, no pinning). No Spark, no Parquet, no hashes. Models are compiled before the clock starts.
+One process a core, each with its own files: read, Pillow (RGB, bicubic to 224), OpenVINO (batch 8,
+one thread, no pinning). No Spark, no Parquet, no hashes; compiled before the clock starts.
 """
 
 from __future__ import annotations

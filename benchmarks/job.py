@@ -82,6 +82,7 @@ def main(images: str, out: str, weights: str, precision: str, master: str = "") 
         "inferences": counts["inferences"],
         "features_s": round(seconds["listing"] + seconds["features"], 2),
         "pca_s": round(seconds["pca"], 2),
+        "all_s": round(sum(seconds.values()), 2),
         "explained": round(manifest["cumulative_variance"], 6),
         "peak_mb": round(peak_mb),
         "artefact_s": round(artefact_s, 2),

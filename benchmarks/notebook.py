@@ -1,8 +1,8 @@
 """The published notebook's job: `python -m benchmarks.notebook IMAGES OUT WEIGHTS [K]`
 
-As its users run it: binaryFile, repartition(24), an iterator pandas UDF that rebuilds Keras in every
-partition, Parquet; read back, a Python UDF from array to vector, MLlib's PCA, Parquet. RGB pictures
-only: it dies on others.
+As its users run it: binaryFile, repartition(24), an iterator pandas UDF that rebuilds Keras in
+every partition, Parquet; read back, a Python UDF from array to vector, MLlib's PCA, Parquet.
+RGB pictures only: it dies on others.
 """
 
 from __future__ import annotations
