@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import io
 import sys
-import tempfile
-import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from fruits_cli import __version__, ui
-from fruits_cli.commands import run
 from fruits_cli.errors import FruitsError, MachineError
 
 _INTERRUPTED = 130
 
 
+# In the order of a cluster's life; a name is that of its file in commands/.
+COMMANDS = ("run",)
+
+
 class _Boundary(TyperGroup):
-    """Runs a command and turns what it raises into one message and one exit code."""
+    """Loads a command when it is asked for, and turns what it raises into one message and code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        word = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"fruits_cli.commands.{word}")
+        alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+        alone.command(cmd_name)(getattr(module, word))
+        return typer.main.get_command(alone)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        # The first help that a user sees must not wait for every command's imports.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _first_line(name)) for name in COMMANDS])
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -40,6 +61,14 @@ class _Boundary(TyperGroup):
             told = _refusal(error) if isinstance(error, OSError) else _bug(error)
             ui.show_error(told)
             raise typer.Exit(told.exit_code) from error
+
+
+def _first_line(name: str) -> str:
+    word = name.replace("-", "_")
+    source = (Path(__file__).parent / "commands" / f"{word}.py").read_text(encoding="utf-8")
+    functions = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
+    command = next(node for node in functions if node.name == word)
+    return (ast.get_docstring(command) or "").partition("\n")[0]
 
 
 def _is_usage_error(error: Exception) -> bool:
@@ -68,6 +97,9 @@ def _refusal(error: OSError) -> FruitsError:
 
 
 def _written_down(error: Exception) -> str:
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile(
         "w",
         prefix="fruits-bug-",
@@ -103,10 +135,6 @@ def fruits(
     ] = False,
 ) -> None:
     """Pictures to MobileNetV2 features and principal components, on Amazon EMR or here."""
-
-
-for _name, _command in (("run", run.run),):
-    app.command(_name)(_command)
 
 
 def main() -> None:

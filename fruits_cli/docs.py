@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from fruits_cli.app import app
+from fruits_cli.app import COMMANDS, app
 from fruits_cli.config import SECTIONS
 
 # Tables whose keys no command of this version reads.
@@ -89,9 +89,8 @@ def help_text() -> str:
     from typer.testing import CliRunner
 
     runner = CliRunner(env={"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"})
-    names = [str(command.name) for command in app.registered_commands]
     pages = []
-    for words in ([], *([name] for name in names)):
+    for words in ([], *([name] for name in COMMANDS)):
         shown = runner.invoke(app, [*words, "--help"], prog_name="fruits").stdout.strip()
         pages.append(f"```\n$ fruits {' '.join([*words, '--help'])}\n{shown}\n```")
     return "\n\n".join(pages)

@@ -131,6 +131,8 @@ def _spark_conf_file(plan: LocalPlan, scratch: Path) -> Path:
         "spark.master": plan.master or f"local[{plan.cores},3]",
         "spark.ui.enabled": "false",
         "spark.log.level": "WARN",
+        # A cluster of several executors starts the job once all are there.
+        "spark.scheduler.minRegisteredResourcesRatio": "1.0",
         # With bindAddress alone a local cluster waits for ever for its own host name.
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
@@ -197,7 +199,7 @@ def load_progress(output: Path) -> Progress | None:
         return Progress(
             facts["stage"], facts["pictures_done"], facts["pictures"], facts["images_per_s"]
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -86,7 +86,7 @@ def _parsed(file: Path) -> RunRecord | None:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         return _record(values)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # A half-written or foreign file must not hide the other records.
         return None
 

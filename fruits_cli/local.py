@@ -15,7 +15,7 @@ from typing import Any
 from fruits_cli import bundle, results
 from fruits_cli.config import Config, JobConfig, Layer, configured
 from fruits_cli.driver import LocalPlan, run_job
-from fruits_cli.errors import FruitsError, MachineError, UsageError
+from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
 from fruits_cli.ledger import Ledger
 from fruits_cli.models import RunPhase, RunRecord, Target
 from fruits_cli.sample import draw_sample
@@ -50,7 +50,7 @@ def images_folder(images: str) -> Path:
 def new_run(config: Config, folder: Path, *, run_id: str) -> LocalPlan:
     """The plan of a new run. Raises UsageError where its folders cannot be used."""
     output = _absolute(config.job.output_dir or Path(RUNS_DIR) / run_id)
-    if os.path.exists(output) and not (output.is_dir() and not any(output.iterdir())):
+    if os.path.lexists(output) and not (output.is_dir() and not any(output.iterdir())):
         raise UsageError(
             f"The output folder {output} is not empty.",
             hint=f"Give another, or go on with fruits run --resume {output}",
@@ -61,11 +61,6 @@ def new_run(config: Config, folder: Path, *, run_id: str) -> LocalPlan:
                 f"The name of the folder {path} is not UTF-8.",
                 hint="Java cannot be given such a name: rename the folder, or link to it.",
             )
-    if output.is_relative_to(folder):
-        raise UsageError(
-            f"The output folder {output} lies inside the images folder.",
-            hint="Give an --output-dir outside of it.",
-        )
     job = config.job.model_copy(update={"weights": _whole_path(config.job.weights)})
     return LocalPlan(run_id, str(folder), output, job, bundle.usable_cores())
 
@@ -85,6 +80,11 @@ def resumed_run(ledger: Ledger, wanted: str, flags: Mapping[str, Mapping[str, An
 
     wanted: a run id, a unique prefix of one, `last`, or the run's folder. Raises UsageError.
     """
+    for key in {"output_dir", "target"} & flags.get("job", {}).keys():
+        raise UsageError(
+            f"{key} of a run that goes on cannot change.",
+            hint="Without --resume, a new run takes it.",
+        )
     record = _record_of(ledger, wanted)
     layers = [Layer("command line", flags), Layer(f"run {record.run_id}", {"job": record.job})]
     job = configured(layers).job
@@ -147,14 +147,16 @@ def plan_facts(plan: LocalPlan) -> dict[str, Any]:
     }
 
 
-def execute(plan: LocalPlan, here: Here, *, sample: bool) -> dict[str, Any]:
+def execute(plan: LocalPlan, here: Here) -> dict[str, Any]:
     """Carry the plan out, with its record in the ledger; the manifest of the finished run.
 
     Raises what the job reported. Where it wrote a manifest all the same, the summary is shown.
     """
     for line in plan_lines(plan):
         here.screen.tell(line)
+    before = here.ledger.load(plan.run_id)
     record = here.ledger.write(_record(plan))
+    sample = plan.images == str(sample_folder(here.environ))
     try:
         if sample:
             _draw_sample(Path(plan.images))
@@ -164,17 +166,23 @@ def execute(plan: LocalPlan, here: Here, *, sample: bool) -> dict[str, Any]:
             here.screen.follow(states)
         results.write_pca_csv(plan.output)
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        phase = RunPhase.CANCELLED if interrupted else RunPhase.FAILED
         with contextlib.suppress(MachineError):
-            here.ledger.write(replace(record, phase=phase))
-        if interrupted:
+            here.ledger.write(_ended(record, before, error))
+        if isinstance(error, KeyboardInterrupt):
             here.screen.tell(f"Stopped. fruits run --resume {plan.run_id} goes on from here.")
-        elif (plan.output / results.MANIFEST_FILE).is_file():
+        elif isinstance(error, JobFailed):
             _tell_all(plan, here.screen)
         raise
     here.ledger.write(replace(record, phase=RunPhase.DONE))
     return results.load_manifest(plan.output)
+
+
+def _ended(record: RunRecord, before: RunRecord | None, error: BaseException) -> RunRecord:
+    # A refused --resume has run nothing: its options must not become those of the run.
+    if isinstance(error, UsageError) and before is not None:
+        return before
+    interrupted = isinstance(error, KeyboardInterrupt)
+    return replace(record, phase=RunPhase.CANCELLED if interrupted else RunPhase.FAILED)
 
 
 def _tell_all(plan: LocalPlan, screen: Screen) -> None:
@@ -202,7 +210,7 @@ def _artefact(
     plan: LocalPlan, here: Here, *, sample: bool
 ) -> tuple[bundle.ModelArtefact, LocalPlan]:
     here.screen.detail("Making the model artefact, or finding it in the cache.")
-    by_default = sample and plan.job.weights == "imagenet" and not plan.resume
+    by_default = sample and plan.job.weights == "imagenet"
     try:
         return bundle.model_artefact(plan.job, environ=here.environ, offline=by_default), plan
     except MachineError:

@@ -81,10 +81,16 @@ def list_inputs(images: Place, output: Place, *, extensions: Iterable[str], slot
     if not images.is_folder():
         problem = "is not a folder" if images.exists() else "does not exist"
         raise JobError(2, f"The images {images.uri} cannot be read: this {problem}.")
+    return _list_folder(_found(images, extensions), output, slots=slots)
+
+
+def _found(images: Place, extensions: Iterable[str]) -> Iterator[Found]:
     try:
-        return _list_folder(images.walk(extensions), output, slots=slots)
+        yield from images.walk(extensions)
     except (PermissionError, FileNotFoundError) as error:
         raise JobError(2, f"A folder of {images.uri} cannot be listed: {error}") from error
+    except OSError as error:
+        raise JobError(1, f"{images.uri} could not be listed: {error}") from error
 
 
 def _list_folder(found: Iterator[Found], output: Place, *, slots: int) -> Listing:

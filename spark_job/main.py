@@ -31,10 +31,10 @@ def parse_arguments(argv: list[str]) -> Asked:
     parser.add_argument("--engine", choices=("openvino", "tensorflow"), default="openvino")
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--pca-k", type=int)
-    size.add_argument("--pca-variance", type=float)
+    size.add_argument("--pca-k", type=_count)
+    size.add_argument("--pca-variance", type=_share_above_zero)
     parser.add_argument("--standardize", action="store_true")
-    parser.add_argument("--max-rejected", type=float)
+    parser.add_argument("--max-rejected", type=_share)
     parser.add_argument("--extensions", type=_extensions, default=_extensions(_EXTENSIONS))
     parser.add_argument("--no-keep-features", dest="keep_features", action="store_false")
     parser.add_argument("--resume", action="store_true")
@@ -45,6 +45,24 @@ def parse_arguments(argv: list[str]) -> Asked:
 
 def _extensions(text: str) -> tuple[str, ...]:
     return tuple(word.strip().lower().lstrip(".") for word in text.split(",") if word.strip())
+
+
+def _count(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return count
+
+
+def _share(text: str) -> float:
+    if not 0 <= (share := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return share
+
+
+def _share_above_zero(text: str) -> float:
+    if (share := _share(text)) == 0:
+        raise argparse.ArgumentTypeError("0 is no share of the variance")
+    return share
 
 
 def run(asked: Asked) -> JobError | None:
@@ -87,7 +105,8 @@ def _run_on_spark(asked: Asked, reporter: Reporter) -> JobError | None:
         return find_job_error(str(error)) or _spark_failure(asked, str(error))
     except OSError as error:
         output = files.place(asked.output)
-        return features.no_space(error, output) or _unwritable(output, error)
+        sentence = f"A file of the run {output.uri} could not be read or written: {error}"
+        return features.no_space(error, output) or JobError(1, sentence)
     finally:
         spark.stop()
     return None

@@ -35,7 +35,7 @@ IMAGENET_URL = (
 )
 SEED = 20
 _SAMPLES = 16
-_F32_LIMIT, _BF16_LIMIT = 1e-3, 0.99
+_F32_LIMIT = 1e-3
 
 
 def artefact(weights: str, *, side_px: int, cache: Path, offline: bool = False) -> Path:
@@ -45,7 +45,11 @@ def artefact(weights: str, *, side_px: int, cache: Path, offline: bool = False) 
     """
     cache.mkdir(parents=True, exist_ok=True)
     weights_file = _weights_file(weights, cache, offline)
-    weights_sha256 = files.digest_of_file(weights_file)
+    try:
+        weights_sha256 = files.digest_of_file(weights_file)
+    except OSError as error:
+        sentence = f"The weights file {weights_file} cannot be read: {error.strerror}."
+        raise JobError(2, sentence) from error
     fingerprint = _fingerprint(weights_sha256, side_px)
     folder = cache / fingerprint
     if (folder / engines.MODEL_FILE).is_file():

@@ -56,5 +56,5 @@ def run(
     if dry_run:
         screen.answer(local.plan_lines(plan), local.plan_facts(plan))
         return
-    manifest = local.execute(plan, here, sample=sample)
+    manifest = local.execute(plan, here)
     screen.answer(local.summary_lines(plan, manifest), local.summary_facts(plan, manifest))

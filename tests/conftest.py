@@ -1,0 +1,42 @@
+"""What tests of several rooms share: one small model artefact a session, made by the real tool."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ARTEFACT_SIDE_PX = 96
+
+
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session, the same one for every worker of pytest-xdist."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of artefacts; two workers that make the same one at once do no harm."""
+    return session_folder(tmp_path_factory) / "models"
+
+
+@pytest.fixture(scope="session")
+def artefact_folder(model_cache: Path) -> Path:
+    """The artefact of random weights for pictures of 96 x 96."""
+    command = [sys.executable, "-m", "spark_job.model", "--weights", "random"]
+    command += ["--image-size", str(ARTEFACT_SIDE_PX), "--cache", str(model_cache)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return Path(json.loads(made.stdout.splitlines()[-1])["folder"])
+
+
+@pytest.fixture(scope="session")
+def random_weights(artefact_folder: Path, model_cache: Path) -> Path:
+    """The weights file that the artefact was made from, in Keras' own format, without a top."""
+    (file,) = model_cache.glob("random-*.weights.h5")
+    return file

@@ -1,0 +1,64 @@
+"""A process on a pseudo-terminal, as a person would sit before it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CTRL_C, CTRL_D = "\x03", "\x04"
+# The terminal becomes the controlling one, so that Ctrl-C is a signal.
+_CLAIM = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """How the process ended, what was on the screen, and what went to its stdout."""
+
+    exit_code: int
+    screen: str
+    stdout: str
+
+
+def sit_before(
+    script: str, *, prompt: str = "", typed: str = "", environ: Mapping[str, str] | None = None
+) -> Sitting:
+    """Run a Python script with stdin and stderr on a terminal; `typed` is sent after `prompt`."""
+    ours, theirs = pty.openpty()
+    base = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CLAIM + script],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**base, "TERM": "xterm", **(environ or {})},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    screen = _watched(ours, prompt, typed)
+    with process, os.fdopen(ours):
+        assert process.stdout is not None
+        stdout = process.stdout.read().decode()
+        return Sitting(process.wait(_PATIENCE_S), screen, stdout)
+
+
+def _watched(terminal: int, prompt: str, typed: str) -> str:
+    """Everything that appears until the process lets go of the terminal."""
+    seen, sent, deadline_s = b"", not typed, time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline_s:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        seen += chunk
+        if not sent and prompt.encode() in seen:
+            os.write(terminal, typed.encode())
+            sent = True
+    return seen.decode()
