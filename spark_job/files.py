@@ -81,8 +81,13 @@ class Place:
         """A stream whose bytes appear as file `name` when the block ends well. Raises OSError."""
         if not self.is_local:
             # On S3 an object appears when its upload is completed, and only then.
-            with self.fs.open_output_stream(self.at(name)) as stream:
-                yield stream
+            try:
+                with self.fs.open_output_stream(self.at(name)) as stream:
+                    yield stream
+            except BaseException:
+                # pyarrow completes the upload all the same.
+                self.remove(name)
+                raise
             return
         final = Path(self.at(name))
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +138,9 @@ class Place:
     def _walk_prefix(self, prefix: str, endings: tuple[str, ...]) -> Iterator[Found]:
         # One folder at a time: a recursive selector would hold the whole listing in memory.
         for info in self.fs.get_file_info(pafs.FileSelector(prefix)):
+            if len(info.path) <= len(prefix):
+                # pyarrow takes a//b for a/b: it would list `prefix` again and again.
+                raise FileNotFoundError(f"Keys below {prefix} have a folder without a name (//).")
             if info.type == pafs.FileType.Directory:
                 yield from self._walk_prefix(info.path, endings)
             elif is_picture_name(info.base_name, endings):

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from spark_job import engines, model
+from spark_job.engines import Artefact, Engine
+from spark_job.errors import JobError
+
+pytestmark = [pytest.mark.xdist_group("model"), pytest.mark.filterwarnings("ignore")]
+
+needs_bf16 = pytest.mark.skipif(
+    not engines.computes_bf16(), reason="this CPU has neither amx_bf16 nor avx512_bf16"
+)
+
+
+@pytest.fixture(scope="module")
+def artefact(artefact_folder: Path) -> Artefact:
+    return engines.load_artefact(str(artefact_folder))
+
+
+@pytest.fixture(scope="module")
+def openvino(artefact: Artefact) -> Engine:
+    return engines.openvino_engine(artefact, "f32")
+
+
+@pytest.fixture(scope="module")
+def pictures(artefact: Artefact) -> npt.NDArray[np.uint8]:
+    return model.smooth_pictures(9, artefact.side_px)
+
+
+@pytest.fixture
+def copied(artefact_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(artefact_folder, tmp_path / "copy"))
+
+
+def cosines(
+    one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return np.asarray((one * other).sum(axis=1) / norms)
+
+
+def test_both_engines_agree_in_f32(
+    artefact_folder: Path, openvino: Engine, pictures: npt.NDArray[np.uint8]
+) -> None:
+    shipped = engines.load_artefact(str(artefact_folder), "tensorflow")
+    reference = engines.load_engine(shipped, engine="tensorflow", precision="f32")
+
+    ours, theirs = openvino.embed(pictures), reference.embed(pictures)
+
+    assert (openvino.precision, reference.precision) == ("f32", "f32")
+    assert ours.shape == theirs.shape == (9, 1280)
+    assert ours.dtype == theirs.dtype == np.float32
+    assert np.abs(ours - theirs).max() < 1e-3
+    assert theirs.std() > 0.01
+
+
+def test_features_tell_pictures_apart_even_with_random_weights(
+    openvino: Engine, pictures: npt.NDArray[np.uint8]
+) -> None:
+    features = openvino.embed(pictures)
+
+    likeness = [cosines(features[[n]], features[[m]])[0] for n in range(9) for m in range(n)]
+    assert max(likeness) < 0.999
+
+
+@needs_bf16
+def test_bf16_stays_near_f32(
+    artefact: Artefact, openvino: Engine, pictures: npt.NDArray[np.uint8]
+) -> None:
+    half = engines.openvino_engine(artefact, "bf16")
+
+    seen = half.embed(pictures)
+
+    assert half.precision == "bf16"
+    assert seen.dtype == np.float32
+    assert cosines(seen, openvino.embed(pictures)).min() > 0.99
+    assert np.abs(seen - openvino.embed(pictures)).max() > 0
+
+
+@pytest.mark.skipif(engines.computes_bf16(), reason="this CPU computes bf16")
+def test_bf16_is_refused_where_it_would_be_emulated(artefact: Artefact) -> None:
+    with pytest.raises(JobError, match="would be emulated"):
+        engines.openvino_engine(artefact, "bf16")
+
+
+@pytest.mark.parametrize("count", range(10))
+def test_the_size_of_a_batch_does_not_change_its_features(
+    openvino: Engine, pictures: npt.NDArray[np.uint8], count: int
+) -> None:
+    whole = openvino.embed(pictures)
+
+    part = openvino.embed(pictures[:count])
+
+    assert part.shape == (count, 1280)
+    assert np.array_equal(part, whole[:count])
+
+
+def test_features_are_not_overwritten_by_the_next_batch(
+    openvino: Engine, pictures: npt.NDArray[np.uint8]
+) -> None:
+    first = openvino.embed(pictures[:4])
+    before = first.copy()
+
+    openvino.embed(pictures[4:8])
+
+    assert np.array_equal(first, before)
+
+
+def test_as_many_inferences_are_counted_as_pictures(
+    artefact: Artefact, pictures: npt.NDArray[np.uint8]
+) -> None:
+    engine = engines.openvino_engine(artefact, "f32")
+
+    engine.embed(pictures)
+    engine.embed(pictures[:3])
+
+    assert engine.inferences == 12
+
+
+def test_an_engine_is_kept_for_the_next_task_of_the_same_kind(
+    artefact: Artefact, artefact_folder: Path
+) -> None:
+    again = engines.load_artefact(str(artefact_folder))
+
+    first = engines.load_engine(artefact, engine="openvino", precision="f32")
+    second = engines.load_engine(again, engine="openvino", precision="f32")
+
+    assert first is second
+    assert len(engines._kept) == 1
+
+
+def test_an_artefact_travels_to_workers(artefact: Artefact) -> None:
+    arrived = pickle.loads(pickle.dumps(artefact))
+
+    assert arrived == artefact
+    assert set(arrived.contents) == {"graph.xml", "graph.bin"}
+    assert engines.openvino_engine(arrived, "f32").precision == "f32"
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("graph.bin", "openvino"),
+        ("graph.xml", "openvino"),
+        (engines.WEIGHTS_FILE, "tensorflow"),
+    ],
+)
+def test_a_file_that_is_not_what_the_artefact_says_is_refused(
+    copied: Path, name: str, engine: str
+) -> None:
+    content = bytearray((copied / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / name).write_bytes(content)
+
+    with pytest.raises(JobError, match=rf"{name} of the model artefact .* is not what") as error:
+        engines.load_artefact(str(copied), engine)
+
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["model.json", "graph.bin"])
+def test_an_artefact_without_a_file_is_refused(copied: Path, name: str) -> None:
+    (copied / name).unlink()
+
+    with pytest.raises(JobError, match="is not a model artefact") as error:
+        engines.load_artefact(str(copied))
+
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": {}}', "7"])
+def test_an_artefact_with_a_broken_model_json_is_refused(copied: Path, content: str) -> None:
+    (copied / "model.json").write_text(content)
+
+    with pytest.raises(JobError, match="is not a model artefact"):
+        engines.load_artefact(str(copied))
+
+
+def test_openvino_needs_neither_telemetry_nor_tensorflow_nor_a_home(
+    artefact_folder: Path, tmp_path: Path
+) -> None:
+    script = """
+import json, sys
+from spark_job import engines
+engine = engines.load_engine(
+    engines.load_artefact(sys.argv[1]), engine="openvino", precision="f32")
+names = ("openvino_telemetry", "tensorflow", "keras", "pandas")
+print(json.dumps([name for name in names if sys.modules.get(name)]))
+"""
+    environ = {**os.environ, "HOME": str(tmp_path)}
+
+    child = subprocess.run(
+        [sys.executable, "-c", script, str(artefact_folder)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert json.loads(child.stdout) == []
+    assert list(tmp_path.rglob("*")) == []
