@@ -1,0 +1,173 @@
+"""The embedded AWS: a child process on loopback whose EMR steps really run on local Spark.
+
+    rehearsal = start(folder)       spawns it, or finds the one that lives there
+    environ_beside(rehearsal, os.environ)   what a command needs to talk to it
+    stop(folder)                    ends it with every process it started
+
+It outlives the command that started it; `find(folder)` tells whether one lives.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fruits_cli.errors import MachineError
+from fruits_cli.rehearsal.state import Rehearsal, is_held, load_state, remove_state
+
+__all__ = ["Rehearsal", "add_fault", "clear_faults", "environ_beside", "find", "start", "stop"]
+
+_START_S, _STOP_S, _POLL_S = 60.0, 30.0, 0.05
+_PACKAGES = Path(__file__).resolve().parents[2]
+LOG_NAME = "server.log"
+# Servers that this process started: whoever ends one here also collects its exit code.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def find(state: Path) -> Rehearsal | None:
+    """The rehearsal that lives in the folder, or None; what a killed one left does not count."""
+    return load_state(state) if is_held(state) else None
+
+
+def start(
+    state: Path,
+    *,
+    region: str = "eu-west-3",
+    minutes_per_second: float = 1.0,
+    timer_minutes_per_second: float = 1 / 60,
+    quota_vcpus: int = 64,
+    leashed: bool = False,
+) -> Rehearsal:
+    """A rehearsal that answers requests, made unless one lives there already.
+
+    Amazon's waits pass at `minutes_per_second`, idle time-out and lifetime at the timer's. A
+    `leashed` one ends with this process, however that ends. Raises MachineError naming the log
+    where it does not come up within a minute.
+    """
+    living = find(state)
+    if living is not None:
+        return living
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    options = {
+        "--state": str(state.resolve()),
+        "--region": region,
+        "--minutes-per-second": repr(minutes_per_second),
+        "--timer-minutes-per-second": repr(timer_minutes_per_second),
+        "--quota-vcpus": str(quota_vcpus),
+    }
+    argv = [sys.executable, "-m", "fruits_cli.rehearsal", *_flat(options)]
+    argv += ["--leashed"] if leashed else []
+    with (state / LOG_NAME).open("ab") as log:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE if leashed else subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Where this very package lies; a namesake in the user's folder is not started.
+            cwd=_PACKAGES,
+            start_new_session=True,
+        )
+    _children[child.pid] = child
+    return _awaited(state, child)
+
+
+def _flat(options: Mapping[str, str]) -> list[str]:
+    return [word for pair in options.items() for word in pair]
+
+
+def _awaited(state: Path, child: subprocess.Popen[bytes]) -> Rehearsal:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        living = find(state)
+        if living is not None:
+            return living
+        # Another start may have won the folder: then its server is the one to find.
+        if child.poll() is not None and not is_held(state):
+            break
+        time.sleep(_POLL_S)
+    child.kill()
+    _collect(child.pid)
+    raise MachineError(
+        "The rehearsal's server did not start.", hint=f"Read {state / LOG_NAME} for the cause."
+    )
+
+
+def stop(state: Path) -> bool:
+    """End the rehearsal, its clusters and its steps; False where none lived. Takes seconds.
+
+    What does not end in half a minute is killed; its steps die with it.
+    """
+    living = find(state)
+    if living is None:
+        remove_state(state)
+        return False
+    try:
+        _ask(living, "POST", "stop")
+    except (OSError, http.client.HTTPException):
+        os.kill(living.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_S
+    while is_held(state):
+        if time.monotonic() >= deadline:
+            os.kill(living.pid, signal.SIGKILL)
+            deadline += _STOP_S
+        time.sleep(_POLL_S)
+    remove_state(state)
+    if living.pid in _children:
+        _collect(living.pid)
+    return True
+
+
+def _collect(pid: int) -> None:
+    child = _children.pop(pid)
+    if child.stdin is not None:
+        child.stdin.close()
+    child.wait()
+
+
+def add_fault(rehearsal: Rehearsal, **members: Any) -> None:
+    """Make something go wrong; the members are those of `faults.Fault`. Raises ValueError."""
+    status, answer = _ask(rehearsal, "POST", "faults", members)
+    if status != 200:
+        raise ValueError(answer.get("error", "not a fault"))
+
+
+def clear_faults(rehearsal: Rehearsal) -> None:
+    """Let everything go well again."""
+    _ask(rehearsal, "DELETE", "faults")
+
+
+def environ_beside(rehearsal: Rehearsal, environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` changed so that AWS clients reach the rehearsal and nothing else."""
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name not in rehearsal.unset and not name.startswith("AWS_ENDPOINT_URL")
+    }
+    return kept | rehearsal.environ
+
+
+def _ask(
+    rehearsal: Rehearsal, method: str, what: str, members: Mapping[str, Any] | None = None
+) -> tuple[int, dict[str, Any]]:
+    address = urlsplit(rehearsal.endpoint)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
+    try:
+        connection.request(
+            method,
+            f"/_rehearsal/{what}",
+            body=json.dumps(dict(members or {})),
+            headers={"X-Rehearsal-Key": rehearsal.key, "Content-Type": "application/json"},
+        )
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()

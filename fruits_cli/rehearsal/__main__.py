@@ -1,0 +1,113 @@
+"""`python -m fruits_cli.rehearsal --state FOLDER`: the server process."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from fruits_cli.rehearsal.pace import Pace
+from fruits_cli.rehearsal.state import (
+    Rehearsal,
+    held_lock,
+    new_access_key,
+    rehearsal_environ,
+    remove_state,
+    write_state,
+)
+
+# Of an earlier server; logs stay for whoever wants to read them.
+_LEFTOVERS = ("steps", "tmp")
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="fruits_cli.rehearsal")
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--region", default="eu-west-3")
+    parser.add_argument("--minutes-per-second", type=_positive, default=1.0)
+    parser.add_argument("--timer-minutes-per-second", type=_positive, default=1 / 60)
+    parser.add_argument("--quota-vcpus", type=int, default=64)
+    parser.add_argument("--leashed", action="store_true", help="end when stdin closes")
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError("a number above 0")
+    return number
+
+
+def _forget_the_user() -> None:
+    """No profile, credential or proxy of the user reaches the server or what it starts."""
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    os.environ |= {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        # Read by moto when it is imported: AWS's own policies exist, web pages get nothing.
+        "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
+        "MOTO_DISABLE_GLOBAL_CORS": "true",
+    }
+
+
+def _serve(asked: argparse.Namespace) -> None:
+    from moto.iam.models import SERVICE_NAME_CONVERSION
+
+    from fruits_cli.rehearsal.server import EmbeddedAws, Keys
+
+    # The role that every account needs once (emr-facts.md, section 4); moto would misspell it.
+    SERVICE_NAME_CONVERSION["elasticmapreduce"] = "EMRCleanup"
+    keys = Keys(new_access_key(), new_access_key(), new_access_key())
+    pace = Pace(asked.minutes_per_second, asked.timer_minutes_per_second)
+    aws = EmbeddedAws(asked.state, keys=keys, pace=pace, quota_vcpus=asked.quota_vcpus)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: aws.stop_asked.set())
+    if asked.leashed:
+        threading.Thread(target=_wait_for_leash, args=(aws.stop_asked,), daemon=True).start()
+    aws.start()
+    environ = rehearsal_environ(aws.endpoint, asked.region, keys.user)
+    write_state(asked.state, Rehearsal(os.getpid(), aws.endpoint, asked.region, environ))
+    aws.stop_asked.wait()
+    remove_state(asked.state)
+    aws.stop()
+
+
+def _wait_for_leash(stop_asked: threading.Event) -> None:
+    os.read(0, 1)
+    stop_asked.set()
+
+
+def main(argv: list[str]) -> int:
+    """0 after a clean stop, 1 where another server lives in the folder."""
+    asked = _arguments(argv)
+    with held_lock(asked.state) as is_mine:
+        if not is_mine:
+            return 1
+        remove_state(asked.state)
+        for name in _LEFTOVERS:
+            shutil.rmtree(asked.state / name, ignore_errors=True)
+        (asked.state / "tmp").mkdir()
+        tempfile.tempdir = str(asked.state / "tmp")
+        _forget_the_user()
+        logging.basicConfig(level=logging.WARNING)
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        try:
+            _serve(asked)
+        finally:
+            for name in _LEFTOVERS:
+                shutil.rmtree(asked.state / name, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,173 @@
+"""What RunJobFlow and AddJobFlowSteps refuse at once.
+
+Sources: EMR API reference, RunJobFlow and AddJobFlowSteps; emr-facts.md, sections 3, 4, 7 and 11.
+The sentences are guesses where those do not quote one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import botocore.session
+from botocore.exceptions import ClientError
+from botocore.model import Shape
+from botocore.validate import ParamValidator
+
+from fruits_cli.rehearsal.catalogue import applications
+from fruits_cli.rehearsal.inside import Inside
+from fruits_cli.rehearsal.wire import Refused
+from fruits_cli.rehearsal.world import Cluster
+
+MODEL = botocore.session.Session().get_service_model("emr")
+CLEANUP_ROLE = "AWSServiceRoleForEMRCleanup"
+_NOT_IN_NAMES = re.compile(r"[<>$|`]")
+_STEP_CHARS, _STEPS_AT_ONCE, _STEPS_WAITING = 10240, 100, 256
+
+
+def invalid(message: str) -> Refused:
+    """EMR's usual refusal."""
+    return Refused("ValidationException", message)
+
+
+def require_shape(action: str, request: dict[str, Any]) -> None:
+    """Refuse what botocore's model of the request does not allow, enum values included."""
+    shape = MODEL.operation_model(action).input_shape
+    if shape is None:
+        return
+    report = ParamValidator().validate(_with_times(request, shape), shape)
+    if report.has_errors():
+        raise invalid(report.generate_report())
+    for path, value, allowed in _wrong_enums(request, shape, action):
+        raise invalid(
+            f"1 validation error detected: Value '{value}' at '{path}' failed to satisfy "
+            f"constraint: Member must satisfy enum value set: {allowed}"
+        )
+
+
+def _with_times(request: dict[str, Any], shape: Any) -> dict[str, Any]:
+    """botocore's validator wants no numbers where JSON sends times."""
+    kinds = {name: member.type_name for name, member in shape.members.items()}
+    return {name: value for name, value in request.items() if kinds.get(name) != "timestamp"}
+
+
+def _wrong_enums(value: Any, shape: Shape, path: str) -> Iterable[tuple[str, str, list[str]]]:
+    members: Any = getattr(shape, "members", {})
+    if shape.type_name == "structure":
+        for name, inner in value.items():
+            if name in members:
+                yield from _wrong_enums(inner, members[name], f"{path}.{name}")
+    elif shape.type_name == "list":
+        for index, inner in enumerate(value):
+            yield from _wrong_enums(inner, shape.member, f"{path}[{index}]")  # type: ignore[attr-defined]
+    elif getattr(shape, "enum", None) and value not in shape.enum:  # type: ignore[attr-defined]
+        yield path, value, shape.enum  # type: ignore[attr-defined]
+
+
+def admit_cluster(request: dict[str, Any], region: str, inside: Inside) -> list[dict[str, str]]:
+    """The applications of a cluster that may be launched. Raises Refused."""
+    if _NOT_IN_NAMES.search(request["Name"]):
+        raise invalid("The name of a job flow must not contain < > $ | or `.")
+    if "ReleaseLabel" not in request:
+        raise invalid("A release label is required.")
+    chosen = _chosen(request, applications(request["ReleaseLabel"], region))
+    _admit_roles(request, inside.client("iam", region))
+    _admit_instances(request["Instances"])
+    require_idle_timeout(request.get("AutoTerminationPolicy"))
+    admit_steps(request.get("Steps", []), request.get("StepConcurrencyLevel", 1), waiting=0)
+    if len(request.get("BootstrapActions", [])) > 16:
+        raise invalid("A cluster has at most 16 bootstrap actions.")
+    return chosen
+
+
+def _chosen(request: dict[str, Any], offered: list[dict[str, str]]) -> list[dict[str, str]]:
+    by_name = {entry["Name"].lower(): entry for entry in offered}
+    chosen = []
+    for application in request.get("Applications", []):
+        name = application["Name"]
+        if name.lower() not in by_name:
+            raise invalid(f"Specified application: {name} is not supported by this release.")
+        chosen.append(by_name[name.lower()])
+    return chosen
+
+
+def _admit_roles(request: dict[str, Any], iam: Any) -> None:
+    profile, service_role = request.get("JobFlowRole"), request.get("ServiceRole")
+    if not profile:
+        raise invalid("InstanceProfile is required for creating cluster.")
+    if not service_role:
+        raise invalid("ServiceRole is required for creating cluster.")
+    try:
+        iam.get_role(RoleName=CLEANUP_ROLE)
+    except ClientError:
+        raise invalid(f"Service-linked role '{CLEANUP_ROLE}' for EMR is required.") from None
+    try:
+        roles = iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
+    except ClientError:
+        raise invalid(f"Invalid InstanceProfile: {profile}.") from None
+    if [role["RoleName"] for role in roles] != [profile]:
+        raise invalid(f"Invalid InstanceProfile: {profile}. Role and profile need one name.")
+    try:
+        iam.get_role(RoleName=service_role.rpartition("/")[2])
+    except ClientError:
+        raise invalid(f"{service_role} is invalid.") from None
+
+
+def _admit_instances(instances: dict[str, Any]) -> None:
+    fleets, groups = instances.get("InstanceFleets", []), instances.get("InstanceGroups", [])
+    if bool(fleets) == bool(groups):
+        raise invalid("Give either instance fleets or instance groups.")
+    roles = [f.get("InstanceFleetType") or f.get("InstanceRole") for f in fleets or groups]
+    if roles.count("MASTER") != 1:
+        raise invalid("A cluster needs exactly one primary fleet or group.")
+    if fleets and len(set(roles)) != len(roles):
+        raise invalid("A cluster has one fleet of each kind.")
+    for fleet in fleets or []:
+        _admit_fleet(fleet)
+
+
+def _admit_fleet(fleet: dict[str, Any]) -> None:
+    on_demand, spot = fleet.get("TargetOnDemandCapacity", 0), fleet.get("TargetSpotCapacity", 0)
+    role, types = fleet["InstanceFleetType"], fleet.get("InstanceTypeConfigs", [])
+    if on_demand + spot < 1:
+        raise invalid(f"The target capacity of fleet {role} must be at least 1.")
+    if role == "MASTER" and on_demand + spot != 1:
+        raise invalid("The target capacity of the primary fleet must be 1.")
+    if role == "MASTER" and any("WeightedCapacity" in config for config in types):
+        raise invalid("WeightedCapacity must not be given for the primary fleet.")
+    launch = fleet.get("LaunchSpecifications", {})
+    most = 30 if any("AllocationStrategy" in spec for spec in launch.values()) else 5
+    if not 1 <= len(types) <= most:
+        raise invalid(f"A fleet has 1 to {most} instance types.")
+    spot_launch = launch.get("SpotSpecification")
+    if spot and spot_launch and not 5 <= spot_launch["TimeoutDurationMinutes"] <= 1440:
+        raise invalid("TimeoutDurationMinutes is between 5 and 1440.")
+
+
+def require_idle_timeout(policy: dict[str, Any] | None) -> None:
+    """Refuse an idle time-out outside of 60 to 604800 seconds."""
+    if policy and not 60 <= policy.get("IdleTimeout", 3600) <= 604800:
+        raise invalid("IdleTimeout is between 60 and 604800 seconds.")
+
+
+def admit_steps(steps: list[dict[str, Any]], concurrency: int, *, waiting: int) -> None:
+    """Refuse steps that are too many, too long, or that would stop others beside them."""
+    if len(steps) > _STEPS_AT_ONCE or waiting + len(steps) > _STEPS_WAITING:
+        raise invalid("Maximum number of steps exceeded.")
+    for step in steps:
+        jar = step["HadoopJarStep"]
+        if sum(len(part) for part in [jar["Jar"], *jar.get("Args", [])]) > _STEP_CHARS:
+            raise invalid(f"A step has at most {_STEP_CHARS} characters.")
+        # What a step does that says nothing is nowhere stated; CONTINUE is a guess.
+        ends = step.get("ActionOnFailure", "CONTINUE") != "CONTINUE"
+        if concurrency > 1 and ends:
+            raise invalid("ActionOnFailure must be CONTINUE where steps run side by side.")
+
+
+def require_open(cluster: Cluster) -> None:
+    """Refuse to change a cluster that ends or has ended."""
+    if cluster.state.startswith("TERMINAT") or cluster.ending is not None:
+        raise invalid(
+            "A job flow that is shutting down, terminating, or finished may not be modified."
+        )

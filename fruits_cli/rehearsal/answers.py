@@ -1,0 +1,235 @@
+"""Clusters, steps and nodes as the EMR API shows them.
+
+Source: EMR API reference, the data types Cluster, ClusterSummary, Step, StepSummary, InstanceFleet,
+InstanceGroup and Instance. Members without a value are left out, as the service does.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from fruits_cli.rehearsal.world import Cluster, Fleet, Node, Step, Timeline
+
+
+def present(**members: Any) -> dict[str, Any]:
+    """The members that have a value; False and 0 are values."""
+    return {name: value for name, value in members.items() if value not in (None, "")}
+
+
+def timeline(times: Timeline) -> dict[str, float]:
+    """CreationDateTime, ReadyDateTime and EndDateTime in seconds since 1970: the bill's source."""
+    return _times(
+        CreationDateTime=times.created, ReadyDateTime=times.ready, EndDateTime=times.ended
+    )
+
+
+def _times(**seconds: float | None) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in seconds.items() if value is not None}
+
+
+def _status(state: str, reason: dict[str, str], times: Timeline) -> dict[str, Any]:
+    return {"State": state, "StateChangeReason": reason, "Timeline": timeline(times)}
+
+
+def cluster_status(cluster: Cluster) -> dict[str, Any]:
+    """ClusterStatus; ErrorDetails only where there are some."""
+    ending = cluster.ending
+    shows_reason = ending is not None and cluster.state.startswith("TERMINAT")
+    reason: dict[str, str] = {}
+    if ending is not None and shows_reason:
+        reason = {"Code": ending.code, "Message": ending.message}
+    status = _status(cluster.state, reason, cluster.timeline)
+    if ending is not None and shows_reason and ending.details:
+        status["ErrorDetails"] = ending.details
+    return status
+
+
+def cluster_summary(cluster: Cluster) -> dict[str, Any]:
+    """ClusterSummary: neither tags nor addresses."""
+    return {
+        "Id": cluster.cluster_id,
+        "Name": cluster.request["Name"],
+        "Status": cluster_status(cluster),
+        "NormalizedInstanceHours": normalized_hours(cluster),
+        "ClusterArn": cluster.arn,
+    }
+
+
+def normalized_hours(cluster: Cluster) -> int:
+    """Hours, each begun one whole, times 8 per node (8 is the factor of an xlarge; a guess)."""
+    until = cluster.timeline.ended or time.time()
+    started = cluster.timeline.ready
+    hours = 0 if started is None else math.ceil((until - started) / 3600)
+    return 8 * hours * len(cluster.nodes)
+
+
+# Members of RunJobFlow's request that DescribeCluster repeats unchanged.
+_REPEATED = (
+    "LogEncryptionKmsKeyId",
+    "ReleaseLabel",
+    "ServiceRole",
+    "Configurations",
+    "SecurityConfiguration",
+    "ScaleDownBehavior",
+    "CustomAmiId",
+    "EbsRootVolumeSize",
+    "EbsRootVolumeIops",
+    "EbsRootVolumeThroughput",
+    "OSReleaseLabel",
+    "MonitoringConfiguration",
+    "RepoUpgradeOnBoot",
+)
+
+
+def cluster_details(cluster: Cluster) -> dict[str, Any]:
+    """Cluster, as DescribeCluster shows it."""
+    request, primary = cluster.request, cluster.primary
+    return cluster_summary(cluster) | present(
+        **{name: request[name] for name in _REPEATED if name in request},
+        Ec2InstanceAttributes=_attributes(cluster),
+        InstanceCollectionType="INSTANCE_FLEET" if cluster.uses_fleets else "INSTANCE_GROUP",
+        # The API answers with the connector's old scheme (seen in AWS samples).
+        LogUri=request.get("LogUri", "").replace("s3://", "s3n://", 1),
+        AutoTerminate=not cluster.keep_alive,
+        TerminationProtected=cluster.is_protected,
+        UnhealthyNodeReplacement=cluster.replaces_unhealthy,
+        VisibleToAllUsers=True,
+        Applications=cluster.applications,
+        Tags=[{"Key": key, "Value": value} for key, value in cluster.tags.items()],
+        MasterPublicDnsName=primary and (primary.public_dns or primary.private_dns),
+        StepConcurrencyLevel=cluster.step_concurrency,
+    )
+
+
+def _attributes(cluster: Cluster) -> dict[str, Any]:
+    instances = cluster.request["Instances"]
+    return present(
+        Ec2KeyName=instances.get("Ec2KeyName"),
+        Ec2SubnetId=cluster.subnet_id,
+        RequestedEc2SubnetIds=instances.get("Ec2SubnetIds", []),
+        Ec2AvailabilityZone=cluster.zone,
+        RequestedEc2AvailabilityZones=[],
+        IamInstanceProfile=cluster.request.get("JobFlowRole"),
+        AdditionalMasterSecurityGroups=instances.get("AdditionalMasterSecurityGroups"),
+        AdditionalSlaveSecurityGroups=instances.get("AdditionalSlaveSecurityGroups"),
+        **cluster.security_groups,
+    )
+
+
+def step_details(step: Step) -> dict[str, Any]:
+    """Step, which is StepSummary too where no runtime role was given.
+
+    StateChangeReason.Code is always NONE; what failed is in FailureDetails.
+    """
+    status: dict[str, Any] = {
+        "State": step.state,
+        "StateChangeReason": present(Message=step.message),
+        "Timeline": _times(
+            CreationDateTime=step.created, StartDateTime=step.started, EndDateTime=step.ended
+        ),
+    }
+    if step.failure:
+        status["FailureDetails"] = step.failure
+    details = {
+        "Id": step.step_id,
+        "Name": step.name,
+        "Config": present(
+            Jar=step.jar,
+            Properties=step.properties,
+            MainClass=step.main_class,
+            Args=list(step.args),
+        ),
+        "ActionOnFailure": step.action_on_failure,
+        "Status": status,
+    }
+    if step.application_id:
+        details["AdditionalInfo"] = {
+            "ResourceManager": "YARN",
+            "ResourceManagerApplicationIds": [step.application_id],
+        }
+    return details
+
+
+def fleet_details(cluster: Cluster, fleet: Fleet) -> dict[str, Any]:
+    """InstanceFleet; the provisioned units count the nodes that are there now."""
+    request = fleet.request
+    weights = {
+        t["InstanceType"]: t.get("WeightedCapacity", 1) for t in request["InstanceTypeConfigs"]
+    }
+    units = {"ON_DEMAND": 0, "SPOT": 0}
+    for node in cluster.live_nodes():
+        if node.fleet_id == fleet.fleet_id:
+            units[node.market] += weights[node.instance_type]
+    return present(
+        Id=fleet.fleet_id,
+        Name=request.get("Name", fleet.role),
+        Status=_status(fleet.state, fleet.reason, fleet.timeline),
+        InstanceFleetType=fleet.role,
+        TargetOnDemandCapacity=request.get("TargetOnDemandCapacity", 0),
+        TargetSpotCapacity=request.get("TargetSpotCapacity", 0),
+        ProvisionedOnDemandCapacity=units["ON_DEMAND"],
+        ProvisionedSpotCapacity=units["SPOT"],
+        InstanceTypeSpecifications=[_type(config) for config in request["InstanceTypeConfigs"]],
+        LaunchSpecifications=request.get("LaunchSpecifications"),
+        ResizeSpecifications=request.get("ResizeSpecifications"),
+    )
+
+
+def _type(config: dict[str, Any]) -> dict[str, Any]:
+    same = "InstanceType BidPrice BidPriceAsPercentageOfOnDemandPrice Configurations Priority"
+    shown = {name: config[name] for name in same.split() if name in config}
+    shown["WeightedCapacity"] = config.get("WeightedCapacity", 1)
+    return shown | _volumes(config.get("EbsConfiguration", {}))
+
+
+def _volumes(ebs: dict[str, Any]) -> dict[str, Any]:
+    devices = [
+        spec["VolumeSpecification"]
+        for spec in ebs.get("EbsBlockDeviceConfigs", [])
+        for _ in range(spec.get("VolumesPerInstance", 1))
+    ]
+    return {
+        "EbsBlockDevices": [
+            {"VolumeSpecification": spec, "Device": f"/dev/sd{chr(ord('b') + index)}"}
+            for index, spec in enumerate(devices)
+        ],
+        "EbsOptimized": ebs.get("EbsOptimized", True),
+    }
+
+
+def group_details(cluster: Cluster, fleet: Fleet) -> dict[str, Any]:
+    """InstanceGroup."""
+    request = fleet.request
+    running = [n for n in cluster.live_nodes() if n.fleet_id == fleet.fleet_id]
+    return present(
+        Id=fleet.fleet_id,
+        Name=request.get("Name", fleet.role),
+        Market=request.get("Market", "ON_DEMAND"),
+        InstanceGroupType=fleet.role,
+        BidPrice=request.get("BidPrice"),
+        InstanceType=request["InstanceType"],
+        RequestedInstanceCount=request["InstanceCount"],
+        RunningInstanceCount=len(running),
+        Status=_status(fleet.state, fleet.reason, fleet.timeline),
+        Configurations=request.get("Configurations", []),
+        **_volumes(request.get("EbsConfiguration", {})),
+    )
+
+
+def node_details(cluster: Cluster, node: Node) -> dict[str, Any]:
+    """Instance."""
+    place = {"InstanceFleetId" if cluster.uses_fleets else "InstanceGroupId": node.fleet_id}
+    return place | present(
+        Id=node.node_id,
+        Ec2InstanceId=node.instance_id,
+        PublicDnsName=node.public_dns,
+        PublicIpAddress=node.public_ip,
+        PrivateDnsName=node.private_dns,
+        PrivateIpAddress=node.private_ip,
+        Status=_status(node.state, node.reason, node.timeline),
+        Market=node.market,
+        InstanceType=node.instance_type,
+        EbsVolumes=list(node.volumes),
+    )

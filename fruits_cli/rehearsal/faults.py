@@ -1,0 +1,161 @@
+"""What shall go wrong, asked for over POST /_rehearsal/faults.
+
+Of a request (`action` is an operation such as RunJobFlow, `*` is any; `service` a signing name such
+as s3; `caller` is user, step or *):
+  throttle     the service's own throttling error
+  error        `status`, `code` and `message` as given; 500 InternalError unless told otherwise
+  slow-down    503, S3's SlowDown
+  denied       the action is refused for want of a right
+  lost-answer  the act happens, the connection ends without an answer
+  hung-answer  the act happens, the answer never comes
+Of a cluster (`cluster` is its id or name, `*` is any):
+  capacity     EC2 has no instance; `market` SPOT or ON_DEMAND, `role` MASTER, CORE or TASK
+  bootstrap    bootstrap action `action` (its number) ends with `status`, its log is `message`
+  step         the step fails after `after_s` seconds; `message` is the driver's last output
+  spot-loss    a Spot node of `role` is taken away
+Of an account:
+  quota        both vCPU quotas become `status`, until the fault is cleared
+Each fault happens `times` times, after `skip` fitting requests went through; 0 times is always.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_type_hints
+
+from fruits_cli.rehearsal.wire import Call, Refused
+
+OF_REQUESTS = ("throttle", "error", "slow-down", "denied", "lost-answer", "hung-answer")
+OF_CLUSTERS = ("capacity", "bootstrap", "step", "spot-loss", "quota")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong; the module's docstring tells what each field means to whom."""
+
+    kind: str
+    action: str = "*"
+    service: str = "*"
+    cluster: str = "*"
+    role: str = "*"
+    market: str = "*"
+    times: int = 1
+    skip: int = 0
+    status: int = 0
+    code: str = ""
+    message: str = ""
+    after_s: float = 0.0
+    caller: str = "user"
+
+
+def parse_fault(members: dict[str, Any]) -> Fault:
+    """A fault out of a JSON object. Raises Refused naming the member that it does not know."""
+    kinds = get_type_hints(Fault)
+    for name, value in members.items():
+        if name not in kinds or not isinstance(value, (kinds[name], int)):
+            raise Refused("BadFault", f"{name}={value!r} is not a member of a fault.")
+    if members.get("kind") not in OF_REQUESTS + OF_CLUSTERS:
+        raise Refused("BadFault", f"kind is one of {', '.join(OF_REQUESTS + OF_CLUSTERS)}.")
+    return Fault(**members)
+
+
+class FaultBook:
+    """The faults still to come, each taken as often as it asks for."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+        self._lock = threading.Lock()
+
+    def add(self, fault: Fault) -> None:
+        with self._lock:
+            self._faults.append(fault)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._faults.clear()
+
+    def listed(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [asdict(fault) for fault in self._faults]
+
+    def of_request(self, call: Call, caller: str) -> Fault | None:
+        """The fault that this request meets, used up by it."""
+        return self._take(OF_REQUESTS, service=call.service, action=call.action, caller=caller)
+
+    def of_cluster(self, kind: str, *names: str, **traits: str) -> Fault | None:
+        """The fault of that kind for a cluster known by any of `names`, used up by it."""
+        return self._take((kind,), cluster=names, **traits)
+
+    def standing(self, kind: str) -> Fault | None:
+        """The first fault of that kind, left in place."""
+        with self._lock:
+            return next((fault for fault in self._faults if fault.kind == kind), None)
+
+    def _take(self, kinds: tuple[str, ...], **traits: str | tuple[str, ...]) -> Fault | None:
+        with self._lock:
+            for index, fault in enumerate(self._faults):
+                if fault.kind not in kinds or not _fits(fault, traits):
+                    continue
+                if fault.skip > 0:
+                    self._faults[index] = replace(fault, skip=fault.skip - 1)
+                    continue
+                self._use(index, fault)
+                return fault
+        return None
+
+    def _use(self, index: int, fault: Fault) -> None:
+        if fault.times == 1:
+            del self._faults[index]
+        elif fault.times > 1:
+            self._faults[index] = replace(fault, times=fault.times - 1)
+
+
+def _fits(fault: Fault, traits: dict[str, str | tuple[str, ...]]) -> bool:
+    for name, value in traits.items():
+        wanted = getattr(fault, name)
+        if wanted != "*" and wanted not in ((value,) if isinstance(value, str) else value):
+            return False
+    return True
+
+
+_THROTTLES = {
+    "s3": Refused("SlowDown", "Please reduce your request rate.", status=503),
+    "ec2": Refused("RequestLimitExceeded", "Request limit exceeded.", status=503),
+}
+_DENIALS = {
+    "s3": Refused("AccessDenied", "Access Denied", status=403),
+    "ec2": Refused(
+        "UnauthorizedOperation", "You are not authorized to perform this operation.", status=403
+    ),
+}
+
+
+def request_refusal(fault: Fault, call: Call) -> Refused:
+    """The error that a request fault answers with.
+
+    Codes: botocore's list of throttling errors, S3 and EC2 error code pages; the sentence of
+    AccessDeniedException is the one IAM documents for identity-based denials.
+    """
+    if fault.kind == "throttle":
+        return _THROTTLES.get(call.service) or Refused("ThrottlingException", "Rate exceeded")
+    if fault.kind == "slow-down":
+        return Refused("SlowDown", "Please reduce your request rate.", status=503)
+    if fault.kind == "denied":
+        return _DENIALS.get(call.service) or _denied(call)
+    return Refused(
+        fault.code or "InternalError",
+        fault.message or "We encountered an internal error. Please try again.",
+        status=fault.status or 500,
+    )
+
+
+def _denied(call: Call) -> Refused:
+    action = f"{call.service}:{call.action}"
+    is_query = call.service in ("iam", "sts")
+    return Refused(
+        "AccessDenied" if is_query else "AccessDeniedException",
+        f"User: arn:aws:iam::123456789012:user/rehearsal is not authorized to perform: {action} "
+        f"because no identity-based policy allows the {action} action",
+        status=403 if is_query else 400,
+    )

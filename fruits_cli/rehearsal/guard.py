@@ -1,0 +1,103 @@
+"""Runs one command in a session of its own and ends the whole session when told, or when orphaned.
+
+Started by path with the standard library alone. stdin is the string to the rehearsal's server: `i`
+asks the command to stop and kills what is left three seconds later, `k` or the end of file kills at
+once. pyspark's daemon makes a process group of its own, but none of them leaves the session.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+_PATIENCE_S = 3.0
+_SWEEP_S = 5.0
+_POLL_S = 0.05
+
+
+def session_members(session: int) -> list[int]:
+    """The live processes of a session; zombies are not counted."""
+    return [pid for pid in _all_pids() if _is_member(pid, session)]
+
+
+def _all_pids() -> list[int]:
+    if os.path.isdir("/proc/self"):
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,stat="], capture_output=True, text=True, check=True
+    )
+    found = (line.split() for line in listing.stdout.splitlines())
+    return [int(pid) for pid, state, *_ in found if not state.startswith("Z")]
+
+
+def _is_member(pid: int, session: int) -> bool:
+    try:
+        if os.getsid(pid) != session:
+            return False
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, PermissionError):
+        return False
+    except FileNotFoundError:
+        # No /proc (macOS), or gone since.
+        return not os.path.isdir("/proc/self")
+
+
+def kill_session(session: int) -> None:
+    """Kill every process of the session, also those born meanwhile."""
+    deadline = time.monotonic() + _SWEEP_S
+    while (members := session_members(session)) and time.monotonic() < deadline:
+        _signal(members, signal.SIGKILL)
+        time.sleep(_POLL_S)
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def _watch(command: subprocess.Popen[bytes]) -> None:
+    """Return when the command ended by itself or is to be killed."""
+    while command.poll() is None:
+        ready, _, _ = select.select([sys.stdin], [], [], _POLL_S)
+        if not ready:
+            continue
+        if os.read(sys.stdin.fileno(), 1) == b"i":
+            _ask_to_stop(command)
+        return
+
+
+def _ask_to_stop(command: subprocess.Popen[bytes]) -> None:
+    _signal(session_members(command.pid), signal.SIGINT)
+    deadline = time.monotonic() + _PATIENCE_S
+    while command.poll() is None and time.monotonic() < deadline:
+        ready, _, _ = select.select([sys.stdin], [], [], _POLL_S)
+        if ready:
+            return
+
+
+def _end_on_signal(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def main(argv: list[str]) -> int:
+    """The command's exit code, 128 + n where signal n ended it."""
+    signal.signal(signal.SIGTERM, _end_on_signal)
+    command = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        _watch(command)
+    finally:
+        kill_session(command.pid)
+    code = command.wait()
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

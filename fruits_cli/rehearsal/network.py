@@ -1,0 +1,163 @@
+"""Where a cluster comes to lie, and what EMR checks before it asks EC2 for an instance.
+
+Sources: ManagementGuide, emr-instance-fleet, emr-iam-role, emr-block-public-access, the index of
+error codes; emr-facts.md, sections 3, 5 and 11. Sentences are guesses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from fruits_cli.rehearsal.catalogue import supported_types
+from fruits_cli.rehearsal.world import Cluster, Ending, Region
+
+_POLICY_V2 = "AmazonEMRServicePolicy_v2"
+_POLICY_TAG = {"Key": "for-use-with-amazon-emr-managed-policies", "Value": "true"}
+_MANAGED_GROUPS = {
+    "EmrManagedMasterSecurityGroup": "ElasticMapReduce-primary",
+    "EmrManagedSlaveSecurityGroup": "ElasticMapReduce-core",
+}
+_DEFAULT_SUBNETS = [{"Name": "default-for-az", "Values": ["true"]}]
+
+
+class CannotProvision(Exception):
+    """EC2's side refuses; `ending` is what becomes of the cluster."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.message)
+        self.ending = ending
+
+
+def not_valid(message: str, error_code: str = "") -> CannotProvision:
+    """A refusal that shows as VALIDATION_ERROR once the cluster was accepted."""
+    return CannotProvision(Ending("VALIDATION_ERROR", message, True, error_code))
+
+
+class Site:
+    """Subnet, zone and security groups of one cluster, chosen and checked."""
+
+    def __init__(self, cluster: Cluster, region: Region, ec2: Any, iam: Any) -> None:
+        self._cluster, self._region, self._ec2, self._iam = cluster, region, ec2, iam
+
+    def settle(self) -> None:
+        """Choose the subnet and the security groups. Raises CannotProvision."""
+        instances = self._cluster.request["Instances"]
+        self._require_types()
+        self._require_key(instances.get("Ec2KeyName"))
+        subnet = self._subnet(instances)
+        self._require_tags(subnet)
+        self._require_closed(instances)
+        groups = {
+            member: instances.get(member) or self._managed_group(name, subnet["VpcId"])
+            for member, name in _MANAGED_GROUPS.items()
+        }
+        with self._cluster.changed:
+            self._cluster.subnet_id = subnet["SubnetId"]
+            self._cluster.zone = subnet["AvailabilityZone"]
+            self._cluster.security_groups = groups
+
+    def _require_types(self) -> None:
+        label = self._cluster.request["ReleaseLabel"]
+        known = {entry["Type"] for entry in supported_types(label, self._region.name)}
+        for fleet in self._cluster.fleets:
+            for config in fleet.request.get("InstanceTypeConfigs", [fleet.request]):
+                if config["InstanceType"] not in known:
+                    raise not_valid(
+                        f"Instance type '{config['InstanceType']}' is not supported.",
+                        "VALIDATION_ERROR_INSTANCE_TYPE_NOT_SUPPORTED",
+                    )
+
+    def _require_key(self, key_name: str | None) -> None:
+        if not key_name:
+            return
+        try:
+            self._ec2.describe_key_pairs(KeyNames=[key_name])
+        except ClientError:
+            raise not_valid(
+                f"The key pair {key_name} does not exist.", "VALIDATION_ERROR_INVALID_SSH_KEY_NAME"
+            ) from None
+
+    def _subnet(self, instances: dict[str, Any]) -> dict[str, Any]:
+        """One zone for the whole cluster; without a subnet the default VPC's first."""
+        single = instances.get("Ec2SubnetId")
+        wanted = instances.get("Ec2SubnetIds") or ([single] if single else [])
+        try:
+            found = self._ec2.describe_subnets(
+                **({"SubnetIds": wanted} if wanted else {"Filters": _DEFAULT_SUBNETS})
+            )["Subnets"]
+        except ClientError as error:
+            raise not_valid(f"The subnet is not valid: {error}") from None
+        if not found:
+            raise not_valid("There is no default VPC; specify a subnet.")
+        if len({subnet["VpcId"] for subnet in found}) > 1:
+            raise not_valid(
+                "The subnets are not of one VPC.", "VALIDATION_ERROR_SUBNET_NOT_FROM_ONE_VPC"
+            )
+        chosen: dict[str, Any] = sorted(found, key=lambda subnet: subnet["AvailabilityZone"])[0]
+        return chosen
+
+    def _require_tags(self, subnet: dict[str, Any]) -> None:
+        """The v2 policy acts on tagged things only. Source: ManagementGuide, emr-iam-role."""
+        role = self._cluster.request["ServiceRole"].rpartition("/")[2]
+        attached = self._iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+        if all(policy["PolicyName"] != _POLICY_V2 for policy in attached):
+            return
+        vpc = self._ec2.describe_vpcs(VpcIds=[subnet["VpcId"]])["Vpcs"][0]
+        tagged = {
+            "the cluster": [{"Key": k, "Value": v} for k, v in self._cluster.tags.items()],
+            subnet["SubnetId"]: subnet.get("Tags", []),
+            vpc["VpcId"]: vpc.get("Tags", []),
+        }
+        for what, tags in tagged.items():
+            if _POLICY_TAG not in tags:
+                raise not_valid(
+                    f"Service role {role} has insufficient EC2 permissions: {what} lacks the tag "
+                    f"{_POLICY_TAG['Key']}."
+                )
+
+    def _require_closed(self, instances: dict[str, Any]) -> None:
+        """Block public access. Source: ManagementGuide, emr-block-public-access."""
+        ids = instances.get("AdditionalMasterSecurityGroups", [])
+        if not ids:
+            return
+        try:
+            groups = self._ec2.describe_security_groups(GroupIds=ids)["SecurityGroups"]
+        except ClientError as error:
+            raise not_valid(f"The security group is not valid: {error}") from None
+        for group in groups if self._region.blocks_public_access else []:
+            for rule in group["IpPermissions"]:
+                if _is_open(rule) and not self._is_permitted(rule):
+                    raise not_valid(
+                        f"Security group {group['GroupId']} has a rule for the whole internet, "
+                        "which block public access does not allow."
+                    )
+
+    def _is_permitted(self, rule: dict[str, Any]) -> bool:
+        first, last = rule.get("FromPort", 0), rule.get("ToPort", 65535)
+        return any(
+            ports["MinRange"] <= first and last <= ports.get("MaxRange", ports["MinRange"])
+            for ports in self._region.permitted_ports
+        )
+
+    def _managed_group(self, name: str, vpc_id: str) -> str:
+        """EMR's own group of a VPC, made when first used and never removed."""
+        found = self._ec2.describe_security_groups(
+            Filters=[
+                {"Name": "vpc-id", "Values": [vpc_id]},
+                {"Name": "group-name", "Values": [name]},
+            ]
+        )["SecurityGroups"]
+        if found:
+            return str(found[0]["GroupId"])
+        made = self._ec2.create_security_group(
+            GroupName=name, VpcId=vpc_id, Description="made by the rehearsal's EMR"
+        )
+        return str(made["GroupId"])
+
+
+def _is_open(rule: dict[str, Any]) -> bool:
+    everywhere = {entry["CidrIp"] for entry in rule.get("IpRanges", [])}
+    everywhere |= {entry["CidrIpv6"] for entry in rule.get("Ipv6Ranges", [])}
+    return bool(everywhere & {"0.0.0.0/0", "::/0"})

@@ -1,0 +1,232 @@
+"""One step, run for real: fetch, spark-submit on this machine, logs, verdict."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from fruits_cli.errors import FruitsError
+from fruits_cli.models import S3Uri, parse_s3_uri
+from fruits_cli.rehearsal import guard
+from fruits_cli.rehearsal.faults import Fault
+from fruits_cli.rehearsal.logs import append_line, append_text
+from fruits_cli.rehearsal.machine import spark_home, step_environ
+from fruits_cli.rehearsal.submit import (
+    Submission,
+    command_line,
+    fetched_arguments,
+    local_options,
+    parse_submission,
+    with_local_files,
+)
+from fruits_cli.rehearsal.wire import Refused
+from fruits_cli.rehearsal.world import Step
+
+_GUARD = Path(guard.__file__)
+_TRACEBACK = (
+    "Traceback (most recent call last):\n"
+    '  File "/mnt/tmp/spark/main.py", line 1, in <module>\n'
+    '    raise RuntimeError("the rehearsal was asked to fail this step")\n'
+    "RuntimeError: the rehearsal was asked to fail this step"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a step works and what it may reach."""
+
+    tree: Path
+    work: Path
+    endpoint: str
+    region: str
+    access_key: str
+    s3: Any
+    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+
+class StepRun:
+    """A running step. Its logs lie in the cluster's tree under EMR's names."""
+
+    def __init__(self, step: Step, place: Place, number: int, fault: Fault | None) -> None:
+        self._step, self._place, self._number, self._fault = step, place, number, fault
+        self._folder = place.tree / "steps" / step.step_id
+        self._controller = self._folder / "controller"
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._in_cluster_mode = False
+        self._started = time.monotonic()
+        self._verdict: int | None = None
+
+    def start(self) -> None:
+        """Fetch and start; what cannot be fetched or run is a failed step, as on EMR."""
+        for name in ("stderr", "stdout"):
+            append_text(self._folder / name, "")
+        shown = shlex.join(self._step.args)
+        append_line(self._controller, f"Ensure step {self._number} jar file {self._step.jar}")
+        append_line(self._controller, f"startExec 'hadoop jar {self._step.jar} {shown}'")
+        try:
+            self._guard = self._launched()
+        except (Refused, FruitsError, ClientError, OSError) as error:
+            append_line(self._controller, str(error), level="ERROR")
+            append_text(self._folder / "stderr", f'Exception in thread "main" {error}')
+            self._verdict = 1
+
+    def _launched(self) -> subprocess.Popen[bytes] | None:
+        if self._step.jar != "command-runner.jar":
+            raise Refused("NotRehearsed", f"The rehearsal runs no {self._step.jar}.")
+        submission = parse_submission(self._step.args)
+        self._in_cluster_mode = submission.in_cluster_mode
+        self._step.application_id = f"application_{int(time.time() * 1000)}_{self._number:04d}"
+        command = self._command(submission)
+        self._driver_log("stdout").parent.mkdir(parents=True, exist_ok=True)
+        if self._fault is not None and self._fault.after_s <= 0:
+            self._fail_as_asked()
+            return None
+        with (
+            self._driver_log("stdout").open("ab") as stdout,
+            self._driver_log("stderr").open("ab") as stderr,
+        ):
+            return subprocess.Popen(
+                [sys.executable, "-I", str(_GUARD), *command],
+                stdin=subprocess.PIPE,
+                bufsize=0,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=self._place.work,
+                env=self._environ(),
+                start_new_session=True,
+            )
+
+    def _command(self, submission: Submission) -> list[str]:
+        work = self._place.work
+        (work / "tmp").mkdir(parents=True, exist_ok=True)
+        local: dict[str, str] = {}
+        for number, (what, address) in enumerate(fetched_arguments(submission)):
+            local[address] = str(self._fetched(address, work / "fetched" / str(number)))
+            append_line(self._controller, f"rehearsal: {what} {address} is {local[address]} here")
+        ours = local_options(self._place.cores, sys.executable, str(work / "tmp"))
+        command = command_line(
+            str(spark_home() / "bin" / "spark-submit"), with_local_files(submission, local), ours
+        )
+        append_line(self._controller, f"rehearsal: runs {shlex.join(command)}")
+        return command
+
+    def _fetched(self, address: str, folder: Path) -> Path:
+        """A file, or a folder with all that lies below a prefix."""
+        uri = parse_s3_uri(address)
+        folder.mkdir(parents=True, exist_ok=True)
+        below = uri.key.rstrip("/") + "/"
+        pages = self._place.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=uri.bucket, Prefix=below
+        )
+        keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+        if not keys:
+            return self._downloaded(uri, folder / Path(uri.key).name)
+        for key in keys:
+            if not key.endswith("/"):
+                self._downloaded(S3Uri(uri.bucket, key), folder / _inside(key[len(below) :]))
+        return folder
+
+    def _downloaded(self, uri: S3Uri, path: Path) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            body = self._place.s3.get_object(Bucket=uri.bucket, Key=uri.key)["Body"]
+        except ClientError as error:
+            message = f"java.io.FileNotFoundException: {uri}: {error}"
+            raise Refused("FileNotFound", message) from error
+        with path.open("wb") as stream:
+            shutil.copyfileobj(body, stream)
+        return path
+
+    def _environ(self) -> dict[str, str]:
+        place = self._place
+        return step_environ(
+            work=place.work,
+            endpoint=place.endpoint,
+            region=place.region,
+            access_key=place.access_key,
+        )
+
+    def _driver_log(self, name: str) -> Path:
+        """Client mode: the step's own log. Cluster mode: the first YARN container's."""
+        if not self._in_cluster_mode:
+            return self._folder / name
+        application = self._step.application_id
+        container = application.replace("application", "container") + "_01_000001"
+        return self._place.tree / "containers" / application / container / name
+
+    def poll(self) -> int | None:
+        """The exit code, or None while the step runs."""
+        if self._verdict is None and self._guard is not None:
+            due = self._fault is not None and time.monotonic() - self._started > self._fault.after_s
+            if due:
+                self.kill()
+                self._fail_as_asked()
+            else:
+                self._verdict = self._guard.poll()
+        return self._verdict
+
+    def _fail_as_asked(self) -> None:
+        assert self._fault is not None
+        append_text(self._driver_log("stderr"), self._fault.message or _TRACEBACK)
+        self._verdict = self._fault.status or 1
+
+    def interrupt(self) -> None:
+        """SEND_INTERRUPT: the step may tidy up for three seconds."""
+        self._tell(b"i")
+
+    def kill(self) -> None:
+        """End every process of the step; returns when they are gone."""
+        self._tell(b"k")
+
+    def _tell(self, word: bytes) -> None:
+        if self._guard is None or self._guard.stdin is None or self._guard.poll() is not None:
+            return
+        # The guard may end at this very moment, and the string with it.
+        with suppress(BrokenPipeError):
+            self._guard.stdin.write(word)
+        self._verdict = self._guard.wait()
+
+    def finish(self) -> None:
+        """Write the last lines as EMR and Spark do, and tidy up the work folder."""
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+        code = self._verdict or 0
+        took = round(time.monotonic() - self._started)
+        if self._in_cluster_mode:
+            self._report(code)
+        append_line(
+            self._controller, f"waitProcessCompletion ended with exit code {code} : hadoop jar"
+        )
+        word = "succeeded" if code == 0 else "failed"
+        append_line(self._controller, f"Step {word} with exitCode {code} and took {took} seconds")
+        shutil.rmtree(self._place.work, ignore_errors=True)
+
+    def _report(self, code: int) -> None:
+        application, stderr = self._step.application_id, self._folder / "stderr"
+        state = "SUCCEEDED" if code == 0 else "FAILED"
+        append_line(stderr, f"Client: Application report for {application} (state: FINISHED)")
+        append_text(stderr, f"\t final status: {state}")
+        if code:
+            append_text(
+                stderr,
+                'Exception in thread "main" org.apache.spark.SparkException: '
+                f"Application {application} finished with failed status",
+            )
+
+
+def _inside(below: str) -> Path:
+    """A key's remainder as a relative path that stays where it belongs."""
+    path = Path(below)
+    if path.is_absolute() or ".." in path.parts:
+        raise Refused("BadKey", f"{below!r} is no place inside the step's folder.")
+    return path
