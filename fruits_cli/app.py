@@ -19,7 +19,19 @@ _INTERRUPTED = 130
 
 
 # In the order of a cluster's life; a name is that of its file in commands/.
-COMMANDS = ("run",)
+COMMANDS = (
+    "run",
+    "upload",
+    "create-cluster",
+    "submit",
+    "cancel",
+    "status",
+    "logs",
+    "fetch-results",
+    "tunnel",
+    "terminate",
+    "rehearse",
+)
 
 
 class _Boundary(TyperGroup):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.config import JobConfig
+from fruits_cli.config import JobConfig, cache_dir
 from fruits_cli.errors import FruitsError, MachineError, UsageError
 
 _PACKAGE_ROOT = Path(__file__).parent
@@ -85,12 +85,6 @@ def example_config() -> Path:
 def _bundled(name: str) -> Path:
     shipped = _PACKAGE_ROOT / "_bundled" / name
     return shipped if shipped.exists() else _PACKAGE_ROOT.parent / name
-
-
-def cache_dir(environ: Mapping[str, str]) -> Path:
-    """Where fruits keeps what it can make again: $XDG_CACHE_HOME/fruits or ~/.cache/fruits."""
-    base = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
-    return Path(base) / "fruits"
 
 
 def model_artefact(

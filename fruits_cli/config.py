@@ -229,6 +229,12 @@ def user_config_file(environ: Mapping[str, str]) -> Path:
     return Path(base) / "fruits" / FILE_NAME
 
 
+def cache_dir(environ: Mapping[str, str]) -> Path:
+    """Where fruits keeps what it can make again: $XDG_CACHE_HOME/fruits or ~/.cache/fruits."""
+    base = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
+    return Path(base) / "fruits"
+
+
 def _file_values(file: Path) -> dict[str, dict[str, Any]]:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))

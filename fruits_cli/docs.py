@@ -17,7 +17,7 @@ from fruits_cli.app import COMMANDS, app
 from fruits_cli.config import SECTIONS
 
 # Tables whose keys no command of this version reads.
-NOT_USED_YET = ("aws", "storage", "cluster", "tunnel")
+NOT_USED_YET: tuple[str, ...] = ()
 _ROOT = Path(__file__).parent.parent
 _HEAD = """\
 # fruits.toml: every key with its default. A line without its "# " is in force.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +14,23 @@ from fruits_cli import bundle, results
 from fruits_cli.config import Config, JobConfig, Layer, configured
 from fruits_cli.driver import LocalPlan, run_job
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
-from fruits_cli.ledger import Ledger
-from fruits_cli.models import RunPhase, RunRecord, Target
-from fruits_cli.sample import draw_sample
-from fruits_cli.ui import Screen
+from fruits_cli.ledger import Ledger, ledger_here
+from fruits_cli.models import RunPhase, RunRecord, Target, new_run_id
+from fruits_cli.sample import ensure_sample, sample_folder
+from fruits_cli.ui import Outcome, Screen
 
 RUNS_DIR = "fruits-runs"
 _JOB_FILE = "_plan/job.json"
-_SAMPLE = "sample-1"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked of `fruits run` on this machine."""
+
+    images: str | None = None
+    sample: bool = False
+    resume: str | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,35 @@ class Here:
     screen: Screen
     ledger: Ledger
     environ: Mapping[str, str]
+
+
+def run_here(
+    config: Config, asked: Asked, screen: Screen, flags: Mapping[str, Mapping[str, Any]]
+) -> Outcome:
+    """The whole story of a run on this machine; a dry run ends after the plan.
+
+    Raises UsageError for what cannot be read, and what the job reported.
+    """
+    here = Here(screen, ledger_here(), os.environ)
+    if asked.resume is not None:
+        plan = resumed_run(here.ledger, asked.resume, flags)
+    else:
+        plan = new_run(config, _given_folder(asked, here.environ), run_id=new_run_id())
+    if asked.dry_run:
+        return Outcome(plan_lines(plan), plan_facts(plan))
+    manifest = execute(plan, here)
+    return Outcome(summary_lines(plan, manifest), summary_facts(plan, manifest))
+
+
+def _given_folder(asked: Asked, environ: Mapping[str, str]) -> Path:
+    if asked.sample:
+        return sample_folder(environ)
+    if asked.images is None:
+        raise UsageError(
+            "Give one of IMAGES, --sample and --resume.",
+            hint="fruits run ./pictures, or fruits run --sample for a first look",
+        )
+    return images_folder(asked.images)
 
 
 def images_folder(images: str) -> Path:
@@ -159,7 +195,7 @@ def execute(plan: LocalPlan, here: Here) -> dict[str, Any]:
     sample = plan.images == str(sample_folder(here.environ))
     try:
         if sample:
-            _draw_sample(Path(plan.images))
+            ensure_sample(Path(plan.images))
         artefact, plan = _artefact(plan, here, sample=sample)
         record = here.ledger.write(replace(record, job=_job_values(plan.job)))
         with contextlib.closing(run_job(plan, artefact, here.environ)) as states:
@@ -219,25 +255,6 @@ def _artefact(
     here.screen.warn("ImageNet weights are not here: the sample runs with random ones.")
     plan = replace(plan, job=plan.job.model_copy(update={"weights": "random"}))
     return bundle.model_artefact(plan.job, environ=here.environ), plan
-
-
-def sample_folder(environ: Mapping[str, str]) -> Path:
-    """Where the drawn sample pictures lie, or will lie once a run has drawn them."""
-    return _absolute(bundle.cache_dir(environ) / _SAMPLE)
-
-
-def _draw_sample(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="drawing-"))
-        draw_sample(scratch)
-        with contextlib.suppress(FileExistsError, OSError):
-            os.rename(scratch, folder)
-        shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise MachineError(f"{folder} cannot be written: {error.strerror or error}.") from error
 
 
 def summary_lines(plan: LocalPlan, manifest: Mapping[str, Any]) -> list[str]:

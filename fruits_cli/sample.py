@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from fruits_cli.config import cache_dir
 from fruits_cli.disk import replacing
+from fruits_cli.errors import MachineError
 from fruits_cli.sample_easel import Easel
 from fruits_cli.sample_fruits import KINDS
 
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIDE_PX = 100
+_NAME = "sample-1"
 # Fruits are painted larger than they are shown, and a few times each: no two look alike.
 _MASTER_PX, _MASTERS = 136, 2
 
@@ -38,6 +46,28 @@ def draw_sample(folder: Path, *, count: int = 360) -> None:
             content = b"This is a text and no picture.\n"
         with replacing(folder / kind / f"{number // len(kinds)}_100.jpg") as scratch:
             scratch.write_bytes(content)
+
+
+def sample_folder(environ: Mapping[str, str]) -> Path:
+    """Where the sample lies, or will lie once it has been drawn."""
+    return Path(os.path.abspath(cache_dir(environ) / _NAME))
+
+
+def ensure_sample(folder: Path) -> Path:
+    """The folder, with the sample in it: drawn now unless it is there. Raises MachineError."""
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="drawing-"))
+        draw_sample(scratch)
+        # Another process may have drawn the same pictures meanwhile.
+        with contextlib.suppress(OSError):
+            os.rename(scratch, folder)
+        shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise MachineError(f"{folder} cannot be written: {error.strerror or error}.") from error
+    return folder
 
 
 def _painted(kind: str, number: int) -> Image.Image:

@@ -79,11 +79,25 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What a command answers: lines for the reader, facts for --output json."""
+
+    lines: list[str]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Screen:
     """Where one command writes; `verbosity` is -1 quiet, 0, or 1 verbose."""
 
     json_output: bool = False
     verbosity: int = 0
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags that give another command the same screen."""
+        words = ["--output", "json"] if self.json_output else []
+        return [*words, *{-1: ["--quiet"], 1: ["--verbose"]}.get(self.verbosity, [])]
 
     def tell(self, line: str) -> None:
         """One line of the story, unless the user asked for quiet."""

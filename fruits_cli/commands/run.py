@@ -1,7 +1,8 @@
-"""fruits run: all of it, from pictures to components."""
+"""fruits run: all of it, from pictures to components, here or on a cluster of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -10,25 +11,33 @@ import typer
 
 from fruits_cli.config import Config
 from fruits_cli.errors import UsageError
-from fruits_cli.models import new_run_id
-from fruits_cli.options import DryRun, with_config
+from fruits_cli.models import RunRecord, Target, new_run_id
+from fruits_cli.options import DryRun, Yes, with_config
 from fruits_cli.ui import Screen
 
-Images = Annotated[str | None, typer.Argument(help="Folder of pictures.", show_default=False)]
+Images = Annotated[
+    str | None,
+    typer.Argument(help="Folder of pictures, or on EMR a dataset.", show_default=False),
+]
 Sample = Annotated[bool, typer.Option("--sample", help="Run on a small drawn set of fruit.")]
+Local = Annotated[bool, typer.Option("--local", help="Run on this machine: --target local.")]
+Keep = Annotated[bool, typer.Option("--keep-cluster", help="Leave the cluster up afterwards.")]
 Resume = Annotated[
     str | None,
     typer.Option(help="Go on with a run: its id, last, or its folder.", show_default=False),
 ]
 
 
-@with_config("job")
+@with_config("job", "storage", "cluster")
 def run(
     *,
     images: Images = None,
     sample: Sample = False,
     resume: Resume = None,
+    local: Local = False,
+    keep_cluster: Keep = False,
     dry_run: DryRun = False,
+    yes: Yes = False,
     config: Config,
     screen: Screen,
     flags: Mapping[str, Mapping[str, Any]],
@@ -39,22 +48,38 @@ def run(
     fruits run ./Test --pca-k 50    features, components, CSV and manifest in fruits-runs/
     fruits run --sample             the same on drawn pictures, without a download
     """
-    from fruits_cli import local
+    if (images is not None) + sample + (resume is not None) > 1:
+        raise UsageError("Give one of IMAGES, --sample and --resume.")
+    record = _record_on_emr(resume)
+    if record is None and (resume or local or config.target is Target.LOCAL):
+        from fruits_cli import local as here
+
+        asked = here.Asked(images=images, sample=sample, resume=resume, dry_run=dry_run)
+        outcome = here.run_here(config, asked, screen, flags)
+    else:
+        from fruits_cli import remote
+        from fruits_cli.sample import ensure_sample, sample_folder
+        from fruits_cli.session import open_session
+
+        config = remote.resumed_config(config, record, flags) if record else config
+        wanted = remote.CloudRun(
+            record.run_id if record else new_run_id(),
+            images=str(ensure_sample(sample_folder(os.environ))) if sample else images,
+            resume=record,
+            sample=sample,
+            yes=yes,
+            dry_run=dry_run,
+            keep=keep_cluster,
+        )
+        outcome = remote.run_in_cloud(config, wanted, open_session(config, screen))
+    screen.answer(outcome.lines, outcome.facts)
+
+
+def _record_on_emr(resume: str | None) -> RunRecord | None:
+    """The run that is to go on, if its place is EMR."""
     from fruits_cli.ledger import ledger_here
 
-    here = local.Here(screen, ledger_here(), os.environ)
-    if sum([images is not None, sample, resume is not None]) != 1:
-        raise UsageError(
-            "Give one of IMAGES, --sample and --resume.",
-            hint="fruits run ./pictures, or fruits run --sample for a first look",
-        )
-    if resume is not None:
-        plan = local.resumed_run(here.ledger, resume, flags)
-    else:
-        folder = local.sample_folder(os.environ) if sample else local.images_folder(str(images))
-        plan = local.new_run(config, folder, run_id=new_run_id())
-    if dry_run:
-        screen.answer(local.plan_lines(plan), local.plan_facts(plan))
-        return
-    manifest = local.execute(plan, here)
-    screen.answer(local.summary_lines(plan, manifest), local.summary_facts(plan, manifest))
+    with contextlib.suppress(UsageError):
+        if resume and (record := ledger_here().find(resume)).target is Target.EMR:
+            return record
+    return None

@@ -1,0 +1,114 @@
+"""AWS through boto3: the one place where clients are made. Each door of `cloud` has its file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config as ClientConfig
+
+from fruits_cli import __version__
+from fruits_cli.access import ClusterAccess
+from fruits_cli.aws.access import AwsAccess
+from fruits_cli.aws.account import AwsAccount
+from fruits_cli.aws.addresses import fetch_own_addresses
+from fruits_cli.aws.clusters import AwsClusters
+from fruits_cli.aws.errors import asking
+from fruits_cli.aws.rights import AwsRights
+from fruits_cli.aws.storage import AwsStorage
+from fruits_cli.cloud import Clock, Cloud, SystemClock
+from fruits_cli.cluster import Cluster
+from fruits_cli.config import AwsConfig
+from fruits_cli.errors import ConfigError
+
+# As many as uploads ever use at once.
+_CONNECTIONS = 64
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 60
+_ATTEMPTS = 8
+_LOOPBACK = "127.0.0.1"
+# Prices have a built-in table behind them: nobody waits long for better ones.
+_OPTIONAL, _OPTIONAL_ATTEMPTS, _OPTIONAL_TIMEOUT_S = ("pricing",), 2, 5
+
+
+def connect(
+    config: AwsConfig,
+    *,
+    region: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    clock: Clock | None = None,
+) -> Cloud:
+    """AWS as this profile and region see it; nothing is asked yet.
+
+    Raises ConfigError where no region is configured, or the profile does not exist.
+    """
+    clients = _clients(config, region, environ)
+    region = clients.region
+    return Cloud(
+        storage=AwsStorage(clients, region),
+        clusters=AwsClusters(clients, clock or SystemClock()),
+        rights=AwsRights(clients),
+        account=AwsAccount(clients, region, clock or SystemClock()),
+    )
+
+
+def cluster_access(
+    config: AwsConfig, cluster: Cluster, *, environ: Mapping[str, str] = os.environ
+) -> ClusterAccess:
+    """One cluster as the tunnel sees it; nothing is asked yet. Raises ConfigError as `connect`."""
+    clients = _clients(config, None, environ)
+    is_rehearsal = urlsplit(environ.get("AWS_ENDPOINT_URL", "")).hostname == _LOOPBACK
+    # A stand-in AWS on this machine sees this machine as the loopback.
+    own = (lambda: (_LOOPBACK,)) if is_rehearsal else fetch_own_addresses
+    return AwsAccess(clients, clients.region, cluster, own_addresses=own)
+
+
+def _clients(config: AwsConfig, region: str | None, environ: Mapping[str, str]) -> Clients:
+    with asking("read the AWS profile"):
+        session = boto3.Session(profile_name=config.profile or None)
+        region = region or config.region or environ.get("AWS_REGION") or session.region_name
+    if not region:
+        raise ConfigError(
+            "No AWS region is configured.", hint="Give --region, for example --region eu-west-3."
+        )
+    return Clients(session, region)
+
+
+class Clients:
+    """boto3 clients, each made at its first use."""
+
+    def __init__(self, session: boto3.Session, region: str) -> None:
+        self._session, self.region = session, region
+        self._made: dict[tuple[str, str, bool], Any] = {}
+        # Making a client is not thread-safe; using one is.
+        self._lock = threading.Lock()
+
+    def __call__(self, service: str, *, region: str | None = None, once: bool = False) -> Any:
+        """The client of a service; with `once` a request is never sent a second time."""
+        key = (service, region or self.region, once)
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = self._session.client(
+                    service,  # type: ignore[call-overload]
+                    region_name=key[1],
+                    config=_client_config(service, once=once),
+                )
+            return self._made[key]
+
+
+def _client_config(service: str, *, once: bool) -> ClientConfig:
+    # S3 slows down by prefix; one rate for all its requests would slow the other prefixes, too.
+    mode = "standard" if service == "s3" else "adaptive"
+    optional = service in _OPTIONAL
+    attempts = _OPTIONAL_ATTEMPTS if optional else _ATTEMPTS
+    retries = {"mode": mode, "total_max_attempts": 1 if once else attempts}
+    return ClientConfig(
+        retries=retries,  # type: ignore[arg-type]
+        connect_timeout=_OPTIONAL_TIMEOUT_S if optional else _CONNECT_TIMEOUT_S,
+        read_timeout=_OPTIONAL_TIMEOUT_S if optional else _READ_TIMEOUT_S,
+        max_pool_connections=_CONNECTIONS,
+        user_agent_extra=f"fruits/{__version__}",
+    )

@@ -1,0 +1,195 @@
+"""Who we are, what the account may run, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from fruits_cli import payloads
+from fruits_cli.aws.errors import asking, code_of
+from fruits_cli.aws.storage import MakesClients
+from fruits_cli.cloud import Clock, Identity
+from fruits_cli.cluster import MANAGED_POLICY_TAG, Machine, Market, Network, PriceBook, Quota
+from fruits_cli.errors import CloudError, ConfigError
+from fruits_cli.memory import MACHINES
+from fruits_cli.pricing import parse_price, table_prices
+from fruits_cli.shape import ON_DEMAND_QUOTA, SPOT_QUOTA
+
+# The Pricing API has endpoints in these regions alone; each tells the prices of all.
+_PRICING_REGIONS = {"eu": "eu-central-1", "ap": "ap-south-1"}
+_PRICING_REGION = "us-east-1"
+_QUOTA_CODES = {Market.ON_DEMAND: ON_DEMAND_QUOTA, Market.SPOT: SPOT_QUOTA}
+# What these quotas count: standard instances.
+_STANDARD_FAMILIES = tuple("acdhimrtz")
+
+
+class AwsAccount:
+    """STS, EC2, Service Quotas and Pricing as `cloud.Account` asks for them."""
+
+    def __init__(self, clients: MakesClients, region: str, clock: Clock) -> None:
+        self._clients, self._region, self._clock = clients, region, clock
+        self._prices: dict[tuple[str, ...], PriceBook] = {}
+
+    @property
+    def region(self) -> str:
+        return self._region
+
+    @property
+    def _ec2(self) -> Any:
+        return self._clients("ec2")
+
+    def identity(self) -> Identity:
+        with asking("tell who you are"):
+            answer = self._clients("sts").get_caller_identity()
+        return Identity(str(answer["Account"]), str(answer["Arn"]).rpartition("/")[2])
+
+    def regions(self) -> list[str]:
+        with asking("list the regions"):
+            answer = self._ec2.describe_regions()
+        return sorted(region["RegionName"] for region in answer["Regions"])
+
+    def machines(self, types: Sequence[str]) -> dict[str, Machine]:
+        """vCPUs and memory of the types; one that the region does not know is left out."""
+        found = {one: MACHINES[one] for one in types if one in MACHINES}
+        for one in dict.fromkeys(types):
+            if one not in found and (machine := self._machine(one)):
+                found[one] = machine
+        return found
+
+    def _machine(self, instance_type: str) -> Machine | None:
+        with asking(f"look at instance type {instance_type}"):
+            try:
+                answer = self._ec2.describe_instance_types(InstanceTypes=[instance_type])
+            except ClientError as error:
+                if code_of(error) in ("InvalidInstanceType", "InvalidParameterValue"):
+                    return None
+                raise
+        for one in answer["InstanceTypes"]:
+            architectures = one["ProcessorInfo"]["SupportedArchitectures"]
+            return Machine(
+                vcpus=one["VCpuInfo"]["DefaultVCpus"],
+                memory_mib=one["MemoryInfo"]["SizeInMiB"],
+                is_arm="x86_64" not in architectures,
+            )
+        return None
+
+    def quota(self, market: Market) -> Quota | None:
+        try:
+            with asking("read the vCPU quota"):
+                answer = self._clients("service-quotas").get_service_quota(
+                    ServiceCode="ec2", QuotaCode=_QUOTA_CODES[market]
+                )
+            return Quota(int(answer["Quota"]["Value"]), self._running_vcpus(market))
+        except CloudError:
+            # A launch does not need this right; the plan says that it could not be asked.
+            return None
+
+    def _running_vcpus(self, market: Market) -> int:
+        states = {"Name": "instance-state-name", "Values": ["pending", "running"]}
+        with asking("list the running instances"):
+            pages = self._ec2.get_paginator("describe_instances").paginate(Filters=[states])
+            return sum(
+                _vcpus(instance)
+                for page in pages
+                for reservation in page["Reservations"]
+                for instance in reservation["Instances"]
+                if (instance.get("InstanceLifecycle") == "spot") == (market is Market.SPOT)
+                and instance["InstanceType"].startswith(_STANDARD_FAMILIES)
+            )
+
+    def prices(self, types: Sequence[str]) -> PriceBook:
+        key = tuple(sorted(set(types)))
+        if key not in self._prices:
+            self._prices[key] = self._ask_prices(key)
+        return self._prices[key]
+
+    def _ask_prices(self, types: tuple[str, ...]) -> PriceBook:
+        table = table_prices(types, self._region)
+        try:
+            on_demand = self._priced(types, payloads.ec2_price_payload)
+            emr = self._priced(types, payloads.emr_price_payload)
+        except CloudError:
+            return PriceBook(table.on_demand, table.emr, self._spot_prices(types), table.source)
+        told = {one for one in types if one in on_demand and one in emr}
+        source = f"AWS Pricing API, {self._clock.now():%Y-%m-%d}"
+        if missing := [one for one in types if one not in told and one in table.on_demand]:
+            source += f"; {', '.join(missing)}: {table.source}"
+        return PriceBook(
+            on_demand={**table.on_demand, **on_demand},
+            emr={**table.emr, **emr},
+            spot=self._spot_prices(types),
+            source=source,
+        )
+
+    def _priced(self, types: Iterable[str], payload: Any) -> dict[str, float]:
+        region = _PRICING_REGIONS.get(self._region.partition("-")[0], _PRICING_REGION)
+        pricing = self._clients("pricing", region=region)
+        found = {}
+        for one in types:
+            with asking(f"read the price of {one}"):
+                answer = pricing.get_products(**payload(one, self._region))
+            if (price := parse_price(answer["PriceList"])) is not None:
+                found[one] = price
+        return found
+
+    def _spot_prices(self, types: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
+        found: dict[str, dict[str, float]] = {}
+        if not types:
+            # An empty filter would be all types there are.
+            return found
+        try:
+            with asking("read the Spot prices"):
+                # From now on: EC2 answers with the price that holds now, one for each zone.
+                answer = self._ec2.describe_spot_price_history(
+                    InstanceTypes=list(types),
+                    ProductDescriptions=["Linux/UNIX"],
+                    StartTime=self._clock.now(),
+                )
+        except CloudError:
+            return {}
+        for one in answer["SpotPriceHistory"]:
+            by_zone = found.setdefault(one["InstanceType"], {})
+            by_zone.setdefault(one["AvailabilityZone"], float(one["SpotPrice"]))
+        return found
+
+    def network(self, subnets: Sequence[str]) -> Network | None:
+        """Raises ConfigError where the subnets lie in more than one VPC."""
+        question: dict[str, Any] = (
+            {"SubnetIds": list(subnets)}
+            if subnets
+            else {"Filters": [{"Name": "default-for-az", "Values": ["true"]}]}
+        )
+        with asking("look at the subnets"):
+            found = self._ec2.describe_subnets(**question)["Subnets"]
+        if not found:
+            return None
+        vpcs = sorted({subnet["VpcId"] for subnet in found})
+        if len(vpcs) > 1:
+            raise ConfigError(
+                f"The subnets lie in more than one VPC: {', '.join(vpcs)}.",
+                hint="Give --subnets of one VPC, all public or all private.",
+            )
+        with asking(f"look at {vpcs[0]}"):
+            vpc = self._ec2.describe_vpcs(VpcIds=vpcs)["Vpcs"]
+        untagged = [subnet["SubnetId"] for subnet in found if not _has_tag(subnet)]
+        untagged += [one["VpcId"] for one in vpc if not _has_tag(one)]
+        ids = tuple(sorted(subnet["SubnetId"] for subnet in found))
+        return Network(vpcs[0], ids, tuple(untagged))
+
+    def tag_network(self, ids: Sequence[str]) -> None:
+        with asking(f"tag {', '.join(ids)}"):
+            self._ec2.create_tags(
+                Resources=list(ids), Tags=payloads.tags_payload({MANAGED_POLICY_TAG: "true"})
+            )
+
+
+def _vcpus(instance: Mapping[str, Any]) -> int:
+    options = instance.get("CpuOptions") or {}
+    return int(options.get("CoreCount", 1)) * int(options.get("ThreadsPerCore", 1))
+
+
+def _has_tag(resource: Mapping[str, Any]) -> bool:
+    tags = {tag["Key"]: tag["Value"] for tag in resource.get("Tags", ())}
+    return tags.get(MANAGED_POLICY_TAG) == "true"

@@ -1,0 +1,137 @@
+"""What botocore raises, in our words: the fact in one sentence, and what to do next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from botocore import exceptions as boto
+
+from fruits_cli.errors import (
+    AccessDenied,
+    CloudError,
+    ClusterNotFound,
+    ConfigError,
+    FruitsError,
+    RoleNotReady,
+    Unanswered,
+)
+
+_DENIED = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "UnauthorizedOperation",
+        "UnauthorizedException",
+        "403",
+    }
+)
+_BAD_CREDENTIALS = frozenset(
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_THROTTLED = frozenset(
+    {
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_ACTION = re.compile(r"perform:? ([a-z0-9-]+:[A-Za-z*]+)")
+_NO_SUCH_CLUSTER = re.compile(r"cluster id .* (is not valid|does not exist)", re.IGNORECASE)
+_ROLE = re.compile(r"instance ?profile|service ?role|jobflowrole|role .* is invalid", re.IGNORECASE)
+
+
+@contextmanager
+def asking(doing: str, *, paid: bool = False) -> Iterator[None]:
+    """Turn botocore's errors into ours while AWS is asked to do what `doing` says.
+
+    paid: the act costs money and has no idempotency token, so a lost answer is Unanswered.
+    """
+    try:
+        yield
+    except boto.ClientError as error:
+        raise _of_answer(error, doing, paid=paid) from error
+    except boto.ProfileNotFound as error:
+        raise ConfigError(
+            f"{error}.", hint="The profiles are listed by: aws configure list-profiles"
+        ) from error
+    except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
+        raise CloudError(
+            "No AWS credentials were found.",
+            hint="Run aws configure, or aws sso login, or give --profile NAME.",
+        ) from error
+    except boto.BotoCoreError as error:
+        raise _of_silence(error, doing, paid=paid) from error
+
+
+def code_of(error: boto.ClientError) -> str:
+    """The error code of an answer, such as NoSuchBucket."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def is_throttle(error: boto.ClientError) -> bool:
+    """Whether AWS asked to slow down, so that nothing was done."""
+    return code_of(error) in _THROTTLED
+
+
+def _of_answer(error: boto.ClientError, doing: str, *, paid: bool) -> FruitsError:
+    code, text = code_of(error), str(error.response.get("Error", {}).get("Message", ""))
+    text = text.rstrip(". ") or "no reason given"
+    if paid and _status(error) >= 500 and code not in _THROTTLED:
+        return Unanswered(f"AWS failed while it was asked to {doing}: {text} ({code}).")
+    if code in _DENIED:
+        action = _ACTION.search(text)
+        return AccessDenied(
+            f"AWS does not let you {doing}: {text} ({code}).",
+            hint=f"The right that is missing is {action[1]}." if action else "",
+        )
+    if code in _BAD_CREDENTIALS:
+        return CloudError(
+            f"AWS does not accept the credentials: {text} ({code}).",
+            hint="Renew them with aws sso login or aws configure, or give --profile NAME.",
+        )
+    if code in _THROTTLED:
+        return CloudError(f"AWS asked to slow down, again and again, while we tried to {doing}.")
+    if _NO_SUCH_CLUSTER.search(text):
+        return ClusterNotFound(
+            f"EMR does not know the cluster: {text}.",
+            hint="The region or the account may be another: fruits status --all-regions",
+        )
+    if paid and _ROLE.search(text):
+        return RoleNotReady(f"EMR cannot use the role yet: {text} ({code}).")
+    return CloudError(f"AWS refused to {doing}: {text} ({code}).")
+
+
+def _of_silence(error: boto.BotoCoreError, doing: str, *, paid: bool) -> FruitsError:
+    # With these the request cannot have arrived.
+    unsent = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError)
+    lost = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError)
+    if isinstance(error, unsent):
+        return CloudError(
+            f"AWS cannot be reached to {doing}: {error}",
+            hint="Check the network, HTTPS_PROXY and --region.",
+        )
+    if isinstance(error, lost):
+        kind = Unanswered if paid else CloudError
+        return kind(f"AWS did not answer when asked to {doing}: {error}", hint="Try again.")
+    return CloudError(f"AWS could not be asked to {doing}: {error}")
+
+
+def _status(error: boto.ClientError) -> int:
+    metadata: Any = error.response.get("ResponseMetadata", {})
+    return int(metadata.get("HTTPStatusCode", 0))

@@ -1,0 +1,164 @@
+"""What we need of AWS and of a clock, in our words.
+
+Every method may raise CloudError: AccessDenied where a right is missing, Unanswered where nobody
+can tell whether a paid act happened.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from fruits_cli.cluster import (
+    Cluster,
+    ClusterSpec,
+    Machine,
+    Market,
+    Network,
+    Node,
+    PriceBook,
+    Quota,
+    Step,
+    StepSpec,
+)
+from fruits_cli.models import S3Uri
+
+
+class Clock(Protocol):
+    """Time as an argument, so that waiting can be tested."""
+
+    def now(self) -> datetime: ...
+    def monotonic(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object of a listing."""
+
+    uri: S3Uri
+    size: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An object's content, with what a conditional write and a lock's age need."""
+
+    content: bytes
+    etag: str
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who AWS takes us for."""
+
+    account_id: str
+    user: str
+
+
+class Storage(Protocol):
+    """Objects in buckets."""
+
+    def bucket_region(self, bucket: str) -> str | None: ...
+    def create_bucket(self, bucket: str) -> None: ...
+    def put_bytes(self, content: bytes, uri: S3Uri, *, sha256: bytes | None = None) -> None: ...
+    def put_file(self, path: Path, uri: S3Uri, *, sha256: bytes | None = None) -> None: ...
+    # False where the object exists already, or has another etag by now.
+    def put_if_absent(self, content: bytes, uri: S3Uri) -> bool: ...
+    def replace_if_same(self, content: bytes, uri: S3Uri, *, etag: str) -> bool: ...
+    def fetch_bytes(self, uri: S3Uri) -> Fetched | None: ...
+    def fetch_file(self, uri: S3Uri, path: Path) -> None: ...
+    # The digest that was checked at writing; None where none is kept.
+    def stored_sha256(self, uri: S3Uri) -> bytes | None: ...
+    def list_objects(self, below: S3Uri) -> Iterator[StoredObject]: ...
+    def list_folders(self, below: S3Uri) -> Iterator[S3Uri]: ...
+    def delete_object(self, uri: S3Uri) -> None: ...
+
+
+class Clusters(Protocol):
+    """EMR clusters and their steps."""
+
+    def start_cluster(self, spec: ClusterSpec) -> str: ...
+    # Those whose EMR name has our form, with their tags; all states unless `live`.
+    def find_clusters(
+        self, *, live: bool, emr_name: str | None = None, since: datetime | None = None
+    ) -> list[Cluster]: ...
+    def cluster(self, cluster_id: str) -> Cluster: ...
+    def nodes(self, cluster_id: str) -> list[Node]: ...
+    def steps(self, cluster_id: str) -> list[Step]: ...
+    def step(self, cluster_id: str, step_id: str) -> Step: ...
+    def add_step(self, cluster_id: str, step: StepSpec) -> str: ...
+    def cancel_step(self, cluster_id: str, step_id: str, *, force: bool = False) -> None: ...
+    def stop_cluster(self, cluster_id: str) -> None: ...
+
+
+class Rights(Protocol):
+    """Roles, security configurations and security groups; making one that exists is no error."""
+
+    def has_cleanup_role(self) -> bool: ...
+    def create_cleanup_role(self) -> None: ...
+    def has_instance_role(self, name: str) -> bool: ...
+    def create_instance_role(
+        self, name: str, *, trust: Mapping[str, Any], policy: Mapping[str, Any]
+    ) -> None: ...
+    def has_service_role(self, name: str) -> bool: ...
+    def create_service_role(
+        self, name: str, *, trust: Mapping[str, Any], policy: Mapping[str, Any], managed_arn: str
+    ) -> None: ...
+    def has_security_configuration(self, name: str) -> bool: ...
+    def create_security_configuration(
+        self, name: str, *, hop_limit: int, kms_key: str | None
+    ) -> None: ...
+    def create_ssh_group(self, name: str, *, vpc_id: str, tags: Mapping[str, str]) -> str: ...
+    # False while an instance still uses the group; True once it is gone, or never was.
+    def delete_ssh_group(self, name: str) -> bool: ...
+
+
+class Account(Protocol):
+    """What the account may do, and what it costs."""
+
+    @property
+    def region(self) -> str: ...
+    def identity(self) -> Identity: ...
+    def regions(self) -> list[str]: ...
+    def machines(self, types: Sequence[str]) -> dict[str, Machine]: ...
+    # None where it may not be asked.
+    def quota(self, market: Market) -> Quota | None: ...
+    # Prices that AWS does not tell come from the built-in table, and `source` says so.
+    def prices(self, types: Sequence[str]) -> PriceBook: ...
+    # The given subnets, else those of the default VPC; None where there are none.
+    def network(self, subnets: Sequence[str]) -> Network | None: ...
+    def tag_network(self, ids: Sequence[str]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """AWS, or a stand-in, seen through four doors."""
+
+    storage: Storage
+    clusters: Clusters
+    rights: Rights
+    account: Account
+
+    @property
+    def region(self) -> str:
+        return self.account.region

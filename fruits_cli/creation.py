@@ -1,0 +1,108 @@
+"""A cluster that stays: planned, shown, asked about, launched once, waited for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fruits_cli.cluster import Cluster
+from fruits_cli.config import Config
+from fruits_cli.errors import CloudError
+from fruits_cli.interrupt import termination_as_interrupt
+from fruits_cli.lifecycle import (
+    adopted,
+    cluster_record,
+    launch_once,
+    living,
+    new_launch_id,
+    wait_until_ready,
+)
+from fruits_cli.models import RunPhase, RunRecord, Target
+from fruits_cli.observe import observe
+from fruits_cli.plan import NodeSetup, RunPlan, plan_cluster
+from fruits_cli.session import Session
+from fruits_cli.shipping import ship_notebook
+from fruits_cli.ui import Outcome
+from fruits_cli.words import cluster_lines, plan_facts
+
+
+@dataclass(frozen=True)
+class Creation:
+    """What the user asked of `fruits create-cluster`."""
+
+    run_id: str
+    yes: bool = False
+    dry_run: bool = False
+    setup: NodeSetup = field(default_factory=NodeSetup)
+
+
+def create_cluster(config: Config, asked: Creation, session: Session) -> Outcome:
+    """The cluster of the configured name, ready for steps; a live one is found, not doubled.
+
+    Raises CloudError with the cause where it does not come up, QuotaTooSmall, Locked, Declined.
+    """
+    name, cloud = config.cluster.name, session.cloud
+    if cluster := living(name, cloud):
+        session.screen.tell(f"Cluster {cluster.emr_name} lives already: {cluster.cluster_id}.")
+        if asked.dry_run:
+            return _outcome(cluster)
+        blank = RunRecord(asked.run_id, Target.EMR, region=cloud.region, cluster_name=name)
+        return _ready(adopted(cluster, blank, session.ledger), session)
+    observed = observe(config, cloud, keep_alive=True)
+    plan = plan_cluster(
+        config, observed, run_id=asked.run_id, launch_id=new_launch_id(), setup=asked.setup
+    )
+    lines = cluster_lines(plan, observed)
+    if asked.dry_run:
+        return Outcome(lines, plan_facts(plan, observed))
+    for line in lines:
+        session.screen.tell(line)
+    session.screen.ask("Create it?", yes=asked.yes)
+    record = launch_once(plan, cluster_record(config, plan, cloud.region), session, adopt=True)
+    session.screen.tell(f"Cluster {record.cluster_id} was started.")
+    if "JupyterHub" in plan.spec.applications:
+        _put_notebook(plan, session)
+    return _ready(record, session)
+
+
+def _put_notebook(plan: RunPlan, session: Session) -> None:
+    try:
+        uri = ship_notebook(plan.places, session.cloud.storage)
+    except CloudError as error:
+        # The cluster has started: it is worth more than its notebook.
+        session.screen.warn(f"The notebook was not put into the bucket. {error}")
+        return
+    session.screen.tell(f"A notebook for its runs is at {uri}.")
+
+
+def _ready(record: RunRecord, session: Session) -> Outcome:
+    try:
+        with termination_as_interrupt():
+            cluster = wait_until_ready(record.cluster_id, session)
+    except KeyboardInterrupt:
+        session.screen.tell(f"Cluster {record.cluster_id} goes on: fruits terminate ends it.")
+        raise
+    finally:
+        _note_end(record, session)
+    return _outcome(cluster)
+
+
+def _note_end(record: RunRecord, session: Session) -> None:
+    """Write down a cluster that ended instead of becoming ready."""
+    cluster = session.cloud.clusters.cluster(record.cluster_id)
+    if cluster.state.is_final:
+        session.ledger.write(replace(record, phase=RunPhase.FAILED, cluster_ended=True))
+
+
+def _outcome(cluster: Cluster) -> Outcome:
+    lines = [
+        f"Cluster {cluster.emr_name} ({cluster.cluster_id}) is {cluster.state}.",
+        "Next: fruits submit, fruits tunnel, and at the end fruits terminate.",
+    ]
+    facts: dict[str, Any] = {
+        "cluster_id": cluster.cluster_id,
+        "name": cluster.name,
+        "state": cluster.state.value,
+        "primary": cluster.primary_dns,
+    }
+    return Outcome(lines, facts)

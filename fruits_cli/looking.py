@@ -1,0 +1,115 @@
+"""What `fruits status` and `fruits logs` look at: a cluster, all of them, or this folder's runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fruits_cli.cloud import SystemClock
+from fruits_cli.cluster import EMR_NAME_PREFIX, Cluster
+from fruits_cli.config import Config
+from fruits_cli.errors import ConfigError, UsageError
+from fruits_cli.follow import follow, state_of
+from fruits_cli.ledger import ledger_here
+from fruits_cli.lifecycle import wait_until_ready
+from fruits_cli.models import RunRecord, Target
+from fruits_cli.reporting import (
+    all_clusters,
+    cluster_logs,
+    cluster_status,
+    local_logs,
+    local_status,
+    record_for,
+)
+from fruits_cli.session import Session, open_session
+from fruits_cli.targets import find_cluster
+from fruits_cli.ui import Outcome, Screen
+
+# A watcher gives up after as long as a cluster may live.
+_WATCH_S = 7 * 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the user asked of `fruits status`."""
+
+    cluster: str | None = None
+    watch: bool = False
+    everything: bool = False
+    all_regions: bool = False
+
+
+def look(config: Config, asked: Look, screen: Screen) -> Outcome:
+    """The status that is meant: of all clusters, of one, or of this folder's runs."""
+    if asked.everything or asked.all_regions:
+        return _all(config, asked, screen)
+    if asked.cluster is None and not _uses_cloud(config):
+        return local_status(ledger_here())
+    session = open_session(config, screen)
+    try:
+        cluster = _find(asked.cluster, session)
+    except UsageError as error:
+        if asked.cluster or isinstance(error, ConfigError):
+            raise
+        if session.cloud.clusters.find_clusters(live=True):
+            raise
+        return local_status(session.ledger)
+    if asked.watch:
+        watch(cluster, session)
+        cluster = session.cloud.clusters.cluster(cluster.cluster_id)
+    return cluster_status(cluster, session)
+
+
+def _uses_cloud(config: Config) -> bool:
+    """Whether this folder has to do with a cloud at all; asking AWS needs credentials."""
+    if config.storage.bucket:
+        return True
+    return any(record.target is Target.EMR for record in ledger_here().records())
+
+
+def _find(wanted: str | None, session: Session) -> Cluster:
+    region = session.cloud.region
+    return find_cluster(wanted, session.cloud.clusters, session.ledger, region=region, ended=True)
+
+
+def _all(config: Config, asked: Look, screen: Screen) -> Outcome:
+    from fruits_cli.aws import connect
+
+    session = open_session(config, screen)
+    regions = session.cloud.account.regions() if asked.all_regions else [session.cloud.region]
+    clouds = (connect(config.aws, region=region) for region in regions)
+    return all_clusters(clouds, screen, SystemClock())
+
+
+def watch(cluster: Cluster, session: Session) -> None:
+    """Show the newest job until its end, or a cluster without jobs until it is ready."""
+    state = state_of(cluster, None, session)
+    step = state.step
+    output = step.args[step.args.index("--output") + 1] if step and "--output" in step.args else ""
+    if step and output and not state.is_final:
+        record = RunRecord(
+            step.name.removeprefix(EMR_NAME_PREFIX),
+            Target.EMR,
+            output=output,
+            cluster_id=cluster.cluster_id,
+            step_id=step.step_id,
+        )
+        follow(record, session, timeout_s=_WATCH_S)
+    elif cluster.state.is_live and not cluster.state.is_ready:
+        wait_until_ready(cluster.cluster_id, session)
+
+
+def read_logs(
+    config: Config, screen: Screen, *, run: str | None, cluster: str | None, workers: bool
+) -> Outcome:
+    """The logs that are meant: of a run of this machine, or of a cluster's job."""
+    ledger = ledger_here()
+    if run is not None:
+        record = ledger.find(run)
+        if record.target is Target.LOCAL:
+            return local_logs(record)
+        cluster = cluster or record.cluster_id or None
+    elif cluster is None and not _uses_cloud(config):
+        return local_logs(ledger.find("last"))
+    session = open_session(config, screen)
+    found = _find(cluster, session)
+    return cluster_logs(found, record_for(found, run, ledger), session, workers=workers)

@@ -1,0 +1,88 @@
+"""What `fruits rehearse` does: `fruits run` as a child process whose AWS is the embedded one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fruits_cli import rehearsal
+from fruits_cli.rehearsal.state import Rehearsal
+
+BUCKET = "fruits-rehearsal"
+# What the user's configuration names in a real account, and the embedded one has not.
+_REAL = ("FRUITS_AWS_PROFILE", "FRUITS_CLUSTER_SUBNETS", "FRUITS_CLUSTER_KEY_NAME")
+
+
+@dataclass(frozen=True)
+class Played:
+    """The `fruits run` to play: its pictures, where its results go, and the flags given."""
+
+    images: str | None
+    sample: bool
+    output: Path
+    job: Mapping[str, Any]
+    common: Sequence[str] = ()
+
+    def words(self) -> list[str]:
+        """The words after `fruits`; the child works in another folder, so all paths are whole."""
+        pictures = "--sample" if self.sample else os.path.abspath(str(self.images))
+        words = ["run", pictures, "--target", "emr", "--bucket", BUCKET, "--yes", *self.common]
+        words += ["--output-dir", os.path.abspath(self.output)]
+        for key, value in self.job.items():
+            words += _flag(key, value)
+        return words
+
+
+def _flag(key: str, value: Any) -> list[str]:
+    name = key.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    if key == "weights" and value not in ("imagenet", "random"):
+        value = os.path.abspath(os.path.expanduser(value))
+    return [f"--{name}", str(value)]
+
+
+def kept_state(folder: Path) -> Path:
+    """Where the rehearsal of a working folder keeps its state."""
+    return folder / ".fruits" / "rehearsal"
+
+
+def play_once(played: Played) -> int:
+    """Play the run on a rehearsal of its own, which ends with it; the run's exit code."""
+    with tempfile.TemporaryDirectory(prefix="fruits-rehearsal-") as scratch:
+        state = Path(scratch)
+        try:
+            return play(played, rehearsal.start(state, leashed=True), state)
+        finally:
+            rehearsal.stop(state)
+
+
+def play(played: Played, living: Rehearsal, state: Path) -> int:
+    """Play the run beside a living rehearsal; its exit code.
+
+    Its ledger lies in the rehearsal's state: the last run of the user's folder stays the last.
+    """
+    work = state / "work"
+    work.mkdir(exist_ok=True)
+    environ = rehearsal.environ_beside(living, os.environ) | dict.fromkeys(_REAL, "")
+    # A module's `-m` would look for it in the current folder first; -P does not.
+    command = [sys.executable, "-P", "-c", "from fruits_cli.app import main; main()"]
+    with subprocess.Popen([*command, *played.words()], env=environ, cwd=work) as child:
+        while True:
+            # Ctrl-C reaches the child as well, which then ends its cluster: wait for that.
+            with contextlib.suppress(KeyboardInterrupt):
+                return child.wait()
+
+
+def export_lines(living: Rehearsal) -> list[str]:
+    """What a shell needs so that every command of fruits meets this rehearsal."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in living.environ.items()]
+    return [*lines, f"unset {' '.join(living.unset)}", f"export FRUITS_STORAGE_BUCKET={BUCKET}"]

@@ -1,0 +1,68 @@
+"""The head of an HTTP request, checked before it reaches a page of the cluster; pure.
+
+A web page of a stranger can name a host that resolves to 127.0.0.1 and so reach our ports;
+its requests carry that name as Host, and that is where they are told apart.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_HEAD_BYTES = 64 * 1024
+_END = b"\r\n\r\n"
+_REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [^\x00-\x20\x7f]+ HTTP/1\.[01]")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
+_OWN_NAMES = ("127.0.0.1", "localhost")
+
+
+class HeadError(Exception):
+    """The request must not be passed on; the text says why."""
+
+
+def checked_head(data: bytes, *, port: int) -> tuple[bytes, bytes] | None:
+    """The head to send on and the bytes after it, or None while the head is incomplete.
+
+    The head sent on asks for one answer and then the end of the connection, so that each
+    request passes here. Raises HeadError where Host or Origin is not this port's.
+    """
+    end = data.find(_END)
+    if end < 0:
+        if len(data) > MAX_HEAD_BYTES:
+            raise HeadError("The head of the request is too long.")
+        return None
+    lines = data[:end].split(b"\r\n")
+    if not _REQUEST_LINE.fullmatch(lines[0]):
+        raise HeadError("This is not an HTTP request.")
+    headers = [_header(line) for line in lines[1:]]
+    _check_origin(headers, port=port)
+    kept = [line for line, (name, _) in zip(lines[1:], headers, strict=True) if _is_kept(name)]
+    head = b"\r\n".join([lines[0], *kept, b"Connection: close"]) + _END
+    return head, data[end + len(_END) :]
+
+
+def refusal(reason: str) -> bytes:
+    """The answer to a request that is not passed on."""
+    body = f"fruits tunnel: {reason}\n".encode("ascii", "replace")
+    head = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+    return head.encode() + b"Content-Type: text/plain\r\n\r\n" + body
+
+
+def _header(line: bytes) -> tuple[bytes, bytes]:
+    match = _HEADER.fullmatch(line)
+    if match is None:
+        raise HeadError("A header of the request is malformed.")
+    return match[1].lower(), match[2]
+
+
+def _is_kept(name: bytes) -> bool:
+    return name not in (b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
+
+
+def _check_origin(headers: list[tuple[bytes, bytes]], *, port: int) -> None:
+    own = {f"{name}:{port}".encode() for name in _OWN_NAMES}
+    hosts = [value.lower() for name, value in headers if name == b"host"]
+    if len(hosts) != 1 or hosts[0] not in own:
+        raise HeadError(f"Only http://127.0.0.1:{port} and http://localhost:{port} are served.")
+    origins = {value.lower() for name, value in headers if name == b"origin"}
+    if not origins <= {b"http://" + host for host in own}:
+        raise HeadError("The request comes from another page.")

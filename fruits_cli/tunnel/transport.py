@@ -1,0 +1,234 @@
+"""One SSH connection: reached, its host key checked, logged in, ready to open channels."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import paramiko
+from paramiko import Channel, Message, PKey, SSHException
+
+from fruits_cli.errors import HostKeyRefused, HostUnreachable, LoginRefused
+from fruits_cli.tunnel.hostkeys import HostKey
+from fruits_cli.tunnel.packets import BufferedPacketizer
+from fruits_cli.tunnel.pieces import PiecePipe
+from fruits_cli.tunnel.socks import Reply, Target
+
+CONNECT_TIMEOUT_S = 15.0
+# sshd gives up on a silent target after about two minutes; its answer must find us listening.
+_OPEN_TIMEOUT_S = 180.0
+# OpenSSH sends as much in a packet as we take, and fewer packets cost less of the interpreter.
+_MAX_PACKET_BYTES = 256 * 1024
+# AES-GCM is one call for cipher and digest, where aes128-ctr with HMAC is two.
+_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
+_DIGESTS = (
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+)
+_HOST_KEYS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+_FORBIDDEN, _CONNECT_FAILED = 1, 2
+
+# Without a handler Python would print paramiko's own complaints beside our sentences.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+class OpenFailed(Exception):
+    """A channel could not be opened; `reply` is how SOCKS says it."""
+
+    def __init__(self, message: str, *, reply: Reply) -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Whom to log in as, and where; `name` is what the host key is pinned under."""
+
+    host: str
+    port: int
+    user: str
+    name: str
+
+
+class ForwardTransport(paramiko.Transport):
+    """paramiko's Transport, tuned for downloads, that knows why each channel was refused.
+
+    paramiko keeps one exception for the whole connection, so that of two channels refused at
+    the same time one got the other's reason.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock, packetizer_class=BufferedPacketizer)
+        options = self.get_security_options()
+        options.ciphers = _CIPHERS
+        options.digests = _DIGESTS
+        self._refusals: dict[int | None, int] = {}
+        self._opening = threading.local()
+
+    @property
+    def heard_s(self) -> float:
+        """When the host last sent anything, on the monotonic clock."""
+        assert isinstance(self.packetizer, BufferedPacketizer)
+        return self.packetizer.heard_s
+
+    def open_target(self, target: Target, *, window_bytes: int) -> Channel:
+        """A channel to `target` as the host sees it. Raises OpenFailed with the SOCKS reply."""
+        self._opening.channel_id = None
+        try:
+            return self.open_channel(
+                "direct-tcpip",
+                (target.host, target.port),
+                ("127.0.0.1", 0),
+                window_size=window_bytes,
+                max_packet_size=_MAX_PACKET_BYTES,
+                timeout=_OPEN_TIMEOUT_S,
+            )
+        except (SSHException, EOFError, OSError) as error:
+            reason = self._refusals.pop(self._opening.channel_id, None)
+            raise OpenFailed(
+                f"{target.host}:{target.port} was not opened.", reply=_reply(reason)
+            ) from error
+
+    def _next_channel(self) -> int:
+        channel_id: int = super()._next_channel()  # type: ignore[misc]
+        self._opening.channel_id = channel_id
+        return channel_id
+
+    def _parse_channel_open_success(self, message: Message) -> None:
+        channel = self._channels.get(message.get_int())  # type: ignore[attr-defined]
+        message.rewind()
+        if channel is not None:
+            # In the thread that feeds the channel, so before anything has arrived for it.
+            channel.in_buffer = PiecePipe()
+        super()._parse_channel_open_success(message)  # type: ignore[misc]
+
+    def _parse_channel_open_failure(self, message: Message) -> None:
+        channel_id, reason = message.get_int(), message.get_int()
+        message.rewind()
+        self._refusals[channel_id] = reason
+        super()._parse_channel_open_failure(message)  # type: ignore[misc]
+
+
+def connected(
+    endpoint: Endpoint,
+    keys: Sequence[PKey],
+    *,
+    check: Callable[[HostKey], None],
+    known_kinds: Iterable[str],
+    try_all_kinds: bool,
+) -> ForwardTransport:
+    """A connection that is logged in.
+
+    check: raises HostKeyRefused on a key that is not to be trusted. known_kinds: kinds of key to
+    ask for first; with try_all_kinds a refused key is followed by the host's keys of other kinds.
+    Raises HostUnreachable, HostKeyRefused or LoginRefused.
+    """
+    transport = _greeted(endpoint, check, _algorithms(known_kinds), try_all_kinds=try_all_kinds)
+    try:
+        _log_in(transport, endpoint, keys)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+def _greeted(
+    endpoint: Endpoint,
+    check: Callable[[HostKey], None],
+    first: tuple[str, ...],
+    *,
+    try_all_kinds: bool,
+) -> ForwardTransport:
+    preferred = first + tuple(kind for kind in _HOST_KEYS if kind not in first)
+    try:
+        return _checked(endpoint, check, preferred)
+    except HostKeyRefused as refused:
+        # A fingerprint does not tell its kind, and a host shows one key of several at a time.
+        for kind in preferred if try_all_kinds else ():
+            try:
+                return _checked(endpoint, check, (kind,))
+            except (HostKeyRefused, HostUnreachable):
+                continue
+        raise refused from None
+
+
+def _checked(
+    endpoint: Endpoint, check: Callable[[HostKey], None], kinds: tuple[str, ...]
+) -> ForwardTransport:
+    transport = ForwardTransport(_socket_to(endpoint))
+    try:
+        transport.get_security_options().key_types = kinds
+        _start(transport, endpoint)
+        shown = transport.get_remote_server_key()
+        check(HostKey(shown.get_name(), shown.asbytes()))
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+def _start(transport: ForwardTransport, endpoint: Endpoint) -> None:
+    try:
+        transport.start_client(timeout=CONNECT_TIMEOUT_S)
+    except (SSHException, EOFError, OSError) as error:
+        raise HostUnreachable(
+            f"{endpoint.host} answers on port {endpoint.port}, but SSH with it failed: "
+            f"{error or 'it hung up'}.",
+            hint="Is it an SSH server, and has the instance finished starting?",
+        ) from error
+
+
+def _socket_to(endpoint: Endpoint) -> socket.socket:
+    where = f"{endpoint.host} on port {endpoint.port}"
+    try:
+        sock = socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_TIMEOUT_S)
+    except socket.gaierror as error:
+        raise HostUnreachable(f"The name {endpoint.host} is not known here.") from error
+    except TimeoutError as error:
+        raise HostUnreachable(
+            f"Nothing answers from {where}.",
+            hint="A security group that does not allow this machine's address looks like this.",
+        ) from error
+    except OSError as error:
+        raise HostUnreachable(f"No connection to {where}: {error.strerror or error}.") from error
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _log_in(transport: ForwardTransport, endpoint: Endpoint, keys: Sequence[PKey]) -> None:
+    for refused, key in enumerate(keys):
+        try:
+            if not transport.auth_publickey(endpoint.user, key):
+                return
+        except (SSHException, EOFError, OSError) as error:
+            if not transport.is_active() and not refused:
+                raise HostUnreachable(f"{endpoint.host} hung up during the login.") from error
+    raise LoginRefused(
+        f"{endpoint.host} refuses the key{'s' if len(keys) > 1 else ''} for user {endpoint.user}.",
+        hint="EMR's user is hadoop, and the key is the one the cluster was created with.",
+    )
+
+
+def _algorithms(kinds: Iterable[str]) -> tuple[str, ...]:
+    wanted = [name for kind in kinds for name in _ALGORITHMS.get(kind, (kind,))]
+    return tuple(dict.fromkeys(name for name in wanted if name in _HOST_KEYS))
+
+
+def _reply(reason: int | None) -> Reply:
+    return {
+        _FORBIDDEN: Reply.NOT_ALLOWED,
+        _CONNECT_FAILED: Reply.CONNECTION_REFUSED,
+    }.get(reason or 0, Reply.GENERAL_FAILURE)

@@ -1,0 +1,35 @@
+from pathlib import Path
+
+from on_moto import Fruits
+
+from fruits_cli.ledger import ledger_here
+from fruits_cli.models import RunRecord, Target
+
+
+def test_a_local_runs_log_is_read_from_its_folder(fruits: Fruits, tmp_path: Path) -> None:
+    log = tmp_path / "out" / "_plan" / "driver.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("one\ntwo \x1b[31m\n")
+    record = RunRecord("20260823-141502-k3f9", Target.LOCAL, output=str(tmp_path / "out"))
+    ledger_here(tmp_path).write(record)
+
+    result = fruits("logs")
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "one\ntwo \\x1b[31m\n"
+
+
+def test_without_a_run_there_is_no_log(fruits: Fruits) -> None:
+    result = fruits("logs")
+
+    assert result.exit_code == 2
+    assert "knows no run" in result.stderr
+
+
+def test_a_cluster_without_logs_yet_says_when_they_come(fruits: Fruits) -> None:
+    fruits("create-cluster", "--bucket", "grapes-and-figs", "--yes")
+
+    result = fruits("logs")
+
+    assert result.exit_code == 1
+    assert "every five minutes" in result.stderr

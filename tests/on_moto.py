@@ -1,0 +1,61 @@
+"""The cloud commands on an app of their own, with AWS on moto in this very process."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from moto import mock_aws
+from typer.testing import CliRunner, Result
+
+from fruits_cli.app import _Boundary
+from fruits_cli.commands.cancel import cancel
+from fruits_cli.commands.create_cluster import create_cluster
+from fruits_cli.commands.fetch_results import fetch_results
+from fruits_cli.commands.logs import logs
+from fruits_cli.commands.status import status
+from fruits_cli.commands.submit import submit
+from fruits_cli.commands.terminate import terminate
+from fruits_cli.commands.tunnel import tunnel
+from fruits_cli.commands.upload import upload
+
+Fruits = Callable[..., Result]
+_COMMANDS = (
+    ("upload", upload),
+    ("create-cluster", create_cluster),
+    ("submit", submit),
+    ("cancel", cancel),
+    ("status", status),
+    ("logs", logs),
+    ("fetch-results", fetch_results),
+    ("tunnel", tunnel),
+    ("terminate", terminate),
+)
+
+
+@pytest.fixture
+def fruits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fruits]:
+    """Runs one command line in an empty folder, on an empty account in eu-west-3."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    values = {
+        "AWS_REGION": "eu-west-3",
+        # Moto has no prices and would let the question out: a closed port of ours answers it.
+        "AWS_ENDPOINT_URL_PRICING": "http://127.0.0.1:1",
+        "AWS_DEFAULT_REGION": "eu-west-3",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+        "XDG_CACHE_HOME": str(tmp_path / ".cache"),
+        "XDG_CONFIG_HOME": str(tmp_path / ".config"),
+        "XDG_STATE_HOME": str(tmp_path / ".state"),
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    app = typer.Typer(cls=_Boundary, rich_markup_mode=None, pretty_exceptions_enable=False)
+    for name, command in _COMMANDS:
+        app.command(name)(command)
+    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
+        yield lambda *words: CliRunner().invoke(app, list(words))

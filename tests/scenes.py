@@ -1,0 +1,98 @@
+"""A whole command's surroundings: stand-in AWS, ledger, screen, a model, pictures, results."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fakes import FakeAws
+from PIL import Image
+from worlds import BUCKET
+
+from fruits_cli.bundle import ModelArtefact
+from fruits_cli.cluster import StepSpec
+from fruits_cli.ledger import Ledger
+from fruits_cli.models import S3Uri, parse_s3_uri
+from fruits_cli.session import Session
+from fruits_cli.ui import Screen
+
+
+def session(aws: FakeAws, tmp_path: Path, *, json_output: bool = False) -> Session:
+    """A session on the stand-in, with a ledger and caches below tmp_path."""
+    return Session(
+        Screen(json_output=json_output),
+        Ledger(tmp_path / "ledger"),
+        aws.cloud,
+        aws.clock,
+        environ={"XDG_CACHE_HOME": str(tmp_path / "cache")},
+        load_model=model_in(tmp_path / "model"),
+    )
+
+
+def model_in(folder: Path) -> Callable[..., ModelArtefact]:
+    """A loader of an artefact of three small files."""
+
+    def load_model(job: object, *, environ: object, offline: bool = False) -> ModelArtefact:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("graph.xml", "graph.bin", "model.json"):
+            (folder / name).write_text(name)
+        return ModelArtefact(folder, {"fingerprint": "f00d", "weights": "random"})
+
+    return load_model
+
+
+def pictures(folder: Path, number: int = 6) -> Path:
+    """A folder of tiny pictures in two classes."""
+    for index in range(number):
+        file = folder / ("fig" if index % 2 else "pear") / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (index * 9, 80, 80)).save(file)
+    return folder
+
+
+def results(aws: FakeAws, *, pictures: int = 6) -> Callable[[StepSpec], None]:
+    """What a finished job leaves in the bucket, at the address in the step's own arguments."""
+
+    def write(step: StepSpec) -> None:
+        output = parse_s3_uri(step.args[step.args.index("--output") + 1])
+        put(aws, output / "manifest.json", manifest(pictures))
+        aws.storage.put_bytes(_parquet(), output / "pca/part-0.parquet")
+        put(aws, output / "_chunks/0.json", {})
+        put(aws, output / "progress.json", {"stage": "done", "pictures_done": pictures})
+
+    return write
+
+
+def put(aws: FakeAws, uri: S3Uri, value: dict[str, Any]) -> None:
+    """A JSON object in the stand-in's bucket, which is made if need be."""
+    aws.storage.create_bucket(BUCKET)
+    aws.storage.put_bytes(json.dumps(value).encode(), uri)
+
+
+def manifest(pictures: int) -> dict[str, Any]:
+    """The keys of manifest.json that the command line reads."""
+    counts = {
+        "pictures": pictures,
+        "features": pictures - 1,
+        "rejected": 1,
+        "rejected_by_reason": {"empty": 1},
+    }
+    return {"counts": counts, "pca_k": 2, "cumulative_variance": 0.5}
+
+
+def _parquet() -> bytes:
+    table = pa.table(
+        {
+            "path": pa.array(["a.png"]),
+            "label": pa.array(["fig"]),
+            "pca_features": pa.array([[1.0, 2.0]], pa.list_(pa.float32())),
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()

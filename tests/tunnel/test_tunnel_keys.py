@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from fruits_cli.errors import UsageError
+from fruits_cli.tunnel.keys import load_keys
+
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+LOCK = BestAvailableEncryption(b"secret")
+
+
+def written(
+    folder: Path,
+    private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey,
+    form: PrivateFormat,
+    lock: KeySerializationEncryption | None = None,
+) -> Path:
+    file = folder / "key.pem"
+    file.write_bytes(private.private_bytes(Encoding.PEM, form, lock or NoEncryption()))
+    file.chmod(0o600)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("private", "form", "kind"),
+    [
+        pytest.param(RSA, PrivateFormat.TraditionalOpenSSL, "ssh-rsa", id="RSA as EC2 makes it"),
+        pytest.param(RSA, PrivateFormat.OpenSSH, "ssh-rsa", id="RSA of OpenSSH"),
+        pytest.param(
+            Ed25519PrivateKey.generate(), PrivateFormat.OpenSSH, "ssh-ed25519", id="Ed25519"
+        ),
+        pytest.param(
+            ec.generate_private_key(ec.SECP256R1()),
+            PrivateFormat.OpenSSH,
+            "ecdsa-sha2-nistp256",
+            id="ECDSA",
+        ),
+    ],
+)
+def test_keys_of_every_usual_form_are_read(
+    tmp_path: Path,
+    private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey,
+    form: PrivateFormat,
+    kind: str,
+) -> None:
+    [key] = load_keys(written(tmp_path, private, form))
+
+    assert key.get_name() == kind
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.TraditionalOpenSSL, PrivateFormat.OpenSSH])
+def test_a_locked_key_names_the_agent(tmp_path: Path, form: PrivateFormat) -> None:
+    with pytest.raises(UsageError, match="locked by a passphrase") as locked:
+        load_keys(written(tmp_path, RSA, form, LOCK))
+
+    assert locked.value.hint.startswith("ssh-add ")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x00\xff" * 100])
+def test_what_is_no_key_is_said(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "key.pem"
+    file.write_bytes(content)
+    file.chmod(0o600)
+
+    with pytest.raises(UsageError, match="is not a private key"):
+        load_keys(file)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o755])
+def test_a_key_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+    file = written(tmp_path, RSA, PrivateFormat.OpenSSH)
+    file.chmod(mode)
+
+    with pytest.raises(UsageError, match=f"mode {mode:04o}") as refused:
+        load_keys(file)
+
+    assert refused.value.hint == f"chmod 600 {file}"
+
+
+def test_a_folder_and_nothing_at_all_are_no_key(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UsageError):
+            load_keys(path)
