@@ -8,7 +8,7 @@ WORKERS ?= 2
 .PHONY: demo test check bench clean
 
 demo: .venv/run.stamp
-	$(BIN)/fruits run --sample
+	$(BIN)/fruits rehearse --sample
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup

@@ -25,9 +25,8 @@ import pyarrow.parquet as pq
 from fruits_cli.sample import draw_sample
 
 VICTIMS = ("command", "driver", "worker", "jvm")
-PICTURES = 480
 _FRUITS = str(Path(sys.executable).with_name("fruits"))
-_JOB = ("--weights", "random", "--image-size", "96", "--pca-k", "8", "--output", "json")
+_JOB = ("--weights", "random", "--pca-k", "8", "--output", "json")
 _PATIENCE_S = 60.0
 
 Rows = dict[str, tuple[float, ...]]
@@ -38,6 +37,9 @@ class Arena:
     """A folder with pictures, a model cache, and an environment that marks our processes."""
 
     folder: Path
+    cache: Path | None = None
+    count: int = 240
+    side_px: int = 96
     environ: dict[str, str] = field(default_factory=dict)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -45,10 +47,10 @@ class Arena:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         temp = self.folder / "tmp"
         temp.mkdir(parents=True, exist_ok=True)
-        cache = os.environ.get("XDG_CACHE_HOME", str(self.folder / "cache"))
+        cache = str(self.cache or self.folder / "cache")
         self.environ = {**kept, "XDG_CACHE_HOME": cache, "TMPDIR": str(temp), "MARK": self.mark}
         if not self.pictures.exists():
-            draw_sample(self.pictures, count=PICTURES)
+            draw_sample(self.pictures, count=self.count)
 
     @property
     def pictures(self) -> Path:
@@ -56,7 +58,7 @@ class Arena:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [_FRUITS, "run", *words, *_JOB],
+            [_FRUITS, "run", *words, *_JOB, "--image-size", str(self.side_px)],
             cwd=self.folder,
             env=self.environ,
             stdout=subprocess.PIPE,
@@ -149,8 +151,8 @@ def resume_and_compare(arena: Arena, expected: Rows) -> tuple[int, int]:
 def main(rounds: int, seed: int) -> None:
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        arena = Arena(Path(folder))
-        began_s = time.monotonic()
+        # Large enough for most kills to meet the pictures, not the start of Spark.
+        arena = Arena(Path(folder), count=1500, side_px=224)
         arena.finish(str(arena.pictures))
         began_s = time.monotonic()
         undisturbed = arena.finish(str(arena.pictures))

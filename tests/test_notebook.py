@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import subprocess
 import sys
@@ -9,24 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from fakes import FakeAws
+from notebooks import COMPONENTS, SESSION, make_run, session_environ
 
 from fruits_cli.bundle import job_bundle, templates_dir
-from fruits_cli.driver import find_java
 from fruits_cli.models import S3Uri
 from fruits_cli.notebook import cluster_notebook, filled
 from fruits_cli.places import Places
 from fruits_cli.shipping import ship_notebook
-from spark_job import pca, schema
 
 TEMPLATE = (templates_dir() / "notebook.ipynb").read_text(encoding="utf-8")
 RUNS = S3Uri("grapes-and-figs", "fruits/runs/")
 CODE = S3Uri("grapes-and-figs", "fruits/code/f00d/spark_job.zip")
-PICTURES, COMPONENTS = 60, 12
 OLDER, NEWER = "20260822-090000-aaaa", "20260823-141502-k3f9"
 
 
@@ -107,61 +101,6 @@ def test_a_notebook_that_somebody_works_on_is_not_overwritten() -> None:
     assert found.content == b"worked on"
 
 
-def write_rows(file: Path, rows: list[dict[str, object]], columns: pa.Schema) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, columns), file)
-
-
-def make_run(folder: Path, *, pictures: int = PICTURES, rejected: int = 1) -> None:
-    """What a run leaves, with features of three kinds that differ by far more than their noise."""
-    rng = np.random.default_rng(7)
-    kinds = rng.normal(size=(3, schema.FEATURES)) * 5
-    features = np.array([kinds[n % 3] + rng.normal(size=schema.FEATURES) for n in range(pictures)])
-    features = features.astype(np.float32)
-    model = pca.fit(pca.sums_of([features], schema.FEATURES), k=COMPONENTS)
-    projected = model.project(features)
-    heads = [
-        {"path": f"kind {n % 3}/pêche {n:02}.jpg", "label": f"kind {n % 3}"}
-        for n in range(pictures)
-    ]
-    for part in range(2):
-        chosen = range(part, pictures, 2)
-        rows = [{**heads[n], "sha256": "00", "features": features[n]} for n in chosen]
-        write_rows(folder / f"features/{part}.parquet", rows, schema.FEATURE_ROWS)
-        rows = [{**heads[n], "pca_features": projected[n]} for n in chosen]
-        write_rows(folder / f"pca/{part}.parquet", rows, schema.pca_rows(keep_features=False))
-    bad = {"path": "kind 0/torn.jpg", "label": "kind 0", "length": 3, "error": "truncated"}
-    if rejected:
-        rows = [{**bad, "message": "image file is truncated"}]
-        write_rows(folder / "rejected/0.parquet", rows, schema.REJECTED_ROWS)
-    (folder / "pca_model").mkdir()
-    (folder / "pca_model/pca.npz").write_bytes(model.npz())
-    manifest = {
-        "run_id": folder.name,
-        "engine": "openvino",
-        "precision": "f32",
-        "weights": "imagenet",
-        "image_size": 224,
-        "counts": {"pictures": pictures + rejected, "features": pictures, "rejected": rejected},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-# Livy gives a session these two names; here they stand on two cores of this machine.
-_SESSION = """
-from pyspark.sql import SparkSession
-
-settings = {
-    "spark.master": "local[2]",
-    "spark.ui.enabled": "false",
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.sql.shuffle.partitions": "2",
-    "spark.log.level": "ERROR",
-}
-spark = SparkSession.builder.config(map=settings).getOrCreate()
-sc = spark.sparkContext
-"""
 _PROOF = """
 import spark_job.pca
 
@@ -171,14 +110,12 @@ spark.stop()
 
 
 def executed(source: str, scratch: Path) -> list[str]:
-    """What each code cell of the notebook printed, run by a kernel between `_SESSION` and `_PROOF`.
+    """What each code cell of the notebook printed, run by a kernel between `SESSION` and `_PROOF`.
 
     Raises AssertionError where a cell failed.
     """
-    import pyspark
-
     notebook = nbformat.reads(source, as_version=4)
-    around = [nbformat.v4.new_code_cell(code) for code in (_SESSION, _PROOF)]
+    around = [nbformat.v4.new_code_cell(code) for code in (SESSION, _PROOF)]
     for cell in around:
         # Cells have ids from format 4.5 on; JupyterHub of the cluster may be older.
         del cell["id"]
@@ -191,10 +128,7 @@ def executed(source: str, scratch: Path) -> list[str]:
         "TMPDIR": str(scratch),
         "LANG": "C.UTF-8",
         "JUPYTER_PREFER_ENV_PATH": "1",
-        "JAVA_HOME": str(find_java(os.environ)),
-        "SPARK_HOME": str(Path(pyspark.__file__).parent),
-        "SPARK_LOCAL_IP": "127.0.0.1",
-        "PYSPARK_PYTHON": sys.executable,
+        **session_environ(),
     }
     run = "from nbclient.cli import main; main()"
     command = [sys.executable, "-c", run, file.name, "--inplace", "--kernel_name=python3"]

@@ -318,8 +318,8 @@ def is_listening(port: int) -> bool:
     return True
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def wait_until(is_so: Callable[[], bool], *, patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
     while not is_so():
         assert time.monotonic() < deadline, "it never became so"
         time.sleep(0.02)
