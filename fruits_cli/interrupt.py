@@ -9,12 +9,15 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, so that what was paid for is ended."""
+def termination_as_interrupt(*also: signal.Signals) -> Iterator[None]:
+    """Let SIGTERM, SIGHUP and `also` raise KeyboardInterrupt, so that all is ended in order."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = [*also, signal.SIGTERM]
+    # Under nohup the user wants to outlive the terminal.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield

@@ -82,7 +82,8 @@ def load_artefact(uri: str, engine: str = "openvino") -> Artefact:
         ) from error
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != expected[name]:
-            raise JobError(2, f"{name} of the model artefact {uri} is not what model.json says.")
+            sentence = f"{name} of the model artefact {uri} is not what model.json says."
+            raise JobError(2, sentence, hint="Delete the artefact; the next run makes it again.")
     return Artefact(facts, contents)
 
 

@@ -60,10 +60,14 @@ def cluster_access(
 ) -> ClusterAccess:
     """One cluster as the tunnel sees it; nothing is asked yet. Raises ConfigError as `connect`."""
     clients = _clients(config, None, environ)
-    is_rehearsal = urlsplit(environ.get("AWS_ENDPOINT_URL", "")).hostname == _LOOPBACK
     # A stand-in AWS on this machine sees this machine as the loopback.
-    own = (lambda: (_LOOPBACK,)) if is_rehearsal else fetch_own_addresses
+    own = (lambda: (_LOOPBACK,)) if is_stand_in(environ) else fetch_own_addresses
     return AwsAccess(clients, clients.region, cluster, own_addresses=own)
+
+
+def is_stand_in(environ: Mapping[str, str]) -> bool:
+    """Whether AWS is a process of this machine, so that no machine stands behind its clusters."""
+    return urlsplit(environ.get("AWS_ENDPOINT_URL", "")).hostname == _LOOPBACK
 
 
 def _clients(config: AwsConfig, region: str | None, environ: Mapping[str, str]) -> Clients:

@@ -32,9 +32,10 @@ from ssh_servers import (
 from typer.testing import CliRunner, Result
 
 from fruits_cli.app import _Boundary
-from fruits_cli.commands.tunnel import Request, run_tunnel, tunnel
+from fruits_cli.commands.tunnel import tunnel
 from fruits_cli.config import Config, TunnelConfig
-from fruits_cli.errors import ClusterNotFound, HostKeyRefused, TunnelError
+from fruits_cli.errors import ClusterNotFound, HostKeyRefused, TunnelError, UsageError
+from fruits_cli.tunnelling import Request, run_tunnel
 from fruits_cli.ui import Screen
 
 app = typer.Typer(cls=_Boundary, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -247,6 +248,8 @@ def test_an_open_key_file_is_refused_with_the_chmod(
         (["--host", "h", "--from", "10.0.0.0/24"], "--from is for a cluster"),
         (["--host", "h", "--password"], "--password is for a cluster"),
         (["--host", "h", "--cluster", "c"], "--host and --cluster exclude each other"),
+        (["--from", "0.0.0.0/0"], "Port 22 is never opened to all the world"),
+        (["--host-key", "MD5:00"], "is not the fingerprint of a host key"),
     ],
 )
 def test_what_cannot_be_read_ends_with_2(
@@ -275,7 +278,7 @@ def test_the_ssh_line_opens_the_same_ports(environ: dict[str, str], tmp_path: Pa
 
 
 def test_the_command_is_known_without_loading_ssh() -> None:
-    code = "import sys, fruits_cli.commands.tunnel; print('paramiko' in sys.modules)"
+    code = "import sys, fruits_cli.tunnelling; print('paramiko' in sys.modules)"
 
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -345,9 +348,11 @@ def test_a_cluster_that_goes_ends_its_tunnel_with_its_sentence(
         request = Request(ssh_port=ssh_server.port)
         run_tunnel(config, Screen(), request, access=access, clock=access.clock)
 
-    with ThreadPoolExecutor(1) as pool:
+    with served(echo) as target, ThreadPoolExecutor(1) as pool:
         ended = pool.submit(keep)
         wait_until(lambda: ended.done() or is_listening(port))
+        # The port listens before the login; an answer comes after it.
+        through_socks(port, "localhost", target)[1].close()
         access.is_gone = True
         ssh_server.die()
         with pytest.raises(ClusterNotFound, match=r"^The cluster j-1 is gone\.$"):
@@ -378,6 +383,20 @@ def test_a_private_cluster_is_said_before_anything_is_changed(state_home: Path) 
         run_tunnel(Config(), Screen(), Request(), access=access, clock=access.clock)
 
     assert access.rules == [OTHERS]
+
+
+def test_a_key_that_cannot_be_used_is_said_before_anything_is_changed(
+    key_file: Path, ssh_server: SshServer, state_home: Path
+) -> None:
+    key_file.chmod(0o644)
+    access = FakeAccess(up_at_s=100, rules=[OTHERS])
+    config = Config(tunnel=TunnelConfig(key_file=key_file))
+
+    with pytest.raises(UsageError, match="open to other users"):
+        run_tunnel(config, Screen(), Request(), access=access, clock=access.clock)
+
+    assert access.rules == [OTHERS]
+    assert access.clock.now_s == 0
 
 
 @contextmanager
