@@ -121,7 +121,6 @@ class Job:
                 f"{self.asked.output} holds a run already.",
                 hint="Continue it with fruits run --resume, or choose another folder.",
             )
-        self.output.sweep(schema.FOLDERS)
         return self._compared(found)
 
     def _plan(self, listing: Listing) -> Plan:

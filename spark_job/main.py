@@ -15,7 +15,7 @@ import sys
 
 from pyspark import SparkConf, SparkContext
 
-from spark_job import features, files, guard
+from spark_job import features, files, guard, schema
 from spark_job.errors import JobError, find_job_error
 from spark_job.job import Asked, Job
 from spark_job.progress import Reporter
@@ -72,6 +72,8 @@ def run(asked: Asked) -> JobError | None:
         if asked.leash:
             guard.die_with_command(asked.leash)
         lock = guard.lock_run(output)
+        # Before anything of this attempt is being written beside it.
+        output.sweep(schema.FOLDERS)
         reporter = Reporter(output)
     except OSError as error:
         return features.no_space(error, output) or _unwritable(output, error)

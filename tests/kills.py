@@ -156,7 +156,8 @@ def resume_and_compare(arena: Arena, expected: Rows) -> tuple[int, int]:
     assert isinstance(counts, dict)
     assert rows_of(output) == expected, "other rows than the undisturbed run's"
     assert counts["inferences"] == len(expected) - done, "a finished chunk was computed again"
-    assert not list(output.rglob("._writing-*")), "half-written files are left"
+    left = list(output.rglob("._writing-*"))
+    assert not left, f"half-written files are left: {left}"
     return len(markers), counts["inferences"]
 
 
