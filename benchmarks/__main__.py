@@ -82,6 +82,8 @@ CONTENDERS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "job-f32-small": lambda bench: bench.job("small", "f32"),
     "notebook-small": lambda bench: bench.notebook("small"),
     "job-f32-double": lambda bench: bench.job("double", "f32"),
+    "memory": lambda bench: bench.job("large", "f32", "memory"),
+    "memory-double": lambda bench: bench.job("double", "f32", "memory"),
     "one-executor": lambda bench: bench.job("large", "f32", "local-cluster[1,1,1024]"),
     "two-executors": lambda bench: bench.job("large", "f32", "local-cluster[2,1,1024]"),
     "notebook": lambda bench: bench.notebook("large"),
@@ -113,7 +115,7 @@ ROWS = [
     Row("features bf16, share of the loop", "bare-bf16", "job-bf16", "features_s", ".65", ".9"),
     Row("PCA fit, projection, write, times MLlib's", "notebook", "job-f32", "pca_s", "8", "15"),
     Row("time of twice the pictures", "job-f32-double", "job-f32", "all_s", "2.1", "2.02"),
-    Row("memory of twice the pictures", "job-f32-double", "job-f32", "peak_mb", "1.1", ""),
+    Row("memory of twice the pictures", "memory-double", "memory", "peak_mb", "1.1", ""),
     Row("two executors, times one", "one-executor", "two-executors", "features_s", "1.75", "1.9"),
 ]
 

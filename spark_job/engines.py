@@ -22,7 +22,7 @@ from spark_job.schema import FEATURES
 # Keras takes its own format only from a name that ends in .weights.h5, with something before.
 MODEL_FILE, WEIGHTS_FILE = "model.json", "model.weights.h5"
 GRAPH_FILE, GRAPH_DATA_FILE = "graph.xml", "graph.bin"
-BATCH = 4
+BATCH = 2
 _BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
 Images = npt.NDArray[np.uint8]
