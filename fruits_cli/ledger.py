@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fruits_cli.disk import write_private
 from fruits_cli.errors import MachineError, UsageError
 from fruits_cli.models import RunPhase, RunRecord, Target
 
@@ -34,8 +33,7 @@ class Ledger:
         stamped = replace(record, created_at=record.created_at or moment, updated_at=moment)
         document = json.dumps(_as_document(stamped), indent=2, sort_keys=True)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write_whole(self.folder / f"{record.run_id}.json", f"{document}\n")
+            write_private(self.folder / f"{record.run_id}.json", f"{document}\n")
         except OSError as error:
             raise MachineError(
                 f"The ledger {self.folder} cannot be written: {error.strerror}.",
@@ -97,17 +95,3 @@ def _record(values: Mapping[str, Any]) -> RunRecord:
     known["phase"] = RunPhase(known["phase"])
     extra = {name: value for name, value in values.items() if name not in _FIELDS}
     return RunRecord(**known, extra=extra)
-
-
-def _write_whole(file: Path, text: str) -> None:
-    # mkstemp makes the file 0600, and a rename keeps that.
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(file)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -10,15 +10,14 @@ import base64
 import binascii
 import fcntl
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from fruits_cli.disk import write_private
 from fruits_cli.errors import HostKeyRefused, UsageError
 
 _FINGERPRINT = re.compile(r"SHA256:([A-Za-z0-9+/]{43})=?")
@@ -127,21 +126,6 @@ class PinFile:
         with suppress(FileNotFoundError):
             return self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         return []
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace `path` in one step by a file that only this user can read."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _parsed(line: str) -> list[tuple[str, HostKey]]:
