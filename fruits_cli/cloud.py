@@ -22,6 +22,7 @@ from fruits_cli.cluster import (
     Node,
     PriceBook,
     Quota,
+    SparkUi,
     Step,
     StepSpec,
 )
@@ -109,6 +110,11 @@ class Clusters(Protocol):
     def add_step(self, cluster_id: str, step: StepSpec) -> str: ...
     def cancel_step(self, cluster_id: str, step_id: str, *, force: bool = False) -> None: ...
     def stop_cluster(self, cluster_id: str) -> None: ...
+    # The Spark UI that EMR keeps outside of the cluster, also after the cluster's end.
+    def create_spark_ui(self, cluster_arn: str) -> str: ...
+    def spark_ui(self, ui_id: str) -> SparkUi: ...
+    # None until it is ready. Who has the address needs no other key: it is a secret.
+    def spark_ui_address(self, ui_id: str) -> str | None: ...
 
 
 class Rights(Protocol):

@@ -237,6 +237,7 @@ class Cluster:
     zone: str | None = None
     primary_dns: str | None = None
     release_label: str = ""
+    arn: str = ""
 
     @property
     def is_ours(self) -> bool:
@@ -245,6 +246,16 @@ class Cluster:
     @property
     def name(self) -> str:
         return self.tags.get(NAME_TAG) or self.emr_name.removeprefix(EMR_NAME_PREFIX)
+
+
+@dataclass(frozen=True)
+class SparkUi:
+    """What EMR says of a persistent Spark UI; `state` and `reason` are its own words."""
+
+    ui_id: str
+    is_attached: bool
+    state: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from fruits_cli.reporting import (
     record_for,
 )
 from fruits_cli.session import Session, open_session
+from fruits_cli.sparkui import spark_ui_address
 from fruits_cli.targets import find_cluster
 from fruits_cli.ui import Outcome, Screen
 
@@ -113,3 +114,27 @@ def read_logs(
     session = open_session(config, screen)
     found = _find(cluster, session)
     return cluster_logs(found, record_for(found, run, ledger), session, workers=workers)
+
+
+def open_spark_ui(
+    config: Config, screen: Screen, *, run: str | None, cluster: str | None
+) -> Outcome:
+    """The address of the Spark UI of a cluster, also of one that has ended.
+
+    Raises UsageError for a run of this machine.
+    """
+    if run is not None:
+        record = ledger_here().find(run)
+        if record.target is Target.LOCAL:
+            raise UsageError(
+                f"Run {record.run_id} ran on this machine, of which there is no Spark UI.",
+                hint="fruits logs shows what its driver wrote.",
+            )
+        cluster = cluster or record.cluster_id or None
+    session = open_session(config, screen)
+    found = _find(cluster, session)
+    screen.tell(f"Asking EMR for the Spark UI of {found.emr_name} ({found.cluster_id}).")
+    address = spark_ui_address(found, session.cloud.clusters, session.clock)
+    # Nobody but the reader of this answer is told: neither ledger nor log.
+    screen.tell("It opens without any login, for a short while: treat it as a password.")
+    return Outcome([address], {"url": address, "cluster_id": found.cluster_id})

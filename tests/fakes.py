@@ -22,6 +22,7 @@ from fruits_cli.cluster import (
     Node,
     PriceBook,
     Quota,
+    SparkUi,
     Step,
     StepSpec,
     StepState,
@@ -151,6 +152,9 @@ class Script:
     lost_after: int = 0
     lost_before: int = 0
     refusals: list[CloudError] = field(default_factory=list)
+    # So long after its creation a Spark UI is attached, and its address ready.
+    spark_ui_s: float = 10.0
+    spark_ui_address_s: float = 20.0
     # A new cluster is missing from the list for so long.
     unseen_s: float = 0.0
     on_step_end: Callable[[StepSpec], None] = lambda step: None
@@ -165,6 +169,7 @@ class FakeClusters:
         self._told: set[str] = set()
         self.starts = 0
         self.cancelled: list[str] = []
+        self._spark_uis: dict[str, float] = {}
 
     def start_cluster(self, spec: ClusterSpec) -> str:
         if self.script.refusals:
@@ -222,6 +227,7 @@ class FakeClusters:
             errors=(error,) if error else (),
             log_uri=life.spec.log_uri,
             zone="eu-west-3a",
+            arn=f"arn:aws:elasticmapreduce:eu-west-3:123456789012:cluster/{cluster_id}",
         )
 
     def _life(self, cluster_id: str) -> _Life:
@@ -319,6 +325,20 @@ class FakeClusters:
         life = self._life(cluster_id)
         if life.stopped_s is None:
             life.stopped_s = self._clock.now_s
+
+    def create_spark_ui(self, cluster_arn: str) -> str:
+        self._life(cluster_arn.rpartition("/")[2])
+        ui_id = f"p-{len(self._spark_uis) + 1}"
+        self._spark_uis[ui_id] = self._clock.now_s
+        return ui_id
+
+    def spark_ui(self, ui_id: str) -> SparkUi:
+        attached = self._clock.now_s - self._spark_uis[ui_id] >= self.script.spark_ui_s
+        return SparkUi(ui_id, attached, "ATTACHED" if attached else "ATTACHING")
+
+    def spark_ui_address(self, ui_id: str) -> str | None:
+        ready = self._clock.now_s - self._spark_uis[ui_id] >= self.script.spark_ui_address_s
+        return f"https://{ui_id}.example.org/?secret" if ready else None
 
     def nodes(self, cluster_id: str) -> list[Node]:
         life = self._life(cluster_id)

@@ -13,6 +13,7 @@ from fruits_cli.cluster import (
     Market,
     Node,
     Role,
+    SparkUi,
     Step,
     StepState,
 )
@@ -38,6 +39,21 @@ def parse_cluster(answer: Mapping[str, Any]) -> Cluster:
         zone=(answer.get("Ec2InstanceAttributes") or {}).get("Ec2AvailabilityZone"),
         primary_dns=answer.get("MasterPublicDnsName"),
         release_label=answer.get("ReleaseLabel", ""),
+        arn=answer.get("ClusterArn", ""),
+    )
+
+
+def parse_spark_ui(answer: Mapping[str, Any]) -> SparkUi:
+    """The `PersistentAppUI` of DescribePersistentAppUI.
+
+    The API's model names no states; AWS's own notebook extensions wait for ATTACHED.
+    """
+    state = answer.get("PersistentAppUIStatus", "")
+    return SparkUi(
+        ui_id=answer.get("PersistentAppUIId", ""),
+        is_attached=state == "ATTACHED",
+        state=state,
+        reason=answer.get("LastStateChangeReason", ""),
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
 from fruits_cli import payloads
-from fruits_cli.aws.answers import parse_cluster, parse_node, parse_step
+from fruits_cli.aws.answers import parse_cluster, parse_node, parse_spark_ui, parse_step
 from fruits_cli.aws.errors import asking, is_throttle
 from fruits_cli.aws.storage import MakesClients
 from fruits_cli.cloud import Clock
@@ -20,6 +20,7 @@ from fruits_cli.cluster import (
     ClusterState,
     Node,
     Role,
+    SparkUi,
     Step,
     StepSpec,
 )
@@ -27,6 +28,8 @@ from fruits_cli.errors import CloudError
 
 _LIVE = [state.value for state in ClusterState if not state.is_final]
 _FLEETS = {Role.CORE: "CORE", Role.TASK: "TASK", Role.PRIMARY: "MASTER"}
+# The Spark History Server, as both calls spell it.
+_SPARK_UI: Literal["SHS"] = "SHS"
 _THROTTLE_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -128,3 +131,26 @@ class AwsClusters:
     def stop_cluster(self, cluster_id: str) -> None:
         with asking(f"end cluster {cluster_id}"):
             self._emr.terminate_job_flows(JobFlowIds=[cluster_id])
+
+    def create_spark_ui(self, cluster_arn: str) -> str:
+        with asking("open the cluster's Spark UI", right="elasticmapreduce:CreatePersistentAppUI"):
+            answer = self._emr.create_persistent_app_ui(
+                TargetResourceArn=cluster_arn, ProfilerType=_SPARK_UI
+            )
+        return str(answer["PersistentAppUIId"])
+
+    def spark_ui(self, ui_id: str) -> SparkUi:
+        right = "elasticmapreduce:DescribePersistentAppUI"
+        with asking("look at the cluster's Spark UI", right=right):
+            answer = self._emr.describe_persistent_app_ui(PersistentAppUIId=ui_id)
+        return parse_spark_ui(answer["PersistentAppUI"])
+
+    def spark_ui_address(self, ui_id: str) -> str | None:
+        right = "elasticmapreduce:GetPersistentAppUIPresignedURL"
+        with asking("have the address of the cluster's Spark UI", right=right):
+            answer = self._emr.get_persistent_app_ui_presigned_url(
+                PersistentAppUIId=ui_id, PersistentAppUIType=_SPARK_UI
+            )
+        # An address may come along before anything answers behind it.
+        ready = answer.get("PresignedURLReady")
+        return str(answer["PresignedURL"]) if ready and answer.get("PresignedURL") else None

@@ -57,15 +57,16 @@ _ROLE = re.compile(r"instance ?profile|service ?role|jobflowrole|role .* is inva
 
 
 @contextmanager
-def asking(doing: str, *, paid: bool = False) -> Iterator[None]:
+def asking(doing: str, *, paid: bool = False, right: str = "") -> Iterator[None]:
     """Turn botocore's errors into ours while AWS is asked to do what `doing` says.
 
     paid: the act costs money and has no idempotency token, so a lost answer is Unanswered.
+    right: what the act needs, for refusals that do not name it.
     """
     try:
         yield
     except boto.ClientError as error:
-        raise _of_answer(error, doing, paid=paid) from error
+        raise _of_answer(error, doing, paid=paid, right=right) from error
     except boto.ProfileNotFound as error:
         raise ConfigError(
             f"{error}.", hint="The profiles are listed by: aws configure list-profiles"
@@ -89,16 +90,17 @@ def is_throttle(error: boto.ClientError) -> bool:
     return code_of(error) in _THROTTLED
 
 
-def _of_answer(error: boto.ClientError, doing: str, *, paid: bool) -> FruitsError:
+def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -> FruitsError:
     code, text = code_of(error), str(error.response.get("Error", {}).get("Message", ""))
     text = text.rstrip(". ") or "no reason given"
     if paid and _status(error) >= 500 and code not in _THROTTLED:
         return Unanswered(f"AWS failed while it was asked to {doing}: {text} ({code}).")
     if code in _DENIED:
-        action = _ACTION.search(text)
+        named = _ACTION.search(text)
+        action = named[1] if named else right
         return AccessDenied(
             f"AWS does not let you {doing}: {text} ({code}).",
-            hint=f"The right that is missing is {action[1]}." if action else "",
+            hint=f"The right that is missing is {action}." if action else "",
         )
     if code in _BAD_CREDENTIALS:
         return CloudError(

@@ -7,6 +7,7 @@ InvalidRequestException there; its sentence is the one users of the API quote.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fruits_cli.rehearsal import answers
@@ -17,6 +18,8 @@ from fruits_cli.rehearsal.admission import (
     require_open,
     require_shape,
 )
+from fruits_cli.rehearsal.appui import OPERATIONS as APP_UI_OPERATIONS
+from fruits_cli.rehearsal.appui import AppUis
 from fruits_cli.rehearsal.emr_settings import SETTINGS
 from fruits_cli.rehearsal.inside import Inside
 from fruits_cli.rehearsal.life import USER_REQUEST, Life
@@ -32,22 +35,29 @@ class Emr:
     """Answers EMR's requests; what happens over time happens in a cluster's Life."""
 
     def __init__(
-        self, world: World, inside: Inside, begin: Callable[[Cluster, Region], Life]
+        self,
+        world: World,
+        inside: Inside,
+        begin: Callable[[Cluster, Region], Life],
+        app_uis: AppUis,
     ) -> None:
         self._world, self._inside, self._begin = world, inside, begin
+        self._app_uis = app_uis
         self._lives: dict[str, Life] = {}
 
     def answer(self, call: Call, request: Members) -> Answer:
-        operation = _OPERATIONS.get(call.action)
-        setting = SETTINGS.get(call.action)
-        if operation is None and setting is None:
-            raise Refused("UnknownOperationException", f"The rehearsal has no {call.action}.")
+        answered = self._operation(call.action)
         require_shape(call.action, request)
-        region = self._world.region(call.region)
-        if operation is not None:
-            return json_answer(operation(self, region, request))
-        assert setting is not None
-        return json_answer(setting(region, request))
+        return json_answer(answered(self._world.region(call.region), request))
+
+    def _operation(self, action: str) -> Callable[[Region, Members], Members]:
+        if action in _OPERATIONS:
+            return partial(_OPERATIONS[action], self)
+        if action in APP_UI_OPERATIONS:
+            return partial(APP_UI_OPERATIONS[action], self._app_uis)
+        if action in SETTINGS:
+            return SETTINGS[action]
+        raise Refused("UnknownOperationException", f"The rehearsal has no {action}.")
 
     def end_all(self) -> None:
         """End every cluster at once and wait until the last process of a step is gone."""

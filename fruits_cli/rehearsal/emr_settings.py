@@ -1,4 +1,4 @@
-"""The EMR API: policies, tags, releases, security configurations, application UIs, public access.
+"""The EMR API: policies, tags, releases, security configurations, public access.
 
 Source: EMR API reference, the page of each operation.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from fruits_cli.rehearsal import catalogue
 from fruits_cli.rehearsal.admission import invalid, require_idle_timeout, require_open
 from fruits_cli.rehearsal.wire import Refused
-from fruits_cli.rehearsal.world import ACCOUNT, AppUi, Cluster, Region
+from fruits_cli.rehearsal.world import ACCOUNT, Cluster, Region
 
 Members = dict[str, Any]
 _PAGE = 100
@@ -189,48 +189,6 @@ def list_security_configurations(region: Region, request: Members) -> Members:
     return _page("SecurityConfigurations", found, request, "Marker")
 
 
-def create_app_ui(region: Region, request: Members) -> Members:
-    arn = request["TargetResourceArn"]
-    _cluster(region, arn.rpartition("/")[2])
-    ui = AppUi(arn, request.get("Tags", []))
-    region.app_uis[ui.ui_id] = ui
-    return {"PersistentAppUIId": ui.ui_id, "RuntimeRoleEnabledCluster": False}
-
-
-def describe_app_ui(region: Region, request: Members) -> Members:
-    ui = _app_ui(region, request["PersistentAppUIId"])
-    return {
-        "PersistentAppUI": {
-            "PersistentAppUIId": ui.ui_id,
-            "PersistentAppUITypeList": ["SHS", "YTS"],
-            "PersistentAppUIStatus": "ATTACHED",
-            "AuthorId": ACCOUNT,
-            "CreationTime": round(ui.created, 3),
-            "LastModifiedTime": round(ui.created, 3),
-            "Tags": ui.tags,
-        }
-    }
-
-
-def app_ui_url(region: Region, request: Members) -> Members:
-    """An address that leads nowhere: there is no history server here."""
-    ui = _app_ui(region, request["PersistentAppUIId"])
-    return {"PresignedURLReady": True, "PresignedURL": f"https://127.0.0.1/rehearsal/{ui.ui_id}"}
-
-
-def on_cluster_ui_url(region: Region, request: Members) -> Members:
-    """Like `app_ui_url`, for a cluster that lives."""
-    cluster = _open_cluster(region, request["ClusterId"])
-    address = f"https://127.0.0.1/rehearsal/{cluster.cluster_id}"
-    return {"PresignedURLReady": True, "PresignedURL": address}
-
-
-def _app_ui(region: Region, ui_id: str) -> AppUi:
-    if ui_id not in region.app_uis:
-        raise Refused("InvalidRequestException", f"Persistent UI '{ui_id}' does not exist.")
-    return region.app_uis[ui_id]
-
-
 def get_public_access(region: Region, request: Members) -> Members:
     return {
         "BlockPublicAccessConfiguration": {
@@ -286,10 +244,6 @@ SETTINGS: dict[str, Callable[[Region, Members], Members]] = {
     "DescribeSecurityConfiguration": describe_security_configuration,
     "DeleteSecurityConfiguration": delete_security_configuration,
     "ListSecurityConfigurations": list_security_configurations,
-    "CreatePersistentAppUI": create_app_ui,
-    "DescribePersistentAppUI": describe_app_ui,
-    "GetPersistentAppUIPresignedURL": app_ui_url,
-    "GetOnClusterAppUIPresignedURL": on_cluster_ui_url,
     "GetBlockPublicAccessConfiguration": get_public_access,
     "PutBlockPublicAccessConfiguration": put_public_access,
 }

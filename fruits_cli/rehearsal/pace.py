@@ -11,6 +11,7 @@ BOOTSTRAP_MIN = 2.0
 STEP_START_MIN = 0.3
 LOG_UPLOAD_MIN = 5.0
 TERMINATE_MIN = 1.0
+APP_UI_MIN = 0.2
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A step runs commands on this machine, so nobody else may ask: every request is signed with an
 access key that only the state file tells (128 random bits, 0600), carries this server's own name as
-its Host, and no page of a browser may read or send anything (no CORS, no unsigned route).
+its Host, and no page of a browser may read or send anything (no CORS, no unsigned route but the
+text behind a presigned address, which has a secret of its own).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from moto.moto_server.werkzeug_app import (
 from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
+from fruits_cli.rehearsal.appui import PAGES, AppUis
 from fruits_cli.rehearsal.bucket import S3Gate
 from fruits_cli.rehearsal.catalogue import vcpus_of
 from fruits_cli.rehearsal.emr import Emr
@@ -89,7 +91,8 @@ class EmbeddedAws:
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._inside = Inside(self.endpoint, keys.inside)
         self._world, self._quotas = World(), Quotas(quota_vcpus, self.faults)
-        self._emr = Emr(self._world, self._inside, self._begin)
+        self._app_uis = AppUis(self.endpoint, folder / "logs", pace)
+        self._emr = Emr(self._world, self._inside, self._begin, self._app_uis)
         self._prices = PriceList(vcpus_of)
         self._s3 = S3Gate(self._moto, _bucket_region)
 
@@ -124,6 +127,8 @@ class EmbeddedAws:
             return _send(Answer(403, (), b"Not this host.\n"), start_response)
         if environ["PATH_INFO"].startswith(CONTROL):
             return _send(self._control(environ), start_response)
+        if environ["PATH_INFO"].startswith(PAGES):
+            return _send(self._app_uis.page(environ), start_response)
         call = read_call(environ)
         caller = None if call is None else self._keys.caller(call.access_key)
         if call is None or caller is None:

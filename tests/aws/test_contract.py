@@ -140,6 +140,15 @@ def test_a_stopped_cluster_is_not_live_and_stopping_again_is_no_error(cloud: Clo
     assert len(cloud.clusters.find_clusters(live=False)) == 1
 
 
+def test_a_cluster_tells_its_arn(cloud: Cloud) -> None:
+    cluster_id = cloud.clusters.start_cluster(spec())
+
+    arn = cloud.clusters.cluster(cluster_id).arn
+
+    assert arn.startswith("arn:aws:elasticmapreduce:eu-west-3:123456789012:cluster/")
+    assert arn.endswith(cluster_id)
+
+
 def test_an_unknown_cluster_is_not_found(cloud: Cloud) -> None:
     with pytest.raises(ClusterNotFound):
         cloud.clusters.cluster("j-NOSUCH")

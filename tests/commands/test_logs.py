@@ -1,6 +1,8 @@
 from pathlib import Path
 
+import pytest
 from on_moto import Fruits
+from worlds import RUN_ID
 
 from fruits_cli.ledger import ledger_here
 from fruits_cli.models import RunRecord, Target
@@ -33,3 +35,29 @@ def test_a_cluster_without_logs_yet_says_when_they_come(fruits: Fruits) -> None:
 
     assert result.exit_code == 1
     assert "every five minutes" in result.stderr
+
+
+@pytest.mark.parametrize("words", [["last"], [RUN_ID]])
+def test_a_run_of_this_machine_has_no_spark_ui(
+    fruits: Fruits, tmp_path: Path, words: list[str]
+) -> None:
+    ledger_here(tmp_path).write(RunRecord(RUN_ID, Target.LOCAL, output=str(tmp_path / "out")))
+
+    result = fruits("logs", "--ui", *words)
+
+    assert result.exit_code == 2
+    assert f"Run {RUN_ID} ran on this machine" in result.stderr
+
+
+def test_the_spark_ui_and_the_workers_logs_are_two_answers(fruits: Fruits) -> None:
+    result = fruits("logs", "--ui", "--workers")
+
+    assert result.exit_code == 2
+    assert "Give --ui or --workers." in result.stderr
+
+
+def test_the_spark_ui_of_no_cluster_is_2(fruits: Fruits) -> None:
+    result = fruits("logs", "--ui")
+
+    assert result.exit_code == 2
+    assert "No cluster of fruits is live in eu-west-3." in result.stderr

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from fruits_cli.rehearsal.appui import OPERATIONS as APP_UI_OPERATIONS
 from fruits_cli.rehearsal.emr import _OPERATIONS
 from fruits_cli.rehearsal.emr_settings import SETTINGS
 
@@ -98,18 +99,6 @@ def test_a_security_configuration_is_made_found_and_deleted(aws, refusal):
     )
 
 
-def test_a_persistent_ui_belongs_to_its_cluster(aws, cluster_id):
-    arn = aws.cluster(cluster_id)["ClusterArn"]
-    ui = aws.emr.create_persistent_app_ui(TargetResourceArn=arn)["PersistentAppUIId"]
-    shown = aws.emr.describe_persistent_app_ui(PersistentAppUIId=ui)["PersistentAppUI"]
-    address = aws.emr.get_persistent_app_ui_presigned_url(PersistentAppUIId=ui)
-    live = aws.emr.get_on_cluster_app_ui_presigned_url(ClusterId=cluster_id)
-
-    assert shown["PersistentAppUIStatus"] == "ATTACHED"
-    assert address["PresignedURL"].startswith("https://127.0.0.1/")
-    assert live["PresignedURLReady"] is True
-
-
 def test_public_access_is_blocked_but_for_port_22(aws):
     elsewhere = aws.client("emr", "us-west-2")
 
@@ -139,7 +128,7 @@ def test_modifying_a_cluster_and_its_flags(aws, cluster_id, wait_until):
 def test_every_operation_we_answer_is_one_of_emrs(aws):
     names = set(aws.emr.meta.service_model.operation_names)
 
-    assert set(_OPERATIONS) | set(SETTINGS) <= names
+    assert set(_OPERATIONS) | set(SETTINGS) | set(APP_UI_OPERATIONS) <= names
 
 
 def test_bootstrap_actions_are_listed(aws):
