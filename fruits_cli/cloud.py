@@ -27,6 +27,7 @@ from fruits_cli.cluster import (
     StepSpec,
 )
 from fruits_cli.models import S3Uri
+from fruits_cli.preflight import Preflight
 
 
 class Clock(Protocol):
@@ -74,6 +75,8 @@ class Identity:
 
     account_id: str
     user: str
+    # The first part of every ARN of this account: aws, aws-cn, aws-us-gov.
+    partition: str = "aws"
 
 
 class Storage(Protocol):
@@ -158,12 +161,13 @@ class Account(Protocol):
 
 @dataclass(frozen=True)
 class Cloud:
-    """AWS, or a stand-in, seen through four doors."""
+    """AWS, or a stand-in, seen through five doors."""
 
     storage: Storage
     clusters: Clusters
     rights: Rights
     account: Account
+    preflight: Preflight
 
     @property
     def region(self) -> str:

@@ -27,9 +27,10 @@ from fruits_cli.cluster import (
     StepSpec,
     StepState,
 )
-from fruits_cli.errors import CloudError, ClusterNotFound, Unanswered
+from fruits_cli.errors import CloudError, ClusterNotFound, FruitsError, Unanswered
 from fruits_cli.memory import MACHINES
 from fruits_cli.models import S3Uri
+from fruits_cli.preflight import OpenRule, PublicAccess, RoleFacts, SubnetFacts, VpcFacts
 from fruits_cli.pricing import table_prices
 
 EPOCH = datetime(2026, 8, 23, 14, 0, tzinfo=UTC)
@@ -440,8 +441,90 @@ class FakeAccount:
 
 
 @dataclass
+class FakePreflight:
+    """An account in which everything is well, and nothing is made yet.
+
+    refusals: what a method raises, by its name.
+    """
+
+    refusals: dict[str, FruitsError] = field(default_factory=dict)
+    ahead_s: float | None = 0.0
+    forbidden: frozenset[str] = frozenset()
+    roles: dict[str, RoleFacts] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    networks: tuple[SubnetFacts, ...] = (
+        SubnetFacts("subnet-a", "vpc-1", "eu-west-3a", 4091, has_internet=True),
+    )
+    dns: VpcFacts = field(
+        default_factory=lambda: VpcFacts("vpc-1", has_dns_support=True, has_dns_hostnames=True)
+    )
+    rules: tuple[OpenRule, ...] = ()
+    access: PublicAccess = field(default_factory=lambda: PublicAccess(True, ((22, 22),)))
+    asked: list[str] = field(default_factory=list)
+
+    def _meet(self, method: str) -> None:
+        self.asked.append(method)
+        if method in self.refusals:
+            raise self.refusals[method]
+
+    def known_regions(self) -> frozenset[str]:
+        return frozenset({"eu-west-3", "us-east-1"})
+
+    def clock_ahead_s(self) -> float | None:
+        self._meet("clock_ahead_s")
+        return self.ahead_s
+
+    def denied(
+        self, actions: Sequence[str], resource: str, *, passed_to: str = ""
+    ) -> frozenset[str]:
+        self._meet("denied")
+        return self.forbidden & set(actions)
+
+    def role(self, name: str) -> RoleFacts | None:
+        self._meet("role")
+        return self.roles.get(name)
+
+    def key_fingerprint(self, key_name: str) -> str | None:
+        self._meet("key_fingerprint")
+        return self.keys.get(key_name)
+
+    def subnets(self, ids: Sequence[str]) -> tuple[SubnetFacts, ...]:
+        self._meet("subnets")
+        return tuple(one for one in self.networks if not ids or one.subnet_id in ids)
+
+    def vpc(self, vpc_id: str) -> VpcFacts:
+        self._meet("vpc")
+        return self.dns
+
+    def open_rules(self, vpc_id: str) -> tuple[OpenRule, ...]:
+        self._meet("open_rules")
+        return self.rules
+
+    def public_access(self) -> PublicAccess:
+        self._meet("public_access")
+        return self.access
+
+    def releases(self) -> tuple[str, ...]:
+        self._meet("releases")
+        return ("emr-7.14.0", "emr-7.5.0", "emr-6.15.0")
+
+    def applications(self, release_label: str) -> frozenset[str]:
+        self._meet("applications")
+        return frozenset({"Hadoop", "Spark", "Livy", "JupyterHub", "TensorFlow"})
+
+    def supported_types(self, release_label: str) -> frozenset[str]:
+        self._meet("supported_types")
+        return frozenset(MACHINES)
+
+    def zones(self, types: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        self._meet("zones")
+        here = frozenset({"eu-west-3a", "eu-west-3b"})
+        return {one: here if one in MACHINES else frozenset() for one in types}
+
+
+@dataclass
 class FakeAws:
-    """The four doors with their insides in reach; `cloud` is what the code is given."""
+    """The five doors with their insides in reach; `cloud` is what the code is given."""
 
     clock: FakeClock = field(default_factory=FakeClock)
     script: Script = field(default_factory=Script)
@@ -450,10 +533,11 @@ class FakeAws:
         self.storage = FakeStorage(self.clock)
         self.clusters = FakeClusters(self.clock, self.script)
         self.rights, self.account = FakeRights(), FakeAccount()
+        self.preflight = FakePreflight()
 
     @property
     def cloud(self) -> Cloud:
-        return Cloud(self.storage, self.clusters, self.rights, self.account)
+        return Cloud(self.storage, self.clusters, self.rights, self.account, self.preflight)
 
     def live_clusters(self) -> list[str]:
         """Names of the clusters that cost money now."""

@@ -1,6 +1,7 @@
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from fakes import FakeAws, Script
@@ -115,7 +116,7 @@ class _Flaky:
 
 def flaky(aws: FakeAws, down_s: tuple[float, float], error: CloudError) -> Cloud:
     cloud = aws.cloud
-    return Cloud(cloud.storage, _Flaky(aws, down_s, error), cloud.rights, cloud.account)  # type: ignore[arg-type]
+    return replace(cloud, clusters=_Flaky(aws, down_s, error))  # type: ignore[arg-type]
 
 
 def watched_through(cloud: Cloud, aws: FakeAws, cluster_id: str) -> list[RunState]:

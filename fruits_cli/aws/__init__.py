@@ -18,6 +18,7 @@ from fruits_cli.aws.account import AwsAccount
 from fruits_cli.aws.addresses import fetch_own_addresses
 from fruits_cli.aws.clusters import AwsClusters
 from fruits_cli.aws.errors import asking
+from fruits_cli.aws.preflight import AwsPreflight
 from fruits_cli.aws.rights import AwsRights
 from fruits_cli.aws.storage import AwsStorage
 from fruits_cli.cloud import Clock, Cloud, SystemClock
@@ -29,6 +30,8 @@ from fruits_cli.errors import ConfigError
 _CONNECTIONS = 64
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 60
 _ATTEMPTS = 8
+# For those who would rather know soon that AWS does not answer.
+_HASTY_ATTEMPTS, _HASTY_TIMEOUT_S = 2, 5
 _LOOPBACK = "127.0.0.1"
 # Prices have a built-in table behind them: nobody waits long for better ones.
 _OPTIONAL, _OPTIONAL_ATTEMPTS, _OPTIONAL_TIMEOUT_S = ("pricing",), 2, 5
@@ -40,18 +43,21 @@ def connect(
     region: str | None = None,
     environ: Mapping[str, str] = os.environ,
     clock: Clock | None = None,
+    is_hasty: bool = False,
 ) -> Cloud:
     """AWS as this profile and region see it; nothing is asked yet.
 
-    Raises ConfigError where no region is configured, or the profile does not exist.
+    is_hasty: give up within seconds. Raises ConfigError where no region is configured, or the
+    profile does not exist.
     """
-    clients = _clients(config, region, environ)
-    region = clients.region
+    clients = _clients(config, region, environ, is_hasty=is_hasty)
+    region, clock = clients.region, clock or SystemClock()
     return Cloud(
         storage=AwsStorage(clients, region),
-        clusters=AwsClusters(clients, clock or SystemClock()),
+        clusters=AwsClusters(clients, clock),
         rights=AwsRights(clients),
-        account=AwsAccount(clients, region, clock or SystemClock()),
+        account=AwsAccount(clients, region, clock),
+        preflight=AwsPreflight(clients, region, clock),
     )
 
 
@@ -70,7 +76,9 @@ def is_stand_in(environ: Mapping[str, str]) -> bool:
     return urlsplit(environ.get("AWS_ENDPOINT_URL", "")).hostname == _LOOPBACK
 
 
-def _clients(config: AwsConfig, region: str | None, environ: Mapping[str, str]) -> Clients:
+def _clients(
+    config: AwsConfig, region: str | None, environ: Mapping[str, str], *, is_hasty: bool = False
+) -> Clients:
     with asking("read the AWS profile"):
         session = boto3.Session(profile_name=config.profile or None)
         region = region or config.region or environ.get("AWS_REGION") or session.region_name
@@ -78,14 +86,14 @@ def _clients(config: AwsConfig, region: str | None, environ: Mapping[str, str]) 
         raise ConfigError(
             "No AWS region is configured.", hint="Give --region, for example --region eu-west-3."
         )
-    return Clients(session, region)
+    return Clients(session, region, is_hasty=is_hasty)
 
 
 class Clients:
     """boto3 clients, each made at its first use."""
 
-    def __init__(self, session: boto3.Session, region: str) -> None:
-        self._session, self.region = session, region
+    def __init__(self, session: boto3.Session, region: str, *, is_hasty: bool = False) -> None:
+        self._session, self.region, self._is_hasty = session, region, is_hasty
         self._made: dict[tuple[str, str, bool], Any] = {}
         # Making a client is not thread-safe; using one is.
         self._lock = threading.Lock()
@@ -98,21 +106,24 @@ class Clients:
                 self._made[key] = self._session.client(
                     service,  # type: ignore[call-overload]
                     region_name=key[1],
-                    config=_client_config(service, once=once),
+                    config=_client_config(service, once=once, is_hasty=self._is_hasty),
                 )
             return self._made[key]
 
 
-def _client_config(service: str, *, once: bool) -> ClientConfig:
+def _client_config(service: str, *, once: bool, is_hasty: bool) -> ClientConfig:
     # S3 slows down by prefix; one rate for all its requests would slow the other prefixes, too.
     mode = "standard" if service == "s3" else "adaptive"
-    optional = service in _OPTIONAL
-    attempts = _OPTIONAL_ATTEMPTS if optional else _ATTEMPTS
+    attempts, connect_s, read_s = _ATTEMPTS, _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S
+    if is_hasty:
+        attempts, connect_s = _HASTY_ATTEMPTS, _HASTY_TIMEOUT_S
+    if service in _OPTIONAL:
+        attempts, connect_s, read_s = _OPTIONAL_ATTEMPTS, _OPTIONAL_TIMEOUT_S, _OPTIONAL_TIMEOUT_S
     retries = {"mode": mode, "total_max_attempts": 1 if once else attempts}
     return ClientConfig(
         retries=retries,  # type: ignore[arg-type]
-        connect_timeout=_OPTIONAL_TIMEOUT_S if optional else _CONNECT_TIMEOUT_S,
-        read_timeout=_OPTIONAL_TIMEOUT_S if optional else _READ_TIMEOUT_S,
+        connect_timeout=connect_s,
+        read_timeout=read_s,
         max_pool_connections=_CONNECTIONS,
         user_agent_extra=f"fruits/{__version__}",
     )

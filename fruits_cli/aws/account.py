@@ -43,7 +43,8 @@ class AwsAccount:
     def identity(self) -> Identity:
         with asking("tell who you are"):
             answer = self._clients("sts").get_caller_identity()
-        return Identity(str(answer["Account"]), str(answer["Arn"]).rpartition("/")[2])
+        arn = str(answer["Arn"])
+        return Identity(str(answer["Account"]), arn.rpartition("/")[2], arn.split(":")[1])
 
     def regions(self) -> list[str]:
         with asking("list the regions"):

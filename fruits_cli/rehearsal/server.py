@@ -38,7 +38,9 @@ from fruits_cli.rehearsal.inside import Inside
 from fruits_cli.rehearsal.life import Life, Surroundings
 from fruits_cli.rehearsal.nodes import Ec2Side
 from fruits_cli.rehearsal.pace import Pace
+from fruits_cli.rehearsal.permits import everything_allowed
 from fruits_cli.rehearsal.prices import PriceList, Quotas, spot_history
+from fruits_cli.rehearsal.wayout import WaysOut
 from fruits_cli.rehearsal.wire import (
     Answer,
     Call,
@@ -95,6 +97,7 @@ class EmbeddedAws:
         self._emr = Emr(self._world, self._inside, self._begin, self._app_uis)
         self._prices = PriceList(vcpus_of)
         self._s3 = S3Gate(self._moto, _bucket_region)
+        self._ways_out = WaysOut(self._inside)
 
     def start(self) -> None:
         """Answer requests from now on."""
@@ -159,6 +162,12 @@ class EmbeddedAws:
             return self._quotas.answer(call, _members(environ))
         if (call.service, call.action) == ("ec2", "DescribeSpotPriceHistory"):
             return self._spot_history(call, environ)
+        if (call.service, call.action) == ("iam", "SimulatePrincipalPolicy"):
+            return everything_allowed(parse_qs(read_body(environ).decode()))
+        # What the rehearsal itself asks while it opens one would wait for itself.
+        is_inside = call.access_key == self._keys.inside
+        if (call.service, call.action) == ("ec2", "DescribeRouteTables") and not is_inside:
+            self._ways_out.open(call.region)
         return None
 
     def _spot_history(self, call: Call, environ: Environ) -> Answer:

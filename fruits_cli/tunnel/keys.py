@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from paramiko import Agent, PKey, SSHException
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from paramiko import Agent, PKey, RSAKey, SSHException
 from paramiko.pkey import UnknownKeyType
 
 from fruits_cli.errors import LoginRefused, UsageError
@@ -20,6 +28,29 @@ def load_keys(key_file: Path | None) -> Sequence[PKey]:
     Raises UsageError where the file is missing, open to others, locked or no key.
     """
     return [_load_key(key_file.expanduser())] if key_file is not None else _agent_keys()
+
+
+def load_prints(key_file: Path) -> frozenset[str]:
+    """The fingerprints that EC2 can show for this key, without `SHA256:` and `=` around them.
+
+    Of an RSA key that was imported MD5 of its public half, of one that EC2 made SHA-1 of the
+    private one; SHA-256 of all others. Source: EC2 user guide, verify the fingerprint of a key
+    pair. Raises UsageError as `load_keys` does.
+    """
+    key = _load_key(key_file.expanduser())
+    prints = {key.fingerprint.removeprefix("SHA256:").rstrip("=")}
+    if isinstance(key, RSAKey) and isinstance(key.key, RSAPrivateKey):
+        public = key.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        private = key.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        prints |= {
+            _pairs(hashlib.md5(public).hexdigest()),
+            _pairs(hashlib.sha1(private).hexdigest()),
+        }
+    return frozenset(prints)
+
+
+def _pairs(digest: str) -> str:
+    return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
 
 
 def _load_key(path: Path) -> PKey:

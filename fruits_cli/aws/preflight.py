@@ -1,0 +1,265 @@
+"""What can be seen before a launch. Only operations that read are called here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from fruits_cli.aws.errors import asking, code_of
+from fruits_cli.aws.storage import MakesClients
+from fruits_cli.aws.vpc import parse_subnets, private_names
+from fruits_cli.cloud import Clock
+from fruits_cli.cluster import MANAGED_POLICY_TAG
+from fruits_cli.errors import CloudError
+from fruits_cli.preflight import OpenRule, PublicAccess, RoleFacts, SubnetFacts, VpcFacts
+
+_EVERYBODY = ("0.0.0.0/0", "::/0")
+# Our own groups, and those that EMR makes in a VPC and uses for all of its clusters.
+_GROUPS = ("fruits-*-ssh", "ElasticMapReduce*")
+
+
+class AwsPreflight:
+    """STS, IAM, EC2 and EMR as `preflight.Preflight` asks for them."""
+
+    def __init__(self, clients: MakesClients, region: str, clock: Clock) -> None:
+        self._clients, self._region, self._clock = clients, region, clock
+        self._principal = ""
+
+    @property
+    def _ec2(self) -> Any:
+        return self._clients("ec2")
+
+    @property
+    def _iam(self) -> Any:
+        return self._clients("iam")
+
+    @property
+    def _emr(self) -> Any:
+        return self._clients("emr")
+
+    def known_regions(self) -> frozenset[str]:
+        session = boto3.Session()
+        return frozenset(
+            region
+            for partition in session.get_available_partitions()
+            for region in session.get_available_regions("emr", partition_name=partition)
+        )
+
+    def clock_ahead_s(self) -> float | None:
+        with asking("tell the time"):
+            try:
+                answer: Any = self._clients("sts").get_caller_identity()
+            except ClientError as error:
+                # A refusal tells the time, too; a wrong clock may be its very cause.
+                answer = error.response
+        told = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+        if not told:
+            return None
+        return (self._clock.now() - parsedate_to_datetime(told)).total_seconds()
+
+    def denied(
+        self, actions: Sequence[str], resource: str, *, passed_to: str = ""
+    ) -> frozenset[str]:
+        """Policies of the organisation and of the session are not in it, nor is a bucket's own.
+
+        Source: IAM API reference, SimulatePrincipalPolicy.
+        """
+        principal = self._caller()
+        if principal.endswith(":root"):
+            # The root user has no policies that could be simulated, and may do everything.
+            return frozenset()
+        question: dict[str, Any] = {
+            "PolicySourceArn": principal,
+            "ActionNames": list(actions),
+            "ResourceArns": [resource],
+        }
+        if passed_to:
+            question["ContextEntries"] = [_context("iam:PassedToService", passed_to)]
+        with asking("simulate what you may do"):
+            pages = self._iam.get_paginator("simulate_principal_policy").paginate(**question)
+            found = [one for page in pages for one in page["EvaluationResults"]]
+        return frozenset(
+            one["EvalActionName"]
+            for one in found
+            # A policy that looks at what the simulation does not know decides nothing here.
+            if one["EvalDecision"] != "allowed" and not one.get("MissingContextValues")
+        )
+
+    def _caller(self) -> str:
+        """The ARN of the user or role whose policies decide."""
+        if not self._principal:
+            with asking("tell who you are"):
+                arn = str(self._clients("sts").get_caller_identity()["Arn"])
+            kind, _, rest = arn.rpartition(":")[2].partition("/")
+            if kind == "federated-user":
+                raise CloudError("The rights of a federated user cannot be simulated.")
+            if kind == "assumed-role":
+                # The role's path is not in the session's ARN.
+                name = rest.partition("/")[0]
+                with asking(f"look at role {name}"):
+                    arn = str(self._iam.get_role(RoleName=name)["Role"]["Arn"])
+            self._principal = arn
+        return self._principal
+
+    def role(self, name: str) -> RoleFacts | None:
+        with asking(f"look at role {name}"):
+            try:
+                role = self._iam.get_role(RoleName=name)["Role"]
+            except ClientError as error:
+                if code_of(error) == "NoSuchEntity":
+                    return None
+                raise
+            attached = self._iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+            inline = self._iam.list_role_policies(RoleName=name)["PolicyNames"]
+            return RoleFacts(
+                services=frozenset(_trusted(role.get("AssumeRolePolicyDocument") or {})),
+                attached=frozenset(policy["PolicyArn"] for policy in attached),
+                inline=frozenset(inline),
+                profile=self._profile(name),
+            )
+
+    def _profile(self, name: str) -> tuple[str, ...] | None:
+        try:
+            profile = self._iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+        except ClientError as error:
+            if code_of(error) == "NoSuchEntity":
+                return None
+            raise
+        return tuple(role["RoleName"] for role in profile["Roles"])
+
+    def key_fingerprint(self, key_name: str) -> str | None:
+        with asking(f"look at key pair {key_name}"):
+            # A filter finds nothing where a name would be refused.
+            answer = self._ec2.describe_key_pairs(Filters=_filters(**{"key-name": [key_name]}))
+        return next((str(pair["KeyFingerprint"]) for pair in answer["KeyPairs"]), None)
+
+    def subnets(self, ids: Sequence[str]) -> tuple[SubnetFacts, ...]:
+        which = {"subnet-id": list(ids)} if ids else {"default-for-az": ["true"]}
+        with asking("look at the subnets"):
+            found = self._ec2.describe_subnets(Filters=_filters(**which))["Subnets"]
+        if not found:
+            return ()
+        vpcs = _filters(**{"vpc-id": sorted({subnet["VpcId"] for subnet in found})})
+        with asking("look at the route tables"):
+            tables = self._ec2.describe_route_tables(Filters=vpcs)["RouteTables"]
+        with asking("look at the VPC endpoints"):
+            endpoints = self._ec2.describe_vpc_endpoints(Filters=vpcs)["VpcEndpoints"]
+        return tuple(parse_subnets(found, tables, endpoints, tag=MANAGED_POLICY_TAG))
+
+    def vpc(self, vpc_id: str) -> VpcFacts:
+        with asking(f"look at {vpc_id}"):
+            vpc = self._ec2.describe_vpcs(VpcIds=[vpc_id])["Vpcs"][0]
+            endpoints = self._ec2.describe_vpc_endpoints(Filters=_filters(**{"vpc-id": [vpc_id]}))[
+                "VpcEndpoints"
+            ]
+        tags = {tag["Key"]: tag["Value"] for tag in vpc.get("Tags", ())}
+        return VpcFacts(
+            vpc_id,
+            has_dns_support=self._switch(vpc_id, "enableDnsSupport"),
+            has_dns_hostnames=self._switch(vpc_id, "enableDnsHostnames"),
+            is_tagged=tags.get(MANAGED_POLICY_TAG) == "true",
+            private_names=frozenset(private_names(endpoints)),
+        )
+
+    def _switch(self, vpc_id: str, attribute: str) -> bool:
+        with asking(f"look at {attribute} of {vpc_id}"):
+            answer = self._ec2.describe_vpc_attribute(VpcId=vpc_id, Attribute=attribute)
+        return bool(answer[f"{attribute[0].upper()}{attribute[1:]}"]["Value"])
+
+    def open_rules(self, vpc_id: str) -> tuple[OpenRule, ...]:
+        which = _filters(**{"vpc-id": [vpc_id], "group-name": list(_GROUPS)})
+        with asking("look at the security groups"):
+            pages = self._ec2.get_paginator("describe_security_groups").paginate(Filters=which)
+            groups = [group for page in pages for group in page["SecurityGroups"]]
+        return tuple(rule for group in groups for rule in _open_rules(group))
+
+    def public_access(self) -> PublicAccess:
+        with asking("look at the block of public access"):
+            answer = self._emr.get_block_public_access_configuration()
+        found = answer["BlockPublicAccessConfiguration"]
+        return PublicAccess(
+            bool(found["BlockPublicSecurityGroupRules"]),
+            tuple(
+                (ports["MinRange"], ports.get("MaxRange", ports["MinRange"]))
+                for ports in found.get("PermittedPublicSecurityGroupRuleRanges") or ()
+            ),
+        )
+
+    def releases(self) -> tuple[str, ...]:
+        with asking("list the EMR releases"):
+            return tuple(self._paged("list_release_labels", "ReleaseLabels", "NextToken"))
+
+    def applications(self, release_label: str) -> frozenset[str]:
+        with asking(f"look at release {release_label}"):
+            answer = self._emr.describe_release_label(ReleaseLabel=release_label)
+        return frozenset(one["Name"] for one in answer.get("Applications", ()))
+
+    def supported_types(self, release_label: str) -> frozenset[str]:
+        with asking(f"list the instance types of {release_label}"):
+            found = self._paged(
+                "list_supported_instance_types",
+                "SupportedInstanceTypes",
+                "Marker",
+                ReleaseLabel=release_label,
+            )
+            return frozenset(one["Type"] for one in found)
+
+    def _paged(self, operation: str, members: str, token: str, **question: Any) -> Iterator[Any]:
+        """botocore has no paginator for these lists."""
+        while True:
+            answer = getattr(self._emr, operation)(**question)
+            yield from answer.get(members) or ()
+            if not answer.get(token):
+                return
+            question[token] = answer[token]
+
+    def zones(self, types: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        question = {
+            "LocationType": "availability-zone",
+            "Filters": _filters(**{"instance-type": list(types)}),
+        }
+        with asking("look at where the instance types are offered"):
+            pages = self._ec2.get_paginator("describe_instance_type_offerings").paginate(**question)
+            found = [(one["InstanceType"], one["Location"]) for page in pages for one in _of(page)]
+        return {one: frozenset(zone for kind, zone in found if kind == one) for one in types}
+
+
+def _of(page: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    return page["InstanceTypeOfferings"]  # type: ignore[no-any-return]
+
+
+def _filters(**wanted: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"Name": name, "Values": list(values)} for name, values in wanted.items()]
+
+
+def _context(key: str, value: str) -> dict[str, Any]:
+    return {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
+
+
+def _trusted(document: Mapping[str, Any]) -> Iterator[str]:
+    """The services that a trust policy lets take the role; IAM writes one or a list of each."""
+    for statement in _listed(document.get("Statement")):
+        principal = statement.get("Principal")
+        if statement.get("Effect") == "Allow" and isinstance(principal, dict):
+            yield from _listed(principal.get("Service"))
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _open_rules(group: Mapping[str, Any]) -> Iterator[OpenRule]:
+    for permission in group["IpPermissions"]:
+        ranges = [one["CidrIp"] for one in permission.get("IpRanges", ())]
+        ranges += [one["CidrIpv6"] for one in permission.get("Ipv6Ranges", ())]
+        for cidr in ranges:
+            if cidr in _EVERYBODY:
+                # A rule for all protocols names no ports.
+                first, last = permission.get("FromPort", 0), permission.get("ToPort", 65535)
+                yield OpenRule(group["GroupId"], group["GroupName"], cidr, first, last)

@@ -1,0 +1,31 @@
+"""fruits doctor: what would keep a run, a cluster or the tunnel from working."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import typer
+
+from fruits_cli.config import Config
+from fruits_cli.options import with_config
+from fruits_cli.ui import Screen
+
+
+@with_config("storage", "job", "cluster", "tunnel")
+def doctor(*, config: Config, screen: Screen) -> None:
+    """Ask everything that a run, a cluster or the tunnel may fail on; changes nothing.
+
+    \b
+    fruits doctor                    this machine alone, while no bucket is configured
+    fruits doctor --bucket NAME      the account as well; exit code 1 where something fails
+    """
+    from fruits_cli.aws import connect
+    from fruits_cli.doctor import Surroundings, examine, is_ill, report
+
+    around = Surroundings(os.environ, Path.cwd(), lambda: connect(config.aws, is_hasty=True))
+    findings = examine(config, around)
+    outcome = report(findings)
+    screen.answer(outcome.lines, outcome.facts)
+    if is_ill(findings):
+        raise typer.Exit(1)
