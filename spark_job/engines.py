@@ -23,6 +23,7 @@ from spark_job.schema import FEATURES
 MODEL_FILE, WEIGHTS_FILE = "model.json", "model.weights.h5"
 GRAPH_FILE, GRAPH_DATA_FILE = "graph.xml", "graph.bin"
 BATCH = 2
+_BF16_COSINE = 0.99
 _BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
 Images = npt.NDArray[np.uint8]
@@ -85,6 +86,19 @@ def load_artefact(uri: str, engine: str = "openvino") -> Artefact:
             sentence = f"{name} of the model artefact {uri} is not what model.json says."
             raise JobError(2, sentence, hint="Delete the artefact; the next run makes it again.")
     return Artefact(facts, contents)
+
+
+def refuse_precision(artefact: Artefact, *, engine: str, precision: str) -> None:
+    """Raises JobError where this engine or these weights do not allow bf16."""
+    cosine = artefact.facts.get("parity", {}).get("bf16_min_cosine")
+    if precision == "bf16" and engine != "openvino":
+        raise JobError(2, "The engine tensorflow computes in f32 only.", hint="Drop bf16.")
+    if precision == "bf16" and cosine is not None and cosine < _BF16_COSINE:
+        raise JobError(
+            1,
+            f"With these weights bf16 features are too far from f32 (cosine {cosine:.4f}).",
+            hint="Use --precision f32.",
+        )
 
 
 def load_engine(artefact: Artefact, *, engine: str, precision: str) -> Engine:

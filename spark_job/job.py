@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _MIN_TASKS, _TASKS_PER_SLOT = 1024, 64
 # Partial sums of 13 MB each: so many meet on the driver, so many on the executors before.
 _ON_DRIVER, _MEETING = 4, 16
-_BF16_COSINE = 0.99
 _SEE = "The files below rejected/ name each picture with its reason."
 _ADDED = (NOTHING, Tally.__add__)
 _PRIVATE = ("leash", "model", "resume", "run_id")
@@ -68,7 +67,9 @@ class Job:
 
     def run(self, reporter: Reporter) -> None:
         """All stages. Raises JobError; what is finished by then stays and can be resumed."""
-        self._check_precision()
+        engines.refuse_precision(
+            self.artefact, engine=self.asked.engine, precision=self.asked.precision
+        )
         began_s = time.monotonic()
         plan = self._planned()
         self._require_rows(plan.pictures - 1, exit_code=2, counted="listed")
@@ -84,17 +85,6 @@ class Job:
 
     def _clock(self, stage: str, began_s: float) -> None:
         self.seconds[stage] = round(time.monotonic() - began_s, 3)
-
-    def _check_precision(self) -> None:
-        cosine = self.artefact.facts.get("parity", {}).get("bf16_min_cosine")
-        if self.asked.precision == "bf16" and self.asked.engine != "openvino":
-            raise JobError(2, "The engine tensorflow computes in f32 only.", hint="Drop bf16.")
-        if self.asked.precision == "bf16" and cosine is not None and cosine < _BF16_COSINE:
-            raise JobError(
-                1,
-                f"With these weights bf16 features are too far from f32 (cosine {cosine:.4f}).",
-                hint="Use --precision f32.",
-            )
 
     def _require_rows(self, most: int, *, exit_code: int, counted: str) -> None:
         wanted, possible = self.asked.pca_k, min(most, schema.FEATURES)

@@ -41,6 +41,16 @@ REJECTED_ROWS = pa.schema(
     ]
 )
 
+# One row for each path that spark_job.embed was given: features, or an error and its message.
+EMBEDDED_ROWS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("features", pa.list_(pa.float32())),
+        ("error", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+
 
 def pca_rows(*, keep_features: bool) -> pa.Schema:
     """Columns of pca/*.parquet, with or without the features that were projected."""
