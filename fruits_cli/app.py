@@ -22,6 +22,7 @@ _INTERRUPTED = 130
 COMMANDS = (
     "doctor",
     "run",
+    "estimate",
     "upload",
     "create-cluster",
     "submit",

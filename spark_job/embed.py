@@ -5,7 +5,8 @@ stdout: an Arrow IPC stream and nothing else, one row for each path, in their or
 EMBEDDED_ROWS; bytes of a path that are not UTF-8 as \xNN). A picture that cannot be used is a row
 with its error.
 stderr: a line of JSON {"ready": ...} once the model has computed for the first time, before any
-path is read, and at the end {"done": ...} with counts and the seconds between the two. A failure is
+path is read, and at the end {"done": ...} with counts and, between the two, the seconds that passed
+and those that the processor worked. A failure is
 one sentence there, and the exit code says whose fault it is.
 """
 
@@ -101,14 +102,19 @@ def run(asked: argparse.Namespace, read: Callable[[int], bytes], output: IO[byte
     engine.embed(np.zeros((engines.BATCH, side_px, side_px, 3), np.uint8))
     facts: dict[str, Any] = {"engine": engine.name, "precision": engine.precision}
     _tell({"ready": {**facts, "image_size": side_px}})
-    began_s, counts = time.perf_counter(), {"pictures": 0, "rejected": 0}
+    began_s, cpu_began_s = time.perf_counter(), time.process_time()
+    counts = {"pictures": 0, "rejected": 0}
     with pa.ipc.new_stream(output, schema.EMBEDDED_ROWS) as stream:
         for batch in embed_paths(split_paths(read), engine, side_px=side_px):
             stream.write_batch(batch)
             counts["pictures"] += batch.num_rows
             counts["rejected"] += batch.num_rows - batch.column("error").null_count
     output.flush()
-    _tell({"done": {**facts, **counts, "seconds": round(time.perf_counter() - began_s, 6)}})
+    seconds = {
+        "seconds": round(time.perf_counter() - began_s, 6),
+        "cpu_seconds": round(time.process_time() - cpu_began_s, 6),
+    }
+    _tell({"done": {**facts, **counts, **seconds}})
 
 
 def _tell(facts: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from fruits_cli.app import _Boundary
 from fruits_cli.commands.cancel import cancel
 from fruits_cli.commands.create_cluster import create_cluster
+from fruits_cli.commands.estimate import estimate
 from fruits_cli.commands.fetch_results import fetch_results
 from fruits_cli.commands.logs import logs
 from fruits_cli.commands.status import status
@@ -24,6 +25,7 @@ _COMMANDS = (
     ("upload", upload),
     ("create-cluster", create_cluster),
     ("submit", submit),
+    ("estimate", estimate),
     ("cancel", cancel),
     ("status", status),
     ("logs", logs),

@@ -142,8 +142,9 @@ class AwsAccount:
             return found
         try:
             with asking("read the Spot prices"):
-                # From now on: EC2 answers with the price that holds now, one for each zone.
-                answer = self._ec2.describe_spot_price_history(
+                # Once, for nobody waits long for a price that can be assumed. From now on: EC2
+                # answers with the price that holds now, one for each zone.
+                answer = self._clients("ec2", once=True).describe_spot_price_history(
                     InstanceTypes=list(types),
                     ProductDescriptions=["Linux/UNIX"],
                     StartTime=self._clock.now(),
