@@ -130,6 +130,8 @@ def _spark_conf_file(plan: LocalPlan, scratch: Path) -> Path:
         # A worker that dies (out of memory, say) costs its chunk, not the run.
         "spark.master": plan.master or f"local[{plan.cores},3]",
         "spark.ui.enabled": "false",
+        # Installed here; the executors of a cluster get spark_job with their first task.
+        "spark.python.daemon.module": "spark_job.daemon",
         "spark.log.level": "WARN",
         # A cluster of several executors starts the job once all are there.
         "spark.scheduler.minRegisteredResourcesRatio": "1.0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -113,6 +114,9 @@ def load_engine(artefact: Artefact, *, engine: str, precision: str) -> Engine:
         _kept[wanted] = (
             tensorflow_engine(artefact) if tensorflow else openvino_engine(artefact, precision)
         )
+        # Spark's workers collect garbage after each task: what stays need not be walked.
+        gc.collect()
+        gc.freeze()
     return _kept[wanted]
 
 

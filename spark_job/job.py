@@ -25,8 +25,6 @@ from spark_job.progress import Reporter
 if TYPE_CHECKING:
     from pyspark import RDD, SparkContext
 
-# Small tasks even out the slots; beyond this many each walks several chunks.
-_MIN_TASKS, _TASKS_PER_SLOT = 1024, 64
 # Partial sums of 13 MB each: so many meet on the driver, so many on the executors before.
 _ON_DRIVER, _MEETING = 4, 16
 _SEE = "The files below rejected/ name each picture with its reason."
@@ -176,8 +174,8 @@ class Job:
         if todo:
             artefact = self.spark.broadcast(self.artefact)
             task = functools.partial(work.compute_chunks, self._worker(plan), artefact)
-            tasks = min(len(todo), max(_MIN_TASKS, self.slots * _TASKS_PER_SLOT))
-            tally += self.spark.parallelize(todo, tasks).mapPartitions(task).fold(*_ADDED)
+            shares = list(chunks.shares(todo, self.slots))
+            tally += self.spark.parallelize(shares, len(shares)).mapPartitions(task).fold(*_ADDED)
         self._clock("features", began_s)
         rows = tally.features + sum(tally.rejected.values())
         if not rows == tally.pictures == plan.pictures:
@@ -271,11 +269,6 @@ class Job:
             "cumulative_variance": round(float(ratio.sum()), 12) if model else None,
         }
         self.output.write(schema.MANIFEST_FILE, json.dumps(manifest, indent=2).encode())
-
-
-_SEE = "The files below rejected/ name each picture with its reason."
-_ADDED = (NOTHING, Tally.__add__)
-_PRIVATE = ("leash", "model", "resume", "run_id")
 
 
 def _versions(spark: SparkContext) -> dict[str, str]:

@@ -148,4 +148,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    guard.hide_pandas()
     sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -30,14 +31,18 @@ class Worker:
 
 
 def compute_chunks(
-    worker: Worker, artefact: Broadcast[engines.Artefact], todo: Iterable[int]
+    worker: Worker, artefact: Broadcast[engines.Artefact], shares: Iterable[list[int]]
 ) -> Iterator[Tally]:
     """Compute, write and mark each chunk; yields its counts."""
     guard.die_with_parent()
     plan = worker.plan
     images, output = files.place(worker.images), files.place(worker.output)
     inputs = chunks.Inputs(output, plan.rows_per_chunk)
-    for chunk in todo:
+    for chunk in itertools.chain.from_iterable(shares):
+        # The attempt before this one may have died after some of its chunks.
+        if _attempt() and output.exists(chunks.marker_file(chunk)):
+            yield chunks.load_tally(output, chunk)
+            continue
         engine = engines.load_engine(artefact.value, engine=plan.engine, precision=plan.precision)
         before = engine.inferences
         rows = inputs.of(chunk)
@@ -48,6 +53,13 @@ def compute_chunks(
         except OSError as error:
             raise features.no_space(error, output) or error from error
         yield replace(tally, inferences=engine.inferences - before)
+
+
+def _attempt() -> int:
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    return int(context.attemptNumber()) if context else 0
 
 
 def tally_chunks(output_uri: str, numbers: Iterable[int]) -> Iterator[Tally]:

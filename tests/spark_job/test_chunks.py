@@ -77,7 +77,7 @@ def test_chunks_grow_with_the_folder_and_shrink_with_the_slots(
 
     sizes = [listed(images, output, slots=slots).rows_per_chunk for slots in (1, 2, 4, 100)]
 
-    assert sizes == [256, 128, 64, 32]
+    assert sizes == [128, 64, 32, 32]
 
 
 def test_a_listing_longer_than_a_row_group_keeps_its_chunks_apart(output: Place) -> None:
@@ -253,3 +253,17 @@ def test_a_chunk_has_one_name_for_each_of_its_files() -> None:
     assert len(names) == 1200
     assert chunks.features_file(7) == "features/0000007.parquet"
     assert chunks.rejected_file(7) == "rejected/0000007.parquet"
+
+
+@pytest.mark.parametrize("slots", [1, 2, 64])
+@pytest.mark.parametrize("count", [0, 1, 2, 24, 1_000])
+def test_tasks_share_all_chunks_and_get_smaller_towards_the_end(count: int, slots: int) -> None:
+    todo = list(range(7, 7 + count))
+
+    shares = list(chunks.shares(todo, slots))
+
+    assert [chunk for share in shares for chunk in share] == todo
+    sizes = [len(share) for share in shares]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(1 <= size <= 32 for size in sizes)
+    assert not sizes or sizes[-1] == 1

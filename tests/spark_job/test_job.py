@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from spark_settings import RunJob
 
 from fruits_cli.config import JobConfig
 from fruits_cli.pack import write_dataset
-from spark_job import engines, pca
+from spark_job import chunks, engines, files, pca, work
+from spark_job.chunks import Plan, Tally
 
 pytestmark = [
     pytest.mark.spark,
@@ -512,3 +515,43 @@ def test_200_partial_sums_pass_a_small_result_limit(java: None) -> None:
     assert sums.n == 800
     assert np.abs(sums.mean - expected.mean).max() < 1e-12
     assert np.abs(sums.scatter - expected.scatter).max() < 1e-8
+
+
+def test_a_task_that_died_does_not_compute_its_finished_chunks_again(
+    tmp_path: Path, java: None, artefact_folder: Path
+) -> None:
+    from pyspark import SparkConf, SparkContext
+
+    draw_folder(tmp_path / "in", [f"{n:03}.jpg" for n in range(80)])
+    output = files.place(str(tmp_path / "out"))
+    listing = chunks.list_inputs(
+        files.place(str(tmp_path / "in")), output, extensions=["jpg"], slots=2
+    )
+    artefact = engines.load_artefact(str(artefact_folder))
+    plan = Plan(
+        images="in", name="in", **asdict(listing), fingerprint=artefact.fingerprint,
+        weights="random", engine="openvino", precision="f32",
+        image_size=artefact.side_px, extensions=["jpg"],
+    )  # fmt: skip
+    worker = work.Worker(str(tmp_path / "in"), output.uri, plan, resume=False)
+
+    def dying_once(shares: Iterator[list[int]]) -> Iterator[Tally]:
+        from pyspark import TaskContext
+
+        for done, tally in enumerate(work.compute_chunks(worker, shared, shares)):
+            if done == 1 and TaskContext.get().attemptNumber() == 0:
+                os._exit(1)
+            yield tally
+
+    spark = SparkContext(conf=SparkConf().setMaster("local[1,2]"))
+    try:
+        shared = spark.broadcast(artefact)
+        every = list(range(listing.chunks))
+        tallies = spark.parallelize([every], 1).mapPartitions(dying_once).collect()
+    finally:
+        spark.stop()
+
+    assert listing.chunks == 3
+    assert sum(tally.features for tally in tallies) == 80
+    # Two chunks of 32 had their markers.
+    assert [tally.inferences for tally in tallies] == [0, 0, 16]
