@@ -38,9 +38,17 @@ class Measured:
     weights: str
 
     @property
+    def core_speeds(self) -> dict[Precision, Range]:
+        """Images a second of one core while all are at work: as measured, and left alone."""
+        return {
+            precision: Range(one.images_s, one.undisturbed_images_s) * (1 / self.cores)
+            for precision, one in self.timed.items()
+        }
+
+    @property
     def speeds(self) -> dict[Precision, float]:
-        """Images a second of one core while all of them are at work."""
-        return {precision: one.images_s / self.cores for precision, one in self.timed.items()}
+        """Images a second of one core left alone, as those of a cluster are."""
+        return {precision: speed.high for precision, speed in self.core_speeds.items()}
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ def verdict_lines(report: Report) -> list[str]:
     cheap = _cheapest_line(report.clusters)
     return [
         f"Fastest for these pictures: {_name(first)}{close}. {cheap}",
-        _choice_line(report.break_even, at_most=report.work.pictures),
+        _choice_line(report.break_even),
     ]
 
 
@@ -152,7 +160,7 @@ def _cheapest_line(clusters: Sequence[Estimate]) -> str:
     return f"This machine costs nothing, the cheapest cluster ({cheapest.shape.name}) ${usd}."
 
 
-def _choice_line(found: BreakEven, *, at_most: int) -> str:
+def _choice_line(found: BreakEven) -> str:
     if found.middle is None:
         sure = "" if found.low is None else f" (surely up to {_rounded(found.low)})"
         return (

@@ -16,7 +16,6 @@ from fruits_cli.errors import CloudError, ConfigError, MachineError, UsageError
 from fruits_cli.estimate import (
     HERE,
     Estimate,
-    Range,
     Shape,
     Wish,
     Work,
@@ -215,8 +214,8 @@ def _compared(config: Config, found: Found, measured: Measured, session: Session
     prices = _prices(config, types, session)
     shapes, notes = _shapes(config, asked, measured, _machines(types, session))
     here = [
-        Shape(HERE, precision, measured.cores, Range(speed, speed))
-        for precision, speed in measured.speeds.items()
+        Shape(HERE, precision, measured.cores, speed)
+        for precision, speed in measured.core_speeds.items()
     ]
     estimates: list[Estimate] = [estimated(one, found.work, prices) for one in (*here, *shapes)]
     own, clusters = estimates[: len(here)], estimates[len(here) :]
@@ -239,8 +238,8 @@ def _doubts(found: Found, measured: Measured) -> Iterator[str]:
     at_work = min(one.at_work for one in measured.timed.values())
     if at_work < _UNDISTURBED:
         yield (
-            f"the sample had the cores for {at_work:.0%} of the time only; where that was other "
-            "programs and not the disk, this machine is faster when it is left alone."
+            f"the sample had the cores for {at_work:.0%} of the time only (other programs, or the "
+            "disk): the best case is this machine left alone."
         )
 
 

@@ -42,6 +42,11 @@ class Timed:
     rejected: int
     at_work: float = 1.0
 
+    @property
+    def undisturbed_images_s(self) -> float:
+        """Images a second, had they had their cores all the time."""
+        return self.images_s / min(1.0, self.at_work)
+
 
 def time_sample(files: Sequence[str], embedding: Embedding, environ: Mapping[str, str]) -> Timed:
     """The speed of these files, start-up left out: the clock runs once every model is ready.

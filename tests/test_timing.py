@@ -11,7 +11,7 @@ from pictures import draw_folder
 from fruits_cli.bundle import ModelArtefact
 from fruits_cli.errors import MachineError, UsageError
 from fruits_cli.models import Engine, Precision
-from fruits_cli.timing import Embedding, time_sample
+from fruits_cli.timing import Embedding, Timed, time_sample
 
 pytestmark = pytest.mark.xdist_group("model")
 
@@ -34,6 +34,11 @@ def test_a_sample_is_timed_by_as_many_processes_as_wanted(
     assert (found.pictures, found.rejected) == (39, 6)
     assert found.images_s > 1
     assert 0 < found.at_work <= 1.5
+
+
+@pytest.mark.parametrize(("at_work", "images_s"), [(0.5, 200), (1.0, 100), (1.2, 100)])
+def test_left_alone_a_sample_would_have_had_its_cores(at_work: float, images_s: float) -> None:
+    assert Timed(100, 10, 0, at_work).undisturbed_images_s == images_s
 
 
 def test_one_file_needs_one_process(artefact_folder: Path, tmp_path: Path) -> None:
