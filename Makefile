@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench locks clean
 
 demo: .venv/run.stamp
 	$(BIN)/fruits rehearse --sample
@@ -19,9 +19,13 @@ check: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m fruits_cli.docs --check
+	$(BIN)/python .ci/locks.py --check
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks
+
+locks: .venv/dev.stamp
+	$(BIN)/python .ci/locks.py
 
 clean:
 	rm -rf .venv

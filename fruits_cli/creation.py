@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fruits_cli.cluster import Cluster
@@ -19,10 +19,12 @@ from fruits_cli.lifecycle import (
 )
 from fruits_cli.models import RunPhase, RunRecord, Target
 from fruits_cli.observe import observe
-from fruits_cli.plan import NodeSetup, RunPlan, plan_cluster
+from fruits_cli.plan import RunPlan, plan_cluster
+from fruits_cli.sending import ensure_bucket
 from fruits_cli.session import Session
-from fruits_cli.shipping import ship_notebook
+from fruits_cli.shipping import ship_notebook, ship_python
 from fruits_cli.ui import Outcome
+from fruits_cli.wheelhouse import node_python
 from fruits_cli.words import cluster_lines, plan_facts
 
 
@@ -33,7 +35,6 @@ class Creation:
     run_id: str
     yes: bool = False
     dry_run: bool = False
-    setup: NodeSetup = field(default_factory=NodeSetup)
 
 
 def create_cluster(config: Config, asked: Creation, session: Session) -> Outcome:
@@ -49,8 +50,9 @@ def create_cluster(config: Config, asked: Creation, session: Session) -> Outcome
         blank = RunRecord(asked.run_id, Target.EMR, region=cloud.region, cluster_name=name)
         return _ready(adopted(cluster, blank, session.ledger), session)
     observed = observe(config, cloud, keep_alive=True)
+    python = node_python(config.job.engine)
     plan = plan_cluster(
-        config, observed, run_id=asked.run_id, launch_id=new_launch_id(), setup=asked.setup
+        config, observed, run_id=asked.run_id, launch_id=new_launch_id(), python=python
     )
     lines = cluster_lines(plan, observed)
     if asked.dry_run:
@@ -58,6 +60,8 @@ def create_cluster(config: Config, asked: Creation, session: Session) -> Outcome
     for line in lines:
         session.screen.tell(line)
     session.screen.ask("Create it?", yes=asked.yes)
+    ensure_bucket(plan.places.bucket, session, yes=True)
+    ship_python(python, plan.places, session)
     record = launch_once(plan, cluster_record(config, plan, cloud.region), session, adopt=True)
     session.screen.tell(f"Cluster {record.cluster_id} was started.")
     if "JupyterHub" in plan.spec.applications:

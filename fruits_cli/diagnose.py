@@ -14,10 +14,21 @@ _TRACEBACK = "Traceback (most recent call last):"
 _LOG_PREFIX = re.compile(r"^\d{2,4}[/-]\d\d[/-]\d\d[ T]\d\d:\d\d:\d\d\S* (?:INFO|WARN|ERROR) ")
 _PICTURE = re.compile(r"(?:picture|image) (['\"])(?P<path>.+?)\1", re.IGNORECASE)
 _PICTURE_PATH = re.compile(r"(['\"])(?P<path>[^'\"\n]+\.(?:jpe?g|png|webp|bmp|gif|tiff?))\1", re.I)
+_BOOTSTRAP_LOG = re.compile(r"(?:^|/)bootstrap-actions/\d+/stderr(?:\.gz)?$")
 _TAIL_LINES = 12
 
 # The first that matches, in this order, is the cause: what is specific comes before what follows.
 _HINTS: tuple[tuple[str, str], ...] = (
+    (
+        r"bootstrap\.sh: .*(?:is not in|is broken|is not that of)",
+        "What the nodes' Python is made of is not whole in the bucket: start again, which sends "
+        "what is missing.",
+    ),
+    (
+        r"bootstrap\.sh: python3\.11 is not on this node",
+        "The release lacks Python 3.11, and its package repository cannot be reached from the "
+        "subnet: take the default --release-label, or a subnet with a way to S3.",
+    ),
     (
         r"ModuleNotFoundError: No module named|ImportError:",
         "The Python of the nodes lacks a package: the bootstrap did not install it, or another "
@@ -33,7 +44,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "The node ran out of memory: take a larger --core-type, or one with fewer vCPUs per GiB.",
     ),
     (
-        r"No space left on device|DISK_SPACE",
+        r"No space left on |DISK_SPACE",
         "A disk of the cluster is full: give --root-volume-gib, or larger nodes.",
     ),
     (
@@ -106,7 +117,8 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     """The cause first: the job's own word, else the last Python traceback, else what EMR says."""
     source, excerpt = _excerpt(evidence.logs)
     told = evidence.job_error or {}
-    cause = str(told.get("message") or "") or _exception(excerpt) or _said_by_emr(evidence)
+    said = str(told.get("message") or "") or _exception(excerpt) or _said_by_bootstrap(evidence)
+    cause = said or _said_by_emr(evidence)
     searched = "\n".join([cause, *excerpt, _codes(evidence), *evidence.logs.values()])
     return Diagnosis(
         stage=_stage(evidence),
@@ -170,18 +182,26 @@ def _exception(excerpt: tuple[str, ...]) -> str:
     return excerpt[-1] if excerpt and excerpt[0] == _TRACEBACK else ""
 
 
+def _said_by_bootstrap(evidence: Evidence) -> str:
+    """The last line of a bootstrap action's stderr, which is where ours say why they failed."""
+    for name, text in evidence.logs.items():
+        if _BOOTSTRAP_LOG.search(name) and (lines := text.strip().splitlines()):
+            return f"{lines[-1].strip()}{_return_code(evidence)}"
+    return ""
+
+
+def _return_code(evidence: Evidence) -> str:
+    errors = evidence.cluster.errors if evidence.cluster else ()
+    named = errors[0].facts if errors else {}
+    facts = [f"{key} {named[key]}" for key in ("bootstrap-action", "return-code") if key in named]
+    return f" ({', '.join(facts)})" if facts else ""
+
+
 def _said_by_emr(evidence: Evidence) -> str:
     cluster, step = evidence.cluster, evidence.step
     if cluster and cluster.errors:
         one = cluster.errors[0]
-        facts = [
-            f"{name} {one.facts[name]}"
-            for name in ("bootstrap-action", "return-code")
-            if name in one.facts
-        ]
-        return " ".join(
-            filter(None, [one.message or one.code, f"({', '.join(facts)})" * bool(facts)])
-        )
+        return f"{one.message or one.code}{_return_code(evidence)}"
     if step and step.state is StepState.CANCELLED and not (step.reason or step.message):
         return "The step was cancelled."
     if step and (step.reason or step.message):

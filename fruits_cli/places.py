@@ -50,5 +50,11 @@ class Places:
     def model(self, fingerprint: str) -> S3Uri:
         return self._at("models", f"{fingerprint}/")
 
+    def wheels(self, digest: str) -> S3Uri:
+        return self._at("wheels", f"{digest}/")
+
+    def bootstrap(self, digest: str) -> S3Uri:
+        return self._at("bootstrap", f"{digest}/")
+
     def lock(self, name: str) -> S3Uri:
         return self._at("locks", name)

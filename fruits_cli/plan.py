@@ -17,7 +17,6 @@ from fruits_cli.cluster import (
     NAME_TAG,
     OWNER_TAG,
     RUN_ID_TAG,
-    BootstrapAction,
     ClusterSpec,
     Foundation,
     Machine,
@@ -32,6 +31,7 @@ from fruits_cli.config import ClusterConfig, Config
 from fruits_cli.errors import ConfigError
 from fruits_cli.memory import executor_plan
 from fruits_cli.models import S3Uri
+from fruits_cli.nodes import NodePython, bootstrap_action
 from fruits_cli.places import Places
 from fruits_cli.shape import (
     check_quota,
@@ -65,14 +65,6 @@ class Job:
     package: S3Uri
     places: JobPlaces
     resume: bool = False
-
-
-@dataclass(frozen=True)
-class NodeSetup:
-    """How the nodes get their Python; empty while the release's own is used."""
-
-    python: str | None = None
-    bootstrap: tuple[BootstrapAction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,14 +123,14 @@ def plan_cluster(
     *,
     run_id: str,
     launch_id: str,
-    setup: NodeSetup = NodeSetup(),
+    python: NodePython,
 ) -> RunPlan:
     """A cluster that stays until it has been idle: create-cluster's.
 
     Raises ConfigError on types that cannot run the job, QuotaTooSmall with the shape that fits.
     """
     name = config.cluster.name
-    spec = _spec(config, observed, name=name, run_id=run_id, launch_id=launch_id, setup=setup)
+    spec = _spec(config, observed, name=name, run_id=run_id, launch_id=launch_id, python=python)
     return _run_plan(config, observed, spec, run_id=run_id, name=name)
 
 
@@ -149,8 +141,8 @@ def plan_run(
     *,
     run_id: str,
     launch_id: str,
+    python: NodePython,
     keep: bool = False,
-    setup: NodeSetup = NodeSetup(),
 ) -> RunPlan:
     """run's own cluster: the job travels with the launch, and EMR ends the cluster after it.
 
@@ -162,14 +154,14 @@ def plan_run(
         name=run_id,
         run_id=run_id,
         launch_id=launch_id,
-        setup=setup,
+        python=python,
         transient=not keep,
     )
     deadline_min = lifetime_min(config.cluster, transient=not keep)
     options = SparkOptions(
         executor_plan(workers(shell.groups, observed.machines), config.job.engine),
         region=observed.region,
-        python=setup.python,
+        python=python.interpreter,
         fixed=config.cluster.managed_max is None,
     )
     on_failure = OnFailure.CONTINUE if keep else OnFailure.TERMINATE_CLUSTER
@@ -185,9 +177,12 @@ def plan_step(
     machines: Mapping[str, Machine],
     region: str,
     run_id: str,
-    python: str | None = None,
+    python: str,
 ) -> StepSpec:
-    """The job as a step of a cluster that lives already, sized for the smallest of its nodes."""
+    """The job as a step of a cluster that lives already, sized for the smallest of its nodes.
+
+    python: the interpreter that those nodes have.
+    """
     groups = [NodeGroup(Role.CORE, one, 1) for one in dict.fromkeys(node_types)]
     refuse_unfit_types(groups, machines, config.job.precision)
     options = SparkOptions(
@@ -231,7 +226,7 @@ def _spec(
     name: str,
     run_id: str,
     launch_id: str,
-    setup: NodeSetup,
+    python: NodePython,
     transient: bool = False,
 ) -> ClusterSpec:
     cluster, places = config.cluster, places_of(config)
@@ -239,6 +234,12 @@ def _spec(
     refuse_unfit_types(groups, observed.machines, config.job.precision)
     check_quota(cluster, observed)
     names = foundation_names(config, keep_alive=not transient)
+    bootstrap = bootstrap_action(
+        python,
+        places,
+        region=observed.region,
+        lifetime_min=lifetime_min(cluster, transient=transient),
+    )
     return ClusterSpec(
         emr_name=f"{EMR_NAME_PREFIX}{name}",
         release_label=cluster.release_label,
@@ -256,12 +257,13 @@ def _spec(
             RUN_ID_TAG: run_id,
             LAUNCH_ID_TAG: launch_id,
             OWNER_TAG: _NOT_IN_A_TAG.sub("_", observed.user)[:256],
+            **python.tags,
         },
         key_name=None if transient else cluster.key_name,
         managed_max=cluster.managed_max,
         notebook_bucket=None if transient else places.bucket,
-        python=setup.python,
-        bootstrap=setup.bootstrap,
+        python=python.interpreter,
+        bootstrap=(bootstrap,),
     )
 
 

@@ -6,7 +6,7 @@ Whatever happens in between, the cluster ends: EMR ends it after its step, and w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,19 @@ from fruits_cli.lifecycle import (
 from fruits_cli.models import RunPhase, RunRecord, S3Uri, Target, parse_s3_uri
 from fruits_cli.observe import observe
 from fruits_cli.pack_listing import count_pictures
-from fruits_cli.plan import Job, NodeSetup, RunPlan, lifetime_min, places_of, plan_run
+from fruits_cli.plan import Job, RunPlan, lifetime_min, places_of, plan_run
 from fruits_cli.sending import ensure_bucket, send_pictures
 from fruits_cli.session import Session
-from fruits_cli.shipping import find_images, local_images, planned_job, shipped_job
+from fruits_cli.shipping import (
+    find_images,
+    local_images,
+    planned_job,
+    ship_python,
+    shipped_job,
+)
 from fruits_cli.ui import Outcome
 from fruits_cli.upload import dataset_name
+from fruits_cli.wheelhouse import node_python
 from fruits_cli.words import manifest_lines, plan_facts, plan_lines
 
 RUNS_DIR = "fruits-runs"
@@ -53,7 +60,6 @@ class CloudRun:
     yes: bool = False
     dry_run: bool = False
     keep: bool = False
-    setup: NodeSetup = field(default_factory=NodeSetup)
 
 
 def run_in_cloud(config: Config, asked: CloudRun, session: Session) -> Outcome:
@@ -118,8 +124,8 @@ def _plan(config: Config, asked: CloudRun, job: Job, observed: Observed) -> RunP
         job,
         run_id=asked.run_id,
         launch_id=new_launch_id(),
+        python=node_python(config.job.engine),
         keep=asked.keep,
-        setup=asked.setup,
     )
 
 
@@ -134,6 +140,7 @@ def _carried_out(
 ) -> Outcome:
     artefact, config = _artefact(config, asked, session)
     ensure_bucket(places_of(config).bucket, session, yes=True)
+    ship_python(node_python(config.job.engine), places_of(config), session)
     if folder:
         tally = send_pictures(config, folder, images, session)
         session.screen.tell(

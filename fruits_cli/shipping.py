@@ -15,10 +15,12 @@ from fruits_cli.bundle import ModelArtefact
 from fruits_cli.cloud import Storage
 from fruits_cli.errors import UsageError
 from fruits_cli.models import S3Uri, is_s3_uri, parse_s3_uri
+from fruits_cli.nodes import LOCK_FILE, Lock, NodePython, script_place
 from fruits_cli.notebook import cluster_notebook
 from fruits_cli.pack_manifest import DATASET_FILE
 from fruits_cli.places import Places
 from fruits_cli.plan import Job
+from fruits_cli.session import Session
 from fruits_cli.transfer import Sending, send_all
 from fruits_cli.upload import dataset_name
 
@@ -78,6 +80,48 @@ def ship_notebook(places: Places, storage: Storage) -> S3Uri:
     notebook = cluster_notebook(template, runs=places.runs, code=code)
     storage.put_if_absent(notebook.content, notebook.uri)
     return notebook.uri
+
+
+def ship_python(python: NodePython, places: Places, session: Session) -> None:
+    """What the nodes' bootstrap action needs: its script, the locks, and the wheels.
+
+    Raises MachineError where the wheels cannot be had, CloudError.
+    """
+    storage = session.cloud.storage
+    _put_new(python.script, script_place(python, places), storage)
+    for lock in python.locks:
+        _put_new(lock.text, places.wheels(lock.digest) / LOCK_FILE, storage)
+    if session.fetch_wheels is None:
+        session.screen.tell(
+            "The nodes' wheels are not sent: this S3 is on this machine, and no node reads it."
+        )
+        return
+    sent = sum(_ship_wheels(lock, places, session) for lock in python.locks)
+    session.screen.tell(f"The nodes' Python {python.digest}: {sent} wheels sent.")
+
+
+def _ship_wheels(lock: Lock, places: Places, session: Session) -> int:
+    assert session.fetch_wheels is not None
+    session.screen.detail("Fetching the nodes' wheels, or finding them in the cache.")
+    folder = places.wheels(lock.digest)
+    sendings = [
+        Sending(
+            wheel.file,
+            folder / wheel.file.name,
+            wheel.file.stat().st_size,
+            0,
+            bytes.fromhex(wheel.sha256),
+        )
+        for wheel in session.fetch_wheels(lock, environ=session.environ)
+    ]
+    return _send_new(sendings, session.cloud.storage)
+
+
+def _put_new(text: str, uri: S3Uri, storage: Storage) -> None:
+    content = text.encode()
+    digest = hashlib.sha256(content).digest()
+    if storage.stored_sha256(uri) != digest:
+        storage.put_bytes(content, uri, sha256=digest)
 
 
 def shipped_job(

@@ -12,6 +12,7 @@ from fruits_cli.errors import AccessDenied
 from fruits_cli.execute import submit
 from fruits_cli.follow import follow, raise_failure
 from fruits_cli.models import RunPhase, RunRecord, Target
+from fruits_cli.nodes import interpreter_on
 from fruits_cli.plan import lifetime_min, places_of, plan_step
 from fruits_cli.session import Session
 from fruits_cli.shape import node_groups
@@ -30,7 +31,6 @@ class Submission:
     images: str | None = None
     cluster: str | None = None
     wait: bool = False
-    python: str | None = None
 
 
 def submit_job(config: Config, asked: Submission, session: Session) -> Outcome:
@@ -40,6 +40,7 @@ def submit_job(config: Config, asked: Submission, session: Session) -> Outcome:
     """
     cloud, region = session.cloud, session.cloud.region
     cluster = find_cluster(asked.cluster, cloud.clusters, session.ledger, region=region)
+    python = interpreter_on(cluster, config.job.engine)
     places = places_of(config)
     images = find_images(asked.images, places, cloud.storage, config.storage.dataset)
     session.screen.tell(f"{images} on {cluster.emr_name} ({cluster.cluster_id})")
@@ -53,7 +54,7 @@ def submit_job(config: Config, asked: Submission, session: Session) -> Outcome:
         machines=cloud.account.machines(types),
         region=region,
         run_id=asked.run_id,
-        python=asked.python,
+        python=python,
     )
     record = _record(config, asked, cluster, str(images), str(places.run(asked.run_id)), region)
     record = submit(

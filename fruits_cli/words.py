@@ -41,6 +41,10 @@ def cluster_lines(plan: RunPlan, observed: Observed) -> list[str]:
         f"Cluster {plan.spec.emr_name}: {nodes}; {plan.spec.release_label}; {end}.",
         f"Price: {price_line(price, observed.prices)}.",
     ]
+    lines += [
+        f"Python of the nodes: {plan.spec.python}, made by {action.script}."
+        for action in plan.spec.bootstrap
+    ]
     lines += [f"Will be made first: {line}." for line in missing_lines(plan)]
     return [*lines, *(f"Note: {note}" for note in plan.notes)]
 
@@ -68,6 +72,8 @@ def plan_facts(plan: RunPlan, observed: Observed, *, images: str = "") -> dict[s
         "price_source": observed.prices.source,
         "to_be_made": missing_lines(plan),
         "notes": list(plan.notes),
+        "python": plan.spec.python,
+        "bootstrap": [[str(one.script), *one.args] for one in plan.spec.bootstrap],
         "lifetime_min": plan.lifetime_min,
         "images": images,
         "output": str(plan.places.run(plan.run_id)) if plan.spec.step else "",

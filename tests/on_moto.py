@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 from moto import mock_aws
+from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner, Result
 
 from fruits_cli.app import _Boundary
@@ -35,8 +36,18 @@ _COMMANDS = (
 )
 
 
+@pytest.fixture(scope="session")
+def s3_here() -> Iterator[str]:
+    """Moto's S3 over HTTP, in this process: to such a one no wheels for nodes are sent."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
 @pytest.fixture
-def fruits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fruits]:
+def fruits(s3_here: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fruits]:
     """Runs one command line in an empty folder, on an empty account in eu-west-3."""
     monkeypatch.chdir(tmp_path)
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
@@ -44,6 +55,7 @@ def fruits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fruits]:
     values = {
         "AWS_REGION": "eu-west-3",
         # Moto has no prices and would let the question out: a closed port of ours answers it.
+        "AWS_ENDPOINT_URL_S3": s3_here,
         "AWS_ENDPOINT_URL_PRICING": "http://127.0.0.1:1",
         "AWS_DEFAULT_REGION": "eu-west-3",
         "AWS_ACCESS_KEY_ID": "testing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -18,8 +19,10 @@ from fruits_cli.bundle import ModelArtefact
 from fruits_cli.cluster import StepSpec
 from fruits_cli.ledger import Ledger
 from fruits_cli.models import S3Uri, parse_s3_uri
+from fruits_cli.nodes import Lock
 from fruits_cli.session import Session
 from fruits_cli.ui import Screen
+from fruits_cli.wheelhouse import Wheel
 
 
 def session(aws: FakeAws, tmp_path: Path, *, json_output: bool = False) -> Session:
@@ -31,7 +34,23 @@ def session(aws: FakeAws, tmp_path: Path, *, json_output: bool = False) -> Sessi
         aws.clock,
         environ={"XDG_CACHE_HOME": str(tmp_path / "cache")},
         load_model=model_in(tmp_path / "model"),
+        fetch_wheels=wheels_in(tmp_path / "wheels"),
     )
+
+
+def wheels_in(folder: Path) -> Callable[..., tuple[Wheel, ...]]:
+    """A fetcher of one small file for each pin of a lock."""
+
+    def fetch_wheels(lock: Lock, *, environ: object) -> tuple[Wheel, ...]:
+        folder.mkdir(parents=True, exist_ok=True)
+        wheels = []
+        for pin in lock.pins:
+            file = folder / f"{pin.name}-{pin.version}-py3-none-any.whl"
+            file.write_text(pin.name)
+            wheels.append(Wheel(file, hashlib.sha256(pin.name.encode()).hexdigest()))
+        return tuple(wheels)
+
+    return fetch_wheels
 
 
 def model_in(folder: Path) -> Callable[..., ModelArtefact]:

@@ -90,7 +90,7 @@ def test_a_failed_bootstrap_names_action_and_return_code() -> None:
     found = diagnose(Evidence(cluster=cluster, logs=logs))
 
     assert found.stage == "bootstrap"
-    assert found.cause == "The primary failed (bootstrap-action 1, return-code 9)"
+    assert found.cause == "wheel is broken (bootstrap-action 1, return-code 9)"
     assert found.excerpt == ("wheel is broken",)
 
 
@@ -120,6 +120,10 @@ def test_the_report_says_cause_then_hint_then_log() -> None:
         ("Python in worker has different version 3.9 than that in driver 3.11", "different Python"),
         ("VALIDATION_ERROR_INVALID_SSH_KEY_NAME", "key pair"),
         ("503 Slow Down", "slow down"),
+        ("bootstrap.sh: the wheel fig-1.0.whl is broken: its sha256", "sends what is missing"),
+        ("bootstrap.sh: s3://b/wheels/1/lock.txt is not in the bucket.", "sends what is missing"),
+        ("bootstrap.sh: python3.11 is not on this node.", "--release-label"),
+        ("bootstrap.sh: pip failed: No space left on the disk of /opt", "--root-volume-gib"),
     ],
 )
 def test_known_failures_have_a_hint(text: str, word: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeAws
-from worlds import RUN_ID, config, observed
+from worlds import PYTHON, RUN_ID, config, observed
 
 from fruits_cli.cloud import Cloud, Identity
 from fruits_cli.cluster import Market, Quota
@@ -380,7 +380,7 @@ def test_a_port_in_use(examined: Examine) -> None:
 
 
 def test_a_forgotten_cluster(examined: Examine, aws: FakeAws) -> None:
-    spec = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1").spec
+    spec = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1", python=PYTHON).spec
     aws.clusters.start_cluster(spec)
     aws.clock.sleep(60 * 60)
     young = examined()["clusters"]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeAws
-from worlds import RUN_ID, config, job, observed
+from worlds import PYTHON, RUN_ID, config, job, observed
 
 from fruits_cli.cluster import Foundation
 from fruits_cli.errors import AccessDenied, CloudError, RoleNotReady
@@ -27,7 +27,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def standing(**changes: object) -> RunPlan:
-    return plan_cluster(config(), observed(**changes), run_id=RUN_ID, launch_id="l1")
+    return plan_cluster(config(), observed(**changes), run_id=RUN_ID, launch_id="l1", python=PYTHON)
 
 
 def launched(aws: FakeAws, ledger: Ledger, plan: RunPlan) -> RunRecord:
@@ -43,7 +43,7 @@ def test_a_launch_is_in_the_ledger_with_its_cluster(aws: FakeAws, ledger: Ledger
 
 
 def test_a_launch_with_a_step_knows_the_steps_id(aws: FakeAws, ledger: Ledger) -> None:
-    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1")
+    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON)
 
     record = launched(aws, ledger, plan)
 
@@ -111,7 +111,7 @@ def test_a_role_that_never_becomes_valid_ends_the_wait(aws: FakeAws, ledger: Led
 
 def test_what_is_missing_is_made_and_found_the_next_time(aws: FakeAws, ledger: Ledger) -> None:
     before = observe(config(), aws.cloud, keep_alive=True)
-    plan = plan_cluster(config(), before, run_id=RUN_ID, launch_id="l1")
+    plan = plan_cluster(config(), before, run_id=RUN_ID, launch_id="l1", python=PYTHON)
 
     launched(aws, ledger, plan)
 
@@ -126,14 +126,20 @@ def test_a_standing_cluster_gets_its_own_security_group(aws: FakeAws, ledger: Le
 
 
 def test_runs_own_cluster_has_no_security_group(aws: FakeAws, ledger: Ledger) -> None:
-    launched(aws, ledger, plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1"))
+    launched(
+        aws,
+        ledger,
+        plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON),
+    )
 
     assert aws.rights.groups == {}
 
 
 def test_a_step_whose_answer_got_lost_is_not_added_twice(aws: FakeAws, ledger: Ledger) -> None:
     record = launched(aws, ledger, standing())
-    step = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l2").spec.step
+    step = plan_run(
+        config(), observed(), job(), run_id=RUN_ID, launch_id="l2", python=PYTHON
+    ).spec.step
     assert step is not None
     aws.script.lost_after = 1
 
@@ -147,7 +153,9 @@ def test_a_step_whose_answer_got_lost_is_not_added_twice(aws: FakeAws, ledger: L
 def test_cancelling_a_running_step_also_ends_what_it_left_in_yarn(
     aws: FakeAws, ledger: Ledger
 ) -> None:
-    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", keep=True)
+    plan = plan_run(
+        config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=True
+    )
     record = launched(aws, ledger, plan)
     aws.clock.sleep(aws.script.boot_s + 10)
 
@@ -159,7 +167,9 @@ def test_cancelling_a_running_step_also_ends_what_it_left_in_yarn(
 
 
 def test_cancelling_a_waiting_step_needs_no_second_one(aws: FakeAws, ledger: Ledger) -> None:
-    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", keep=True)
+    plan = plan_run(
+        config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=True
+    )
     record = launched(aws, ledger, plan)
 
     cancel(record, aws.clusters)

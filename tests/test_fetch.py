@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from fakes import FakeAws
 from scenes import manifest, put, results
-from worlds import BUCKET, RUN_ID, config, job, observed
+from worlds import BUCKET, PYTHON, RUN_ID, config, job, observed
 
 from fruits_cli.errors import CloudError, FruitsError, UsageError
 from fruits_cli.fetch import fetch_manifest, fetch_run
@@ -16,7 +16,9 @@ RUN = S3Uri(BUCKET, f"fruits/runs/{RUN_ID}/")
 @pytest.fixture
 def aws() -> FakeAws:
     made = FakeAws()
-    step = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l").spec.step
+    step = plan_run(
+        config(), observed(), job(), run_id=RUN_ID, launch_id="l", python=PYTHON
+    ).spec.step
     assert step is not None
     results(made)(step)
     return made

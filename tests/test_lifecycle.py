@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from fakes import FakeAws, Script
@@ -18,10 +19,11 @@ from fruits_cli.errors import (
     UsageError,
 )
 from fruits_cli.locks import Holder, release_lock, take_lock
-from fruits_cli.models import RunPhase, S3Uri
+from fruits_cli.models import Engine, RunPhase, S3Uri
 from fruits_cli.reporting import all_clusters, cluster_status
 from fruits_cli.submission import Submission, submit_job
 from fruits_cli.targets import find_cluster
+from fruits_cli.wheelhouse import node_python
 
 LOCK = S3Uri(BUCKET, "fruits/locks/fruits")
 OTHER_RUN = "20260823-160000-abcd"
@@ -246,6 +248,88 @@ def test_a_submitted_job_is_a_step_and_a_record(tmp_path: Path) -> None:
     assert record.phase is RunPhase.SUBMITTED
     assert record.step_id == outcome.facts["step_id"]
     assert outcome.facts["images"] == f"s3://{BUCKET}/fruits/datasets/Test/"
+
+
+def test_a_submitted_job_runs_on_the_python_that_the_cluster_was_made_with(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws())
+    cluster_id = created(aws, tmp_path)
+
+    submit_job(config(), Submission(OTHER_RUN), session(aws, tmp_path))
+
+    (step,) = aws.clusters.steps(cluster_id)
+    python = node_python(Engine.OPENVINO).interpreter
+    assert f"spark.pyspark.python={python}" in step.args
+    assert f"spark.yarn.appMasterEnv.PYSPARK_PYTHON={python}" in step.args
+
+
+def test_a_job_for_tensorflow_is_refused_by_a_cluster_without_it(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws())
+    created(aws, tmp_path)
+    before = list(aws.storage.puts)
+
+    with pytest.raises(UsageError, match="its Python has no TensorFlow"):
+        submit_job(
+            config(job={"engine": "tensorflow"}), Submission(OTHER_RUN), session(aws, tmp_path)
+        )
+
+    assert aws.storage.puts == before
+
+
+def test_a_cluster_made_for_tensorflow_has_both_layers_of_wheels(tmp_path: Path) -> None:
+    aws = FakeAws()
+
+    create_cluster(config(job={"engine": "tensorflow"}), CREATE, session(aws, tmp_path))
+
+    base, more = node_python(Engine.TENSORFLOW).locks
+    keys = set(aws.storage.puts)
+    assert f"fruits/wheels/{base.digest}/lock.txt" in keys
+    assert f"fruits/wheels/{more.digest}/lock.txt" in keys
+    assert any(key.startswith(f"fruits/wheels/{more.digest}/tensorflow-") for key in keys)
+
+
+def test_what_the_nodes_need_is_sent_before_the_launch_and_only_once(tmp_path: Path) -> None:
+    aws = FakeAws()
+    created(aws, tmp_path)
+    first = list(aws.storage.puts)
+    (lock,) = node_python(Engine.OPENVINO).locks
+
+    sent = [key for key in first if key.startswith(("fruits/wheels/", "fruits/bootstrap/"))]
+    assert len(sent) == len(lock.pins) + 2
+    assert max(map(first.index, sent)) < first.index(LOCK.key)
+
+    create_cluster(
+        config(cluster={"name": "pears"}),
+        replace(CREATE, run_id=OTHER_RUN),
+        session(aws, tmp_path),
+    )
+
+    again = aws.storage.puts[len(first) :]
+    assert not [key for key in again if key.startswith(("fruits/wheels/", "fruits/bootstrap/"))]
+
+
+def test_an_s3_on_this_machine_gets_script_and_lock_but_no_wheels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws()
+
+    create_cluster(config(), CREATE, replace(session(aws, tmp_path), fetch_wheels=None))
+
+    keys = [key for key in aws.storage.puts if key.startswith("fruits/wheels/")]
+    assert [key.rpartition("/")[2] for key in keys] == ["lock.txt"]
+    assert "The nodes' wheels are not sent" in capsys.readouterr().err
+
+
+def test_wheels_that_cannot_be_fetched_leave_no_cluster(tmp_path: Path) -> None:
+    aws = FakeAws()
+
+    def unreachable(lock: object, *, environ: object) -> NoReturn:
+        raise MachineError("The package index does not answer.")
+
+    with pytest.raises(MachineError, match="does not answer"):
+        create_cluster(config(), CREATE, replace(session(aws, tmp_path), fetch_wheels=unreachable))
+
+    assert aws.clusters.starts == 0
+    assert aws.rights.made == set()
 
 
 def test_waiting_for_a_job_that_fails_is_exit_4_and_keeps_the_cluster(tmp_path: Path) -> None:

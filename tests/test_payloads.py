@@ -3,32 +3,28 @@ import json
 import botocore.session
 import pytest
 from botocore.validate import validate_parameters
-from worlds import RUN_ID, config, job, observed
+from worlds import PYTHON, RUN_ID, config, job, observed
 
 from fruits_cli import payloads
-from fruits_cli.cluster import BootstrapAction, ClusterSpec, OnFailure, StepSpec
+from fruits_cli.cluster import ClusterSpec, OnFailure, StepSpec
 from fruits_cli.models import S3Uri
-from fruits_cli.plan import NodeSetup, plan_cluster, plan_run
+from fruits_cli.plan import plan_cluster, plan_run
 
 SESSION = botocore.session.get_session()
 EMR = SESSION.get_service_model("emr")
 S3 = SESSION.get_service_model("s3")
 URI = S3Uri("grapes-and-figs", "fruits/x")
-SETUP = NodeSetup(
-    "/opt/fruits/1f2e/bin/python",
-    (BootstrapAction("python", S3Uri("grapes-and-figs", "fruits/bootstrap.sh"), ("a", "b")),),
-)
 
 
 def standing(**cluster: object) -> ClusterSpec:
     wanted = config(cluster=dict(cluster))
-    plan = plan_cluster(wanted, observed(), run_id=RUN_ID, launch_id="l1", setup=SETUP)
+    plan = plan_cluster(wanted, observed(), run_id=RUN_ID, launch_id="l1", python=PYTHON)
     return plan.spec
 
 
 def transient(**cluster: object) -> ClusterSpec:
     wanted = config(cluster=dict(cluster))
-    return plan_run(wanted, observed(), job(), run_id=RUN_ID, launch_id="l1", setup=SETUP).spec
+    return plan_run(wanted, observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON).spec
 
 
 def accepts(service: str, operation: str, payload: dict[str, object]) -> None:
@@ -114,6 +110,7 @@ def test_a_launch_carries_the_tags_by_which_it_is_found() -> None:
         "fruits:run-id": RUN_ID,
         "fruits:launch-id": "l1",
         "fruits:owner": "ada@example.org",
+        "fruits:python": f"openvino/{PYTHON.digest}",
         "for-use-with-amazon-emr-managed-policies": "true",
     }
 

@@ -1,11 +1,11 @@
 import pytest
-from worlds import BUCKET, RUN_ID, config, job, observed
+from worlds import BUCKET, PYTHON, RUN_ID, config, job, observed
 
 from fruits_cli.cluster import Foundation, Market, NodeGroup, OnFailure, Quota, Role
 from fruits_cli.errors import ConfigError, QuotaTooSmall
 from fruits_cli.memory import MACHINES
+from fruits_cli.nodes import bootstrap_action
 from fruits_cli.plan import (
-    NodeSetup,
     RunPlan,
     foundation_names,
     is_housekeeping,
@@ -18,7 +18,9 @@ from fruits_cli.plan import (
 
 
 def run_plan(**tables: dict[str, object]) -> RunPlan:
-    return plan_run(config(**tables), observed(), job(), run_id=RUN_ID, launch_id="l1")
+    return plan_run(
+        config(**tables), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON
+    )
 
 
 def conf_of(args: tuple[str, ...]) -> dict[str, str]:
@@ -27,7 +29,7 @@ def conf_of(args: tuple[str, ...]) -> dict[str, str]:
 
 
 def test_the_default_cluster_is_the_original_projects() -> None:
-    plan = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1")
+    plan = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1", python=PYTHON)
 
     assert plan.spec.groups == (
         NodeGroup(Role.PRIMARY, "m5.xlarge", 1),
@@ -56,8 +58,7 @@ def test_runs_cluster_is_named_by_the_run_and_carries_its_step() -> None:
 
 
 def test_the_step_is_spark_submit_in_cluster_mode_with_the_memory_plan() -> None:
-    setup = NodeSetup(python="/opt/fruits/1f2e/bin/python")
-    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l", setup=setup)
+    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l", python=PYTHON)
 
     assert plan.spec.step is not None
     args = plan.spec.step.args
@@ -71,8 +72,8 @@ def test_the_step_is_spark_submit_in_cluster_mode_with_the_memory_plan() -> None
         "spark.executor.cores": "4",
         "spark.yarn.appMasterEnv.AWS_REGION": "eu-west-3",
         "spark.executorEnv.AWS_REGION": "eu-west-3",
-        "spark.pyspark.python": "/opt/fruits/1f2e/bin/python",
-        "spark.yarn.appMasterEnv.PYSPARK_PYTHON": "/opt/fruits/1f2e/bin/python",
+        "spark.pyspark.python": PYTHON.interpreter,
+        "spark.yarn.appMasterEnv.PYSPARK_PYTHON": PYTHON.interpreter,
         "spark.dynamicAllocation.enabled": "false",
         "spark.executor.instances": "3",
     }
@@ -97,14 +98,18 @@ def test_the_jobs_own_arguments_follow_its_main_file() -> None:
 
 
 def test_a_resumed_run_says_so_to_the_job() -> None:
-    plan = plan_run(config(), observed(), job(resume=True), run_id=RUN_ID, launch_id="l1")
+    plan = plan_run(
+        config(), observed(), job(resume=True), run_id=RUN_ID, launch_id="l1", python=PYTHON
+    )
 
     assert plan.spec.step is not None
     assert "--resume" in plan.spec.step.args
 
 
 def test_a_kept_cluster_outlives_a_failed_step() -> None:
-    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", keep=True)
+    plan = plan_run(
+        config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=True
+    )
 
     assert plan.spec.keep_alive is True
     assert plan.spec.step is not None
@@ -126,11 +131,29 @@ def test_a_step_of_a_live_cluster_fits_its_smallest_node() -> None:
         machines=MACHINES,
         region="eu-west-3",
         run_id=RUN_ID,
+        python="/opt/fruits/1f2e/bin/python",
     )
 
     assert conf_of(step.args)["spark.executor.cores"] == "4"
     assert conf_of(step.args)["spark.executor.memory"] == "1024m"
+    assert conf_of(step.args)["spark.pyspark.python"] == "/opt/fruits/1f2e/bin/python"
     assert step.on_failure is OnFailure.CONTINUE
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_every_node_gets_the_python_that_the_step_and_the_notebooks_run_on(keep: bool) -> None:
+    plan = plan_run(
+        config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=keep
+    )
+
+    (action,) = plan.spec.bootstrap
+    lifetime = "720" if keep else "240"
+    assert action == bootstrap_action(
+        PYTHON, places_of(config()), region="eu-west-3", lifetime_min=int(lifetime)
+    )
+    assert action.args[-2:] == ("--max-lifetime-min", lifetime)
+    assert plan.spec.python == PYTHON.interpreter
+    assert plan.spec.tags["fruits:python"] == f"openvino/{PYTHON.digest}"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +186,7 @@ def test_a_quota_of_a_new_account_is_refused_with_the_way_out() -> None:
     world = observed(on_demand=Quota(5, 0), spot=Quota(5, 0))
 
     with pytest.raises(QuotaTooSmall, match=r"needs 16 vCPUs \(12 on demand, 4 Spot\)") as refused:
-        plan_cluster(config(), world, run_id=RUN_ID, launch_id="l1")
+        plan_cluster(config(), world, run_id=RUN_ID, launch_id="l1", python=PYTHON)
 
     assert "No smaller number of these nodes fits" in refused.value.hint
     assert "--quota-code L-1216C47A --desired-value 12" in refused.value.hint
@@ -182,7 +205,11 @@ def test_a_quota_of_a_new_account_is_refused_with_the_way_out() -> None:
 def test_the_largest_shape_that_fits_is_offered(on_demand: Quota, spot: Quota, advice: str) -> None:
     with pytest.raises(QuotaTooSmall) as refused:
         plan_cluster(
-            config(), observed(on_demand=on_demand, spot=spot), run_id=RUN_ID, launch_id="l1"
+            config(),
+            observed(on_demand=on_demand, spot=spot),
+            run_id=RUN_ID,
+            launch_id="l1",
+            python=PYTHON,
         )
 
     assert advice in refused.value.hint
@@ -191,13 +218,15 @@ def test_the_largest_shape_that_fits_is_offered(on_demand: Quota, spot: Quota, a
 def test_an_unknown_quota_is_noted_and_passes() -> None:
     world = observed(on_demand=None, spot=None)
 
-    plan = plan_cluster(config(), world, run_id=RUN_ID, launch_id="l1")
+    plan = plan_cluster(config(), world, run_id=RUN_ID, launch_id="l1", python=PYTHON)
 
     assert any("quota could not be read" in note for note in plan.notes)
 
 
 def test_room_for_spot_alone_is_noted() -> None:
-    plan = plan_cluster(config(), observed(on_demand=Quota(12, 0)), run_id=RUN_ID, launch_id="l")
+    plan = plan_cluster(
+        config(), observed(on_demand=Quota(12, 0)), run_id=RUN_ID, launch_id="l", python=PYTHON
+    )
 
     assert any("Should Spot have no capacity" in note for note in plan.notes)
 
@@ -220,7 +249,9 @@ def test_jupyterhub_needs_one_hop_more() -> None:
 def test_what_is_missing_is_part_of_the_plan() -> None:
     missing = frozenset({Foundation.BUCKET, Foundation.INSTANCE_ROLE})
 
-    plan = plan_cluster(config(), observed(missing=missing), run_id=RUN_ID, launch_id="l1")
+    plan = plan_cluster(
+        config(), observed(missing=missing), run_id=RUN_ID, launch_id="l1", python=PYTHON
+    )
 
     assert plan.missing == missing
 
@@ -231,7 +262,9 @@ def test_without_a_bucket_there_is_no_plan() -> None:
 
 
 def test_an_owner_with_signs_that_tags_refuse_is_spelled_without() -> None:
-    plan = plan_cluster(config(), observed(user="ada\x1b;[x]"), run_id=RUN_ID, launch_id="l1")
+    plan = plan_cluster(
+        config(), observed(user="ada\x1b;[x]"), run_id=RUN_ID, launch_id="l1", python=PYTHON
+    )
 
     assert plan.spec.tags["fruits:owner"] == "ada___x_"
 

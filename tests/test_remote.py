@@ -18,9 +18,10 @@ from fruits_cli.errors import (
     QuotaTooSmall,
     UsageError,
 )
-from fruits_cli.models import RunPhase, RunRecord, S3Uri, Target
+from fruits_cli.models import Engine, RunPhase, RunRecord, S3Uri, Target
 from fruits_cli.plan import places_of
 from fruits_cli.remote import CloudRun, resumed_config, run_in_cloud
+from fruits_cli.wheelhouse import node_python
 
 OUTPUT = S3Uri(BUCKET, f"fruits/runs/{RUN_ID}/")
 
@@ -85,6 +86,7 @@ def test_pictures_code_and_model_are_in_the_bucket_before_the_launch(
     assert "fruits/datasets/Test/dataset.json" in keys
     assert "fruits/models/f00d/graph.bin" in keys
     assert any(key.startswith("fruits/code/") and key.endswith("/main.py") for key in keys)
+    assert any(key.startswith("fruits/wheels/") and key.endswith(".whl") for key in keys)
     lock = keys.index(f"fruits/locks/{RUN_ID}")
     assert all(keys.index(key) < lock for key in keys if key.startswith("fruits/models/"))
     assert (BUCKET, f"fruits/locks/{RUN_ID}") not in aws.storage.objects
@@ -100,6 +102,12 @@ def test_a_dry_run_changes_nothing(tmp_path: Path, folder: Path) -> None:
     assert aws.rights.made == set()
     assert outcome.facts["price_usd_h"] > 0
     assert any(line.startswith("Price: $") for line in outcome.lines)
+    python = node_python(Engine.OPENVINO)
+    assert outcome.facts["python"] == python.interpreter
+    assert f"Python of the nodes: {python.interpreter}, made by s3://{BUCKET}/" in "".join(
+        outcome.lines
+    )
+    assert not (tmp_path / "wheels").exists()
     assert f"Will be made first: bucket {BUCKET}." in outcome.lines
     assert not (tmp_path / "ledger").exists()
 
@@ -388,5 +396,5 @@ def test_the_plan_as_json_has_stable_keys(tmp_path: Path, folder: Path) -> None:
     assert set(json.loads(json.dumps(outcome.facts))) == {
         "run_id", "target", "region", "cluster", "release_label", "nodes", "price_usd_h",
         "price_at_most_usd_h", "price_source", "to_be_made", "notes", "lifetime_min", "images",
-        "output", "step",
+        "output", "step", "python", "bootstrap",
     }  # fmt: skip

@@ -3,14 +3,14 @@ from datetime import timedelta
 
 import pytest
 from fakes import EPOCH, FakeAws
-from worlds import RUN_ID, config, observed
+from worlds import PYTHON, RUN_ID, config, observed
 
 from fruits_cli.cluster import Cluster
 from fruits_cli.errors import CloudError, ClusterNotFound
 from fruits_cli.plan import plan_cluster
 from fruits_cli.sparkui import spark_ui_address
 
-SPEC = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1").spec
+SPEC = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1", python=PYTHON).spec
 
 
 @pytest.fixture

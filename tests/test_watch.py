@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from fakes import FakeAws, Script
-from worlds import RUN_ID, config, job, observed
+from worlds import PYTHON, RUN_ID, config, job, observed
 
 from fruits_cli.cloud import Cloud
 from fruits_cli.cluster import Cluster, ClusterState, ErrorDetail, StepState
@@ -19,7 +19,7 @@ OUTPUT = S3Uri("grapes-and-figs", f"fruits/runs/{RUN_ID}/")
 
 def running(aws: FakeAws) -> str:
     aws.storage.create_bucket(OUTPUT.bucket)
-    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1")
+    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON)
     return aws.clusters.start_cluster(plan.spec)
 
 
@@ -168,7 +168,7 @@ def test_emr_is_asked_less_and_less_often_while_nothing_changes() -> None:
             asked.append(aws.clock.now_s)
             return aws.clusters.cluster(cluster_id)
 
-    spec = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1").spec
+    spec = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1", python=PYTHON).spec
     cluster_id = aws.clusters.start_cluster(spec)
     with pytest.raises(CloudError, match="still STARTING after 30 minutes"):
         list(
@@ -190,7 +190,7 @@ def test_emr_is_asked_less_and_less_often_while_nothing_changes() -> None:
 
 def test_a_cluster_is_watched_until_it_takes_steps() -> None:
     aws = FakeAws()
-    spec = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1").spec
+    spec = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1", python=PYTHON).spec
 
     states = [
         cluster.state

@@ -9,12 +9,15 @@ from fruits_cli.argv import JobPlaces
 from fruits_cli.cluster import Foundation, Machine, Network, Observed, Quota
 from fruits_cli.config import Config
 from fruits_cli.memory import MACHINES
-from fruits_cli.models import S3Uri
+from fruits_cli.models import Engine, S3Uri
+from fruits_cli.nodes import Lock, NodePython
 from fruits_cli.plan import Job
 from fruits_cli.pricing import table_prices
 
 RUN_ID = "20260823-141502-k3f9"
 BUCKET = "grapes-and-figs"
+LOCK = Lock(f"# imports: numpy\nnumpy==2.4.6 --hash=sha256:{'5' * 64}\n")
+PYTHON = NodePython(Engine.OPENVINO, (LOCK,), "#!/usr/bin/env bash\n")
 
 
 def config(**tables: dict[str, Any]) -> Config:

@@ -76,6 +76,12 @@ def is_stand_in(environ: Mapping[str, str]) -> bool:
     return urlsplit(environ.get("AWS_ENDPOINT_URL", "")).hostname == _LOOPBACK
 
 
+def is_s3_here(environ: Mapping[str, str]) -> bool:
+    """Whether S3 is a process of this machine, which no node of a cluster could reach."""
+    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", "")
+    return urlsplit(endpoint).hostname == _LOOPBACK
+
+
 def _clients(
     config: AwsConfig, region: str | None, environ: Mapping[str, str], *, is_hasty: bool = False
 ) -> Clients:

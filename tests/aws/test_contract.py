@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 from fakes import FakeAws
-from worlds import RUN_ID, config, job, observed
+from worlds import PYTHON, RUN_ID, config, job, observed
 
 from fruits_cli import policies
 from fruits_cli.cloud import Cloud
@@ -35,7 +35,9 @@ def storage_cloud(cloud: Cloud) -> Cloud:
 
 
 def spec(*, launch_id: str = "l1") -> ClusterSpec:
-    return plan_cluster(config(), observed(), run_id=RUN_ID, launch_id=launch_id).spec
+    return plan_cluster(
+        config(), observed(), run_id=RUN_ID, launch_id=launch_id, python=PYTHON
+    ).spec
 
 
 def test_a_bucket_is_made_once_and_has_a_region(cloud: Cloud) -> None:
@@ -155,7 +157,7 @@ def test_an_unknown_cluster_is_not_found(cloud: Cloud) -> None:
 
 
 def test_a_step_of_the_launch_is_listed_under_its_name(cloud: Cloud) -> None:
-    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1")
+    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON)
     cluster_id = cloud.clusters.start_cluster(plan.spec)
 
     (step,) = cloud.clusters.steps(cluster_id)
@@ -165,7 +167,7 @@ def test_a_step_of_the_launch_is_listed_under_its_name(cloud: Cloud) -> None:
 
 
 def test_an_added_step_is_not_at_its_end(cloud: Cloud) -> None:
-    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1")
+    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON)
     assert plan.spec.step is not None
     cluster_id = cloud.clusters.start_cluster(spec())
 

@@ -13,7 +13,7 @@ from botocore.exceptions import (
 )
 from fakes import FakeClock
 from stubs import Stubs, refused
-from worlds import RUN_ID, config, job, observed
+from worlds import PYTHON, RUN_ID, config, job, observed
 
 from fruits_cli.aws.account import AwsAccount
 from fruits_cli.aws.clusters import AwsClusters
@@ -31,8 +31,8 @@ from fruits_cli.errors import (
 from fruits_cli.models import S3Uri
 from fruits_cli.plan import plan_cluster, plan_run
 
-SPEC = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1").spec
-STEP = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1").spec.step
+SPEC = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1", python=PYTHON).spec
+STEP = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON).spec.step
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from machines import Machine
-from on_moto import fruits
+from on_moto import fruits, s3_here
 
-__all__ = ["fruits"]
+__all__ = ["fruits", "s3_here"]
 
 
 @pytest.fixture(scope="session")
