@@ -68,9 +68,9 @@ class Report:
 
 def report_lines(report: Report) -> list[str]:
     """The table, what it stands on, and which place is the better choice."""
-    size = f"{report.work.bytes_to_send / 1e6:,.1f} MB to send"
+    size = f"{report.work.bytes_to_send / 1e6:,.1f} MB" if report.work.bytes_to_send else "nothing"
     return [
-        f"Pictures: {report.work.pictures:,} ({report.source}), {size}.",
+        f"Pictures: {report.work.pictures:,} ({report.source}), {size} to send.",
         _timed_line(report.measured),
         *table([("where", "nodes", "workers", "precision", "minutes", "dollars"), *_rows(report)]),
         "Minutes: until the results are on this machine, start-up included; each number from the "
@@ -185,7 +185,7 @@ def assumption_lines(report: Report) -> list[str]:
     """The assumptions behind the table."""
     assumed, speeds = report.assumed, report.measured.speeds
     minute = 1 / 60
-    gain = "about as measured here" if Precision.BF16 in speeds else "not measured here"
+    gain = "from the one measured here upwards" if Precision.BF16 in speeds else "not measured here"
     result_kb = (
         assumed.result_bytes if report.work.keep_features else assumed.result_bytes_without_features
     ) / 1000

@@ -28,7 +28,7 @@ from fruits_cli.estimate import (
 )
 from fruits_cli.estimate_words import Measured, Report, report_facts, report_lines
 from fruits_cli.memory import MACHINES
-from fruits_cli.models import Engine, Precision, is_s3_uri
+from fruits_cli.models import Engine, Precision
 from fruits_cli.pack_listing import list_pictures
 from fruits_cli.pack_manifest import DATASET_FILE, parse_manifest
 from fruits_cli.plan import lifetime_min, places_of
@@ -76,7 +76,7 @@ class Found:
 def estimate(config: Config, asked: Asked, screen: Screen, environ: Mapping[str, str]) -> Outcome:
     """The whole story. Raises UsageError for pictures that cannot be counted or timed."""
     session = _session(config, screen)
-    found = _found(config, asked, environ, session)
+    found = _found(config, asked, screen, environ, session)
     measured = _measured(config.job, found, screen, environ)
     report = _compared(config, found, measured, session)
     return Outcome(report_lines(report), report_facts(report))
@@ -91,7 +91,11 @@ def _session(config: Config, screen: Screen) -> Session | None:
 
 
 def _found(
-    config: Config, asked: Asked, environ: Mapping[str, str], session: Session | None
+    config: Config,
+    asked: Asked,
+    screen: Screen,
+    environ: Mapping[str, str],
+    session: Session | None,
 ) -> Found:
     if asked.sample and asked.images is not None:
         raise UsageError("Give IMAGES or --sample.")
@@ -100,7 +104,7 @@ def _found(
         return _of_folder(config, sample_folder(environ), asked, name=_DRAWN)
     if folder is not None:
         return _of_folder(config, folder, asked, name=str(folder))
-    return _on_s3(config, asked, environ, session)
+    return _on_s3(config, asked, screen, environ, session)
 
 
 def _of_folder(config: Config, folder: Path, asked: Asked, *, name: str) -> Found:
@@ -125,18 +129,23 @@ def _of_folder(config: Config, folder: Path, asked: Asked, *, name: str) -> Foun
 
 
 def _on_s3(
-    config: Config, asked: Asked, environ: Mapping[str, str], session: Session | None
+    config: Config,
+    asked: Asked,
+    screen: Screen,
+    environ: Mapping[str, str],
+    session: Session | None,
 ) -> Found:
     """A dataset, whose pictures lie where a cluster reads them; the drawn sample stands for it."""
     dataset = config.storage.dataset
-    if session is None or (asked.images is None and dataset is None):
+    if asked.images is None and dataset is None:
         raise UsageError(
             "There are no pictures to estimate for.",
             hint="Give IMAGES (a folder), --count NUMBER or --sample.",
         )
-    if asked.images is not None and is_s3_uri(asked.images) and asked.count is not None:
+    if asked.count is not None:
         raise UsageError("--count goes with a folder of this machine, or alone.")
-    storage = session.cloud.storage
+    # Where there is none, opening it again says why.
+    storage = (session or open_session(config, screen)).cloud.storage
     uri = find_images(asked.images, places_of(config), storage, dataset)
     stored = storage.fetch_bytes(uri / DATASET_FILE)
     if stored is None:

@@ -55,11 +55,14 @@ def time_sample(files: Sequence[str], embedding: Embedding, environ: Mapping[str
     """
     shares = [files[n :: embedding.processes] for n in range(embedding.processes)]
     shares = [share for share in shares if share]
-    with _embedding_processes(len(shares), embedding, environ) as processes:
+    # The pool is left last: its threads wait for processes that an interrupt ends first.
+    with (
+        ThreadPoolExecutor(max(1, len(shares))) as pool,
+        _embedding_processes(len(shares), embedding, environ) as processes,
+    ):
         for process in processes:
             _told(process, "ready")
-        with ThreadPoolExecutor(len(shares)) as pool:
-            done = list(pool.map(_fed, processes, shares))
+        done = list(pool.map(_fed, processes, shares))
     pictures = sum(one["pictures"] for one in done)
     return Timed(
         sum(one["pictures"] / one["seconds"] for one in done),

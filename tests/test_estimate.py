@@ -242,7 +242,7 @@ def test_the_reference_engine_computes_in_f32_everywhere() -> None:
         (F32, {F32: 100.0}, [(F32, 50, 100), (F32, 50, 100), (BF16, 150, 400)]),
         # Nodes without bf16 compute in f32, and those that have it are newer.
         (BF16, {F32: 100.0}, [(F32, 50, 100), (F32, 50, 100), (BF16, 150, 400)]),
-        (F32, {F32: 100.0, BF16: 150.0}, [(F32, 50, 100), (F32, 50, 100), (BF16, 120, 375)]),
+        (F32, {F32: 100.0, BF16: 150.0}, [(F32, 50, 100), (F32, 50, 100), (BF16, 120, 400)]),
     ],
 )
 def test_a_vcpu_is_as_fast_as_assumed_beside_a_core_of_this_machine(
@@ -286,7 +286,9 @@ def test_types_that_cannot_run_the_job_are_told(change: dict[str, str], told: st
         cluster_shape(wish, machines, {F32: 1.0}, Engine.OPENVINO)
 
 
-def test_bf16_gains_what_was_measured_here_or_what_is_assumed() -> None:
+def test_bf16_gains_what_was_measured_here_or_more_or_what_is_assumed() -> None:
     assert bf16_gain({F32: 10.0}, ASSUMED) == ASSUMED.bf16_gain
-    measured = bf16_gain({F32: 10.0, BF16: 20.0}, ASSUMED)
-    assert (measured.low, measured.high) == (1.6, 2.5)
+    fast = bf16_gain({F32: 10.0, BF16: 20.0}, ASSUMED)
+    assert (fast.low, fast.high) == (1.6, 2.5)
+    slow = bf16_gain({F32: 10.0, BF16: 12.5}, ASSUMED)
+    assert (slow.low, slow.high) == (1.0, ASSUMED.bf16_gain.high)

@@ -128,6 +128,8 @@ def test_a_job_that_outlives_its_cluster_is_noted(estimate: Estimate) -> None:
         (["empty"], "There are no pictures in empty."),
         (["pictures", "--sample"], "Give IMAGES or --sample."),
         (["pictures", "--weights", "no.h5"], "The weights file no.h5 does not exist."),
+        (["s3://figs/x"], "No AWS region is configured."),
+        (["--dataset", "figs"], "No AWS region is configured."),
         (["texts"], "None of the 1 pictures that were tried could be used."),
         (["s3://figs/x", "--count", "3"], "--count goes with a folder of this machine, or alone."),
     ],
@@ -140,7 +142,7 @@ def test_what_cannot_be_estimated_is_2_with_one_sentence(
     (work / "texts").mkdir()
     (work / "texts" / "a.jpg").write_text("no picture")
 
-    code, stdout, stderr = estimate(*words, AWS_REGION="eu-west-3")
+    code, stdout, stderr = estimate(*words)
 
     assert (code, stdout) == (2, "")
     (error,) = [line for line in stderr.splitlines() if line.startswith("Error: ")]
@@ -183,6 +185,9 @@ def test_with_an_account_the_dataset_is_counted_and_not_sent_again(
     assert (facts["pictures"], facts["bytes_to_send"]) == (2, 0)
     assert facts["source"] == "s3://grapes-and-figs/fruits/datasets/figs/"
     assert "the drawn sample was timed" in facts["notes"][0]
+
+    plain = fruits("estimate", "--dataset", "figs", *words[:-2])
+    assert plain.stdout.startswith(f"Pictures: 2 ({facts['source']}), nothing to send.\n")
 
     missing = fruits("estimate", "--dataset", "pears", *words)
 
