@@ -20,6 +20,7 @@ _INTERRUPTED = 130
 
 # In the order of a cluster's life; a name is that of its file in commands/.
 COMMANDS = (
+    "init",
     "doctor",
     "run",
     "estimate",

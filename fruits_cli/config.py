@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from fruits_cli.errors import ConfigError
-from fruits_cli.models import Engine, Precision, Target
+from fruits_cli.models import Engine, Precision, Target, is_bucket_name
 
 FILE_NAME = "fruits.toml"
 _ENV_PREFIX = "FRUITS_"
@@ -72,6 +72,15 @@ class StorageConfig(_Section):
     bucket: str | None = Field(None, description="S3 bucket for pictures, runs and logs")
     prefix: str = Field("fruits", description="folder inside the bucket")
     dataset: str | None = Field(None, description="name of the dataset to run on")
+
+    @field_validator("bucket")
+    @classmethod
+    def _allowed(cls, bucket: str | None) -> str | None:
+        if bucket and not is_bucket_name(bucket):
+            raise ValueError(
+                "is no name of a bucket: 3 to 63 small letters, digits, dots and hyphens"
+            )
+        return bucket or None
 
 
 class JobConfig(_Section):

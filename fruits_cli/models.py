@@ -52,6 +52,11 @@ class S3Uri:
         return S3Uri(self.bucket, f"{self.key.rstrip('/')}/{below}".lstrip("/"))
 
 
+def is_bucket_name(text: str) -> bool:
+    """Whether S3 allows a bucket of that name. Source: S3 User Guide, bucket naming rules."""
+    return _BUCKET.fullmatch(text) is not None
+
+
 def is_s3_uri(text: str) -> bool:
     """Whether `text` names a place on S3 rather than on disk."""
     return text.startswith(("s3://", "s3a://", "s3n://"))
@@ -64,7 +69,7 @@ def parse_s3_uri(text: str) -> S3Uri:
     """
     scheme, _, rest = text.partition("://")
     bucket, _, key = rest.partition("/")
-    if scheme not in ("s3", "s3a", "s3n") or not _BUCKET.fullmatch(bucket):
+    if scheme not in ("s3", "s3a", "s3n") or not is_bucket_name(bucket):
         raise UsageError(f"{text!r} is not an S3 address.", hint="Write it as s3://bucket/prefix/.")
     return S3Uri(bucket, key)
 

@@ -134,6 +134,21 @@ class Screen:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Declined("Declined; nothing was done.")
 
+    def ask_for(self, question: str, suggestion: str, flag: str) -> str:
+        """The answer, or the suggestion where it is empty.
+
+        Without a terminal the suggestion; UsageError naming `flag` where there is neither.
+        """
+        if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+            if flag and not suggestion:
+                raise UsageError(
+                    f"{question}? There is no terminal to ask on.", hint=f"Give {flag}."
+                )
+            return suggestion
+        suggested = f" [{shown(suggestion)}]" if suggestion else ""
+        print(f"{shown(question)}{suggested}: ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip() or suggestion
+
     def follow(self, states: Iterable[Progress]) -> None:
         """Show progress until `states` ends: a bar on a terminal, else a line now and then."""
         if self.verbosity < 0:

@@ -1,0 +1,39 @@
+"""fruits init: a fruits.toml for this folder, and what is in force."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fruits_cli.config import Config
+from fruits_cli.options import with_config
+from fruits_cli.ui import Screen
+
+
+@with_config("storage")
+def init(
+    *,
+    show: Annotated[bool, typer.Option("--show", help="Every key, its value and origin.")] = False,
+    config: Config,
+    screen: Screen,
+    flags: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write fruits.toml into this folder, asking for what has no good default.
+
+    \b
+    fruits init                                         asks for bucket, region and profile
+    fruits init --bucket my-bucket --region eu-west-3   asks nothing
+    fruits init --show                                  what is in force, and why
+    """
+    from fruits_cli.starting import show_settings, start_project
+
+    folder = Path.cwd()
+    if show:
+        outcome = show_settings(flags, folder=folder, environ=os.environ)
+    else:
+        outcome = start_project(flags, screen, folder=folder, environ=os.environ)
+    screen.answer(outcome.lines, outcome.facts)
