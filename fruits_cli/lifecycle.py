@@ -14,7 +14,7 @@ from fruits_cli.config import Config
 from fruits_cli.diagnose import Evidence, diagnose, proof_lines
 from fruits_cli.errors import CloudError, Locked
 from fruits_cli.execute import launch, look_for
-from fruits_cli.joblogs import fetch_logs
+from fruits_cli.joblogs import JobLogs, fetch_logs
 from fruits_cli.ledger import Ledger
 from fruits_cli.locks import Holder, read_lock, release_lock, take_lock
 from fruits_cli.models import Progress, RunPhase, RunRecord, S3Uri, Target
@@ -26,6 +26,8 @@ from fruits_cli.targets import records_of
 from fruits_cli.watch import watch_cluster
 
 _READY_TIMEOUT_S, _END_TIMEOUT_S = 45 * 60.0, 40 * 60.0
+# EMR copies logs every five minutes.
+_LOGS_AFTER_S, _LOGS_POLL_S = 330.0, 15.0
 _GROUP_TIMEOUT_S, _GROUP_POLL_S = 300.0, 10.0
 
 
@@ -136,7 +138,7 @@ def wait_until_ready(cluster_id: str, session: Session) -> Cluster:
 
 def failed_cluster(cluster: Cluster, session: Session) -> CloudError:
     """Why the cluster did not come up, or went down, as an error."""
-    logs = fetch_logs(session.cloud.storage, cluster, "", workers=False)
+    logs = _boot_logs(cluster, session)
     found = diagnose(Evidence(cluster=cluster, logs=logs.telling))
     for line in proof_lines(found):
         session.screen.tell(line)
@@ -144,6 +146,19 @@ def failed_cluster(cluster: Cluster, session: Session) -> CloudError:
         f"Cluster {cluster.cluster_id} ended in stage {found.stage}: {found.cause}",
         hint=found.hint,
     )
+
+
+def _boot_logs(cluster: Cluster, session: Session) -> JobLogs:
+    """The cluster's logs; those of a failed bootstrap come minutes after it."""
+    clock = session.clock
+    failed = any(error.code.startswith("BOOTSTRAP_FAILURE") for error in cluster.errors)
+    until = clock.monotonic() + (_LOGS_AFTER_S if failed else 0)
+    while True:
+        logs = fetch_logs(session.cloud.storage, cluster, "", workers=False)
+        if logs.bootstrap or clock.monotonic() >= until:
+            return logs
+        session.screen.detail("Waiting until EMR has copied the bootstrap's log to S3.")
+        clock.sleep(_LOGS_POLL_S)
 
 
 @dataclass(frozen=True)

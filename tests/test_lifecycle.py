@@ -319,6 +319,36 @@ def test_an_s3_on_this_machine_gets_script_and_lock_but_no_wheels(
     assert "The nodes' wheels are not sent" in capsys.readouterr().err
 
 
+class _LateLog(FakeAws):
+    """An EMR that copies the bootstrap's log five minutes after the cluster's birth."""
+
+    def __init__(self, error: ErrorDetail) -> None:
+        super().__init__(script=Script(boot_error=error))
+        sleep = self.clock.sleep
+
+        def copying(seconds: float) -> None:
+            sleep(seconds)
+            if self.clock.now_s >= 300:
+                uri = S3Uri(BUCKET, "fruits/logs/emr/j-0001/node/i-1/bootstrap-actions/1/stderr.gz")
+                self.storage.put_bytes(b"bootstrap.sh: python3.11 is not on this node.\n", uri)
+
+        self.clock.sleep = copying  # type: ignore[method-assign]
+
+
+def test_the_bootstraps_last_line_is_waited_for_and_is_the_cause(tmp_path: Path) -> None:
+    facts = {"primary-instance-id": "i-1", "bootstrap-action": "1", "return-code": "1"}
+    aws = _LateLog(ErrorDetail("BOOTSTRAP_FAILURE_PRIMARY_WITH_NON_ZERO_CODE", "It failed", facts))
+
+    with pytest.raises(CloudError) as failed:
+        created(aws, tmp_path)
+
+    assert str(failed.value) == (
+        "Cluster j-0001 ended in stage bootstrap: bootstrap.sh: python3.11 is not on this node. "
+        "(bootstrap-action 1, return-code 1)"
+    )
+    assert "--release-label" in failed.value.hint
+
+
 def test_wheels_that_cannot_be_fetched_leave_no_cluster(tmp_path: Path) -> None:
     aws = FakeAws()
 

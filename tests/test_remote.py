@@ -1,3 +1,4 @@
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -168,6 +169,27 @@ def test_a_job_that_died_without_a_word_is_explained_by_its_logs(
     assert "lacks a package" in failed.value.hint
     assert "Traceback (most recent call last):" in capsys.readouterr().err
     assert aws.live_clusters() == []
+
+
+def test_what_the_bootstrap_said_last_is_the_cause(tmp_path: Path, folder: Path) -> None:
+    facts = {"primary-instance-id": "i-1", "bootstrap-action": "1", "return-code": "1"}
+    code = "BOOTSTRAP_FAILURE_PRIMARY_WITH_NON_ZERO_CODE"
+    aws = FakeAws(script=Script(boot_error=ErrorDetail(code, "It failed", facts)))
+    log = "fruits/logs/emr/j-0001/node/i-1/bootstrap-actions/1/stderr.gz"
+    aws.storage.create_bucket(BUCKET)
+    aws.storage.put_bytes(
+        gzip.compress(b"bootstrap.sh: the wheel of fig==1.0 is not in s3://b/wheels/1.\n"),
+        S3Uri(BUCKET, log),
+    )
+
+    with pytest.raises(CloudError) as failed:
+        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+    assert str(failed.value) == (
+        "The cluster did not come up: bootstrap.sh: the wheel of fig==1.0 is not in "
+        "s3://b/wheels/1. (bootstrap-action 1, return-code 1)"
+    )
+    assert "sends what is missing" in failed.value.hint
 
 
 def test_a_bootstrap_that_fails_is_exit_1_with_its_return_code(
