@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from fruits_cli.app import _Boundary
 from fruits_cli.commands.cancel import cancel
 from fruits_cli.commands.create_cluster import create_cluster
+from fruits_cli.commands.doctor import doctor
 from fruits_cli.commands.estimate import estimate
 from fruits_cli.commands.fetch_results import fetch_results
 from fruits_cli.commands.logs import logs
@@ -23,6 +24,7 @@ from fruits_cli.commands.upload import upload
 
 Fruits = Callable[..., Result]
 _COMMANDS = (
+    ("doctor", doctor),
     ("upload", upload),
     ("create-cluster", create_cluster),
     ("submit", submit),

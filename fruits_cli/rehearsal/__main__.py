@@ -63,10 +63,12 @@ def _forget_the_user() -> None:
 def _serve(asked: argparse.Namespace) -> None:
     from moto.iam.models import SERVICE_NAME_CONVERSION
 
+    from fruits_cli.rehearsal.keyprints import show_amazons_prints
     from fruits_cli.rehearsal.server import EmbeddedAws, Keys
 
     # The role that every account needs once (emr-facts.md, section 4); moto would misspell it.
     SERVICE_NAME_CONVERSION["elasticmapreduce"] = "EMRCleanup"
+    show_amazons_prints()
     keys = Keys(new_access_key(), new_access_key(), new_access_key())
     pace = Pace(asked.minutes_per_second, asked.timer_minutes_per_second)
     aws = EmbeddedAws(asked.state, keys=keys, pace=pace, quota_vcpus=asked.quota_vcpus)

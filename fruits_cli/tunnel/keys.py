@@ -43,14 +43,10 @@ def load_prints(key_file: Path) -> frozenset[str]:
         public = key.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         private = key.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         prints |= {
-            _pairs(hashlib.md5(public).hexdigest()),
-            _pairs(hashlib.sha1(private).hexdigest()),
+            hashlib.md5(public).digest().hex(":"),
+            hashlib.sha1(private).digest().hex(":"),
         }
     return frozenset(prints)
-
-
-def _pairs(digest: str) -> str:
-    return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
 
 
 def _load_key(path: Path) -> PKey:

@@ -268,3 +268,30 @@ def test_prices_come_with_their_source(cloud: Cloud) -> None:
 def test_everybody_is_somebody(cloud: Cloud) -> None:
     assert cloud.account.identity().account_id == "123456789012"
     assert cloud.region == "eu-west-3"
+
+
+def test_what_is_not_there_before_a_launch_is_none(cloud: Cloud) -> None:
+    assert cloud.preflight.role("fruits-ec2-1") is None
+    assert cloud.preflight.key_fingerprint("figs") is None
+    assert cloud.preflight.subnets(["subnet-none"]) == ()
+
+
+def test_the_default_vpc_has_subnets_with_names_and_without_open_rules(cloud: Cloud) -> None:
+    found = cloud.preflight.subnets(())
+
+    assert found
+    assert all(one.is_available and one.free_addresses > 4 for one in found)
+    assert {one.zone for one in found} <= {f"eu-west-3{letter}" for letter in "abc"}
+    vpc = cloud.preflight.vpc(found[0].vpc_id)
+    assert (vpc.has_dns_support, vpc.has_dns_hostnames, vpc.private_names) == (True, True, set())
+    assert cloud.preflight.open_rules(vpc.vpc_id) == ()
+
+
+def test_releases_types_and_zones_of_the_default_cluster(cloud: Cloud) -> None:
+    preflight = cloud.preflight
+
+    assert "emr-7.14.0" in preflight.releases()
+    assert "m5.xlarge" in preflight.supported_types("emr-7.14.0")
+    assert preflight.zones(["m5.xlarge", "m9z.xlarge"])["m5.xlarge"] >= {"eu-west-3a"}
+    assert preflight.zones(["m9z.xlarge"]) == {"m9z.xlarge": frozenset()}
+    assert "eu-west-3" in preflight.known_regions()

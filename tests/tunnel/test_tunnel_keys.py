@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fruits_cli.errors import UsageError
-from fruits_cli.tunnel.keys import load_keys
+from fruits_cli.tunnel.keys import load_keys, load_prints
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 LOCK = BestAvailableEncryption(b"secret")
@@ -93,3 +95,29 @@ def test_a_folder_and_nothing_at_all_are_no_key(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(UsageError):
             load_keys(path)
+
+
+def shell(command: str) -> str:
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+# The commands are those of the EC2 user guide, verify the fingerprint of a key pair.
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_an_rsa_key_has_the_prints_that_ec2_shows(tmp_path: Path) -> None:
+    file = written(tmp_path, RSA, PrivateFormat.TraditionalOpenSSL)
+    made = f"openssl pkcs8 -in {file} -inform PEM -outform DER -topk8 -nocrypt | openssl sha1 -c"
+    imported = f"openssl rsa -in {file} -pubout -outform DER | openssl md5 -c"
+
+    prints = load_prints(file)
+
+    assert {shell(made).split()[-1], shell(imported).split()[-1]} < prints
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+def test_an_ed25519_key_has_the_print_that_ssh_keygen_shows(tmp_path: Path) -> None:
+    file = written(tmp_path, Ed25519PrivateKey.generate(), PrivateFormat.OpenSSH)
+
+    shown = shell(f"ssh-keygen -l -f {file}").split()[1]
+
+    assert load_prints(file) == {shown.removeprefix("SHA256:")}
