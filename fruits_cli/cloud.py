@@ -22,6 +22,7 @@ from fruits_cli.cluster import (
     Node,
     PriceBook,
     Quota,
+    Remnant,
     SparkUi,
     Step,
     StepSpec,
@@ -142,6 +143,17 @@ class Rights(Protocol):
     def delete_ssh_group(self, name: str) -> bool: ...
 
 
+class Remains(Protocol):
+    """What fruits made beside clusters and data."""
+
+    # Only what carries our names and tags, in the order in which it can be removed.
+    def remnants(
+        self, *, instance_role: str, service_role: str, security_configurations: Sequence[str]
+    ) -> list[Remnant]: ...
+    # One that is gone already is no error.
+    def remove(self, remnant: Remnant) -> None: ...
+
+
 class Account(Protocol):
     """What the account may do, and what it costs."""
 
@@ -161,11 +173,12 @@ class Account(Protocol):
 
 @dataclass(frozen=True)
 class Cloud:
-    """AWS, or a stand-in, seen through five doors."""
+    """AWS, or a stand-in, seen through six doors."""
 
     storage: Storage
     clusters: Clusters
     rights: Rights
+    remains: Remains
     account: Account
     preflight: Preflight
 

@@ -12,6 +12,8 @@ from fruits_cli.models import S3Uri
 # EMR names of our clusters begin with it: ListClusters tells names, but no tags.
 EMR_NAME_PREFIX = "fruits-"
 NAME_TAG, RUN_ID_TAG = "fruits:name", "fruits:run-id"
+# On what outlives clusters: roles and key pairs.
+TOOL_TAG = "fruits:tool"
 LAUNCH_ID_TAG, OWNER_TAG = "fruits:launch-id", "fruits:owner"
 # Without it the managed policy AmazonEMRServicePolicy_v2 lets EMR create nothing.
 MANAGED_POLICY_TAG = "for-use-with-amazon-emr-managed-policies"
@@ -90,6 +92,24 @@ class Foundation(StrEnum):
     SERVICE_ROLE = "EMR service role"
     SECURITY_CONFIGURATION = "security configuration"
     NETWORK_TAGS = "tags on subnets and VPC"
+
+
+class RemnantKind(StrEnum):
+    """What a launch leaves behind once the clusters are gone."""
+
+    INSTANCE_PROFILE = "instance profile"
+    ROLE = "role"
+    SECURITY_CONFIGURATION = "security configuration"
+    KEY_PAIR = "key pair"
+    SECURITY_GROUP = "security group"
+
+
+@dataclass(frozen=True)
+class Remnant:
+    """One thing that `terminate --purge` removes."""
+
+    kind: RemnantKind
+    name: str
 
 
 @dataclass(frozen=True)

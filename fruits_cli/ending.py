@@ -26,7 +26,7 @@ class Ending:
 
 def terminate_cluster(asked: Ending, session: Session) -> Outcome:
     """The cluster gone, and its bill; nothing to end is no error. Raises CloudError, Declined."""
-    cluster = _meant(asked.cluster, session)
+    cluster = meant(asked.cluster, session)
     if cluster is None:
         return Outcome(["There is no cluster to end."], {"cluster_id": None, "state": None})
     name = f"{cluster.emr_name} ({cluster.cluster_id})"
@@ -47,7 +47,8 @@ def terminate_cluster(asked: Ending, session: Session) -> Outcome:
     return Outcome([f"Cluster {name} is {ended.cluster.state}. It ran {ended.line}."], facts)
 
 
-def _meant(wanted: str | None, session: Session) -> Cluster | None:
+def meant(wanted: str | None, session: Session) -> Cluster | None:
+    """The cluster that the user wants to end, None where none is left. Raises ClusterNotFound."""
     clusters, region = session.cloud.clusters, session.cloud.region
     try:
         return find_cluster(wanted, clusters, session.ledger, region=region, ended=True)

@@ -22,12 +22,14 @@ from fruits_cli.cluster import (
     Node,
     PriceBook,
     Quota,
+    Remnant,
+    RemnantKind,
     SparkUi,
     Step,
     StepSpec,
     StepState,
 )
-from fruits_cli.errors import CloudError, ClusterNotFound, FruitsError, Unanswered
+from fruits_cli.errors import AccessDenied, CloudError, ClusterNotFound, FruitsError, Unanswered
 from fruits_cli.memory import MACHINES
 from fruits_cli.models import S3Uri
 from fruits_cli.preflight import OpenRule, PublicAccess, RoleFacts, SubnetFacts, VpcFacts
@@ -409,6 +411,28 @@ class FakeRights:
 
 
 @dataclass
+class FakeRemains:
+    """What `rights` made; `stuck` are the names that cannot be removed."""
+
+    rights: FakeRights
+    stuck: set[str] = field(default_factory=set)
+
+    def remnants(
+        self, *, instance_role: str, service_role: str, security_configurations: Sequence[str]
+    ) -> list[Remnant]:
+        roles = [Remnant(RemnantKind.ROLE, n) for n in (instance_role, service_role)]
+        roles += [Remnant(RemnantKind.SECURITY_CONFIGURATION, n) for n in security_configurations]
+        found = [role for role in roles if role.name in self.rights.made]
+        return found + [Remnant(RemnantKind.SECURITY_GROUP, n) for n in self.rights.groups]
+
+    def remove(self, remnant: Remnant) -> None:
+        if remnant.name in self.stuck:
+            raise AccessDenied(f"AWS does not let you remove {remnant.name}.")
+        self.rights.made.discard(remnant.name)
+        self.rights.groups.pop(remnant.name, None)
+
+
+@dataclass
 class FakeAccount:
     """An account with room for the default cluster."""
 
@@ -524,7 +548,7 @@ class FakePreflight:
 
 @dataclass
 class FakeAws:
-    """The five doors with their insides in reach; `cloud` is what the code is given."""
+    """The six doors with their insides in reach; `cloud` is what the code is given."""
 
     clock: FakeClock = field(default_factory=FakeClock)
     script: Script = field(default_factory=Script)
@@ -533,11 +557,14 @@ class FakeAws:
         self.storage = FakeStorage(self.clock)
         self.clusters = FakeClusters(self.clock, self.script)
         self.rights, self.account = FakeRights(), FakeAccount()
+        self.remains = FakeRemains(self.rights)
         self.preflight = FakePreflight()
 
     @property
     def cloud(self) -> Cloud:
-        return Cloud(self.storage, self.clusters, self.rights, self.account, self.preflight)
+        return Cloud(
+            self.storage, self.clusters, self.rights, self.remains, self.account, self.preflight
+        )
 
     def live_clusters(self) -> list[str]:
         """Names of the clusters that cost money now."""

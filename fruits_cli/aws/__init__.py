@@ -19,6 +19,7 @@ from fruits_cli.aws.addresses import fetch_own_addresses
 from fruits_cli.aws.clusters import AwsClusters
 from fruits_cli.aws.errors import asking
 from fruits_cli.aws.preflight import AwsPreflight
+from fruits_cli.aws.remains import AwsRemains
 from fruits_cli.aws.rights import AwsRights
 from fruits_cli.aws.storage import AwsStorage
 from fruits_cli.cloud import Clock, Cloud, SystemClock
@@ -56,6 +57,7 @@ def connect(
         storage=AwsStorage(clients, region),
         clusters=AwsClusters(clients, clock),
         rights=AwsRights(clients),
+        remains=AwsRemains(clients),
         account=AwsAccount(clients, region, clock),
         preflight=AwsPreflight(clients, region, clock),
     )

@@ -12,11 +12,12 @@ from botocore.exceptions import ClientError
 from fruits_cli import payloads
 from fruits_cli.aws.errors import asking, code_of
 from fruits_cli.aws.storage import MakesClients
+from fruits_cli.cluster import TOOL_TAG
 
 _CLEANUP_ROLE = "AWSServiceRoleForEMRCleanup"
 _CLEANUP_SERVICE = "elasticmapreduce.amazonaws.com"
 _INLINE_POLICY = "fruits"
-_TAGS = {"fruits:tool": "fruits"}
+_TAGS = {TOOL_TAG: "fruits"}
 
 
 class AwsRights:

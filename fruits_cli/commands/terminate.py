@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from fruits_cli.config import Config
 from fruits_cli.options import ClusterChoice, DryRun, Yes, with_config
 from fruits_cli.ui import Screen
 
 
-@with_config()
+@with_config("storage")
 def terminate(
     *,
     cluster: ClusterChoice = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also roles, profile, key pair; never data.")
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     config: Config,
     screen: Screen,
 ) -> None:
     """End the cluster, wait until it is gone, and show what it cost."""
+    from fruits_cli.aws import connect
     from fruits_cli.ending import Ending, terminate_cluster
+    from fruits_cli.purging import purge_account
     from fruits_cli.session import open_session
 
     asked = Ending(cluster, yes=yes, dry_run=dry_run)
-    outcome = terminate_cluster(asked, open_session(config, screen))
+    session = open_session(config, screen)
+    if purge:
+        outcome = purge_account(
+            config, asked, session, lambda region: connect(config.aws, region=region)
+        )
+    else:
+        outcome = terminate_cluster(asked, session)
     screen.answer(outcome.lines, outcome.facts)

@@ -11,7 +11,7 @@ from worlds import PYTHON, RUN_ID, config, job, observed
 
 from fruits_cli import policies
 from fruits_cli.cloud import Cloud
-from fruits_cli.cluster import ClusterSpec, StepState
+from fruits_cli.cluster import LAUNCH_ID_TAG, ClusterSpec, Remnant, RemnantKind, StepState
 from fruits_cli.errors import CloudError, ClusterNotFound
 from fruits_cli.models import S3Uri
 from fruits_cli.plan import plan_cluster, plan_run
@@ -184,23 +184,27 @@ def test_an_unknown_step_is_an_error(cloud: Cloud) -> None:
         cloud.clusters.step(cluster_id, "s-NOSUCH")
 
 
+def make_roles(cloud: Cloud) -> None:
+    cloud.rights.create_instance_role(
+        "fruits-ec2-1",
+        trust=policies.ec2_trust_policy(),
+        policy=policies.node_policy(bucket="b", prefix="", region="r", account_id="1"),
+    )
+    cloud.rights.create_service_role(
+        "fruits-emr-1",
+        trust=policies.emr_trust_policy("1"),
+        policy=policies.pass_role_policy("1", "fruits-ec2-1"),
+        managed_arn=policies.SERVICE_POLICY_ARN,
+    )
+
+
 def test_roles_are_made_once_and_found_again(cloud: Cloud) -> None:
     rights = cloud.rights
     assert not rights.has_instance_role("fruits-ec2-1")
     assert not rights.has_service_role("fruits-emr-1")
 
     for _ in range(2):
-        rights.create_instance_role(
-            "fruits-ec2-1",
-            trust=policies.ec2_trust_policy(),
-            policy=policies.node_policy(bucket="b", prefix="", region="r", account_id="1"),
-        )
-        rights.create_service_role(
-            "fruits-emr-1",
-            trust=policies.emr_trust_policy("1"),
-            policy=policies.pass_role_policy("1", "fruits-ec2-1"),
-            managed_arn=policies.SERVICE_POLICY_ARN,
-        )
+        make_roles(cloud)
 
     assert rights.has_instance_role("fruits-ec2-1")
     assert rights.has_service_role("fruits-emr-1")
@@ -235,6 +239,36 @@ def test_a_security_group_is_found_again_and_removed_once(cloud: Cloud) -> None:
     assert made[0] == made[1]
     assert cloud.rights.delete_ssh_group("fruits-x-ssh") is True
     assert cloud.rights.delete_ssh_group("fruits-x-ssh") is True
+
+
+def test_what_was_made_is_found_in_the_order_of_its_removal_and_removed_once(
+    cloud: Cloud,
+) -> None:
+    network = cloud.account.network(())
+    assert network is not None
+    make_roles(cloud)
+    cloud.rights.create_ssh_group("fruits-x-ssh", vpc_id=network.vpc_id, tags={LAUNCH_ID_TAG: "l1"})
+
+    def found() -> list[Remnant]:
+        return cloud.remains.remnants(
+            instance_role="fruits-ec2-1",
+            service_role="fruits-emr-1",
+            security_configurations=["fruits-imdsv2-hop1", "fruits-imdsv2-hop2"],
+        )
+
+    cloud.rights.create_security_configuration("fruits-imdsv2-hop2", hop_limit=2, kms_key=None)
+    remnants = found()
+    for remnant in [*remnants, *remnants]:
+        cloud.remains.remove(remnant)
+
+    made = [(one.kind, one.name) for one in remnants]
+    assert (RemnantKind.ROLE, "fruits-ec2-1") in made
+    assert (RemnantKind.ROLE, "fruits-emr-1") in made
+    assert (RemnantKind.SECURITY_CONFIGURATION, "fruits-imdsv2-hop2") in made
+    assert made[-1] == (RemnantKind.SECURITY_GROUP, "fruits-x-ssh")
+    assert found() == []
+    assert not cloud.rights.has_instance_role("fruits-ec2-1")
+    assert not cloud.rights.has_service_role("fruits-emr-1")
 
 
 def test_the_network_lacks_the_tag_until_it_is_given(cloud: Cloud) -> None:

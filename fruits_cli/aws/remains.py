@@ -1,0 +1,147 @@
+"""What fruits made beside clusters and data: found again by its names and tags, and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from fruits_cli.aws.errors import asking, code_of
+from fruits_cli.aws.storage import MakesClients
+from fruits_cli.cluster import LAUNCH_ID_TAG, TOOL_TAG, Remnant, RemnantKind
+
+_GROUPS, _KEYS = "fruits-*-ssh", "fruits-*"
+
+
+class AwsRemains:
+    """IAM, EMR's security configurations and EC2 as `cloud.Remains` asks for them."""
+
+    def __init__(self, clients: MakesClients) -> None:
+        self._clients = clients
+        self._removers: Mapping[RemnantKind, Callable[[str], None]] = {
+            RemnantKind.INSTANCE_PROFILE: self._remove_profile,
+            RemnantKind.ROLE: self._remove_role,
+            RemnantKind.SECURITY_CONFIGURATION: self._remove_configuration,
+            RemnantKind.KEY_PAIR: self._remove_key,
+            RemnantKind.SECURITY_GROUP: self._remove_group,
+        }
+
+    @property
+    def _iam(self) -> Any:
+        return self._clients("iam")
+
+    @property
+    def _ec2(self) -> Any:
+        return self._clients("ec2")
+
+    def remnants(
+        self, *, instance_role: str, service_role: str, security_configurations: Sequence[str]
+    ) -> list[Remnant]:
+        """In the order in which they can be removed: a profile before the role that it holds."""
+        profiles = [instance_role] if self._profile_roles(instance_role) is not None else []
+        found = {
+            RemnantKind.INSTANCE_PROFILE: profiles,
+            RemnantKind.ROLE: filter(self._is_our_role, (instance_role, service_role)),
+            RemnantKind.SECURITY_CONFIGURATION: filter(
+                self._has_configuration, security_configurations
+            ),
+            RemnantKind.KEY_PAIR: self._keys(),
+            RemnantKind.SECURITY_GROUP: self._groups(),
+        }
+        return [Remnant(kind, name) for kind, names in found.items() for name in names]
+
+    def remove(self, remnant: Remnant) -> None:
+        with asking(f"remove {remnant.kind} {remnant.name}"):
+            self._removers[remnant.kind](remnant.name)
+
+    def _profile_roles(self, name: str) -> list[str] | None:
+        with asking(f"look at instance profile {name}"):
+            try:
+                answer = self._iam.get_instance_profile(InstanceProfileName=name)
+            except ClientError as error:
+                if code_of(error) == "NoSuchEntity":
+                    return None
+                raise
+        return [role["RoleName"] for role in answer["InstanceProfile"]["Roles"]]
+
+    def _is_our_role(self, name: str) -> bool:
+        with asking(f"look at role {name}"):
+            try:
+                role = self._iam.get_role(RoleName=name)["Role"]
+            except ClientError as error:
+                if code_of(error) == "NoSuchEntity":
+                    return False
+                raise
+        return any(tag["Key"] == TOOL_TAG for tag in role.get("Tags", ()))
+
+    def _has_configuration(self, name: str) -> bool:
+        with asking(f"look at security configuration {name}"):
+            try:
+                self._clients("emr").describe_security_configuration(Name=name)
+            except ClientError as error:
+                if code_of(error) == "InvalidRequestException":
+                    return False
+                raise
+        return True
+
+    def _keys(self) -> list[str]:
+        filters = [
+            {"Name": "tag-key", "Values": [TOOL_TAG]},
+            {"Name": "key-name", "Values": [_KEYS]},
+        ]
+        with asking("list the key pairs"):
+            answer = self._ec2.describe_key_pairs(Filters=filters)
+        return [one["KeyName"] for one in answer["KeyPairs"]]
+
+    def _groups(self) -> list[str]:
+        with asking("list the security groups"):
+            answer = self._ec2.describe_security_groups(Filters=_ours(_GROUPS))
+        return sorted({one["GroupName"] for one in answer["SecurityGroups"]})
+
+    def _remove_profile(self, name: str) -> None:
+        for role in self._profile_roles(name) or ():
+            with _absent("NoSuchEntity"):
+                self._iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=role)
+        with _absent("NoSuchEntity"):
+            self._iam.delete_instance_profile(InstanceProfileName=name)
+
+    def _remove_role(self, name: str) -> None:
+        """Its policies first: IAM deletes no role that has any. Interrupted, it can be repeated."""
+        with _absent("NoSuchEntity"):
+            for policy in self._iam.list_role_policies(RoleName=name)["PolicyNames"]:
+                self._iam.delete_role_policy(RoleName=name, PolicyName=policy)
+            attached = self._iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+            for policy in attached:
+                self._iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
+            self._iam.delete_role(RoleName=name)
+
+    def _remove_configuration(self, name: str) -> None:
+        with _absent("InvalidRequestException"):
+            self._clients("emr").delete_security_configuration(Name=name)
+
+    def _remove_key(self, name: str) -> None:
+        self._ec2.delete_key_pair(KeyName=name)
+
+    def _remove_group(self, name: str) -> None:
+        for group in self._ec2.describe_security_groups(Filters=_ours(name))["SecurityGroups"]:
+            with _absent("InvalidGroup.NotFound"):
+                self._ec2.delete_security_group(GroupId=group["GroupId"])
+
+
+def _ours(group_name: str) -> list[dict[str, Any]]:
+    return [
+        {"Name": "group-name", "Values": [group_name]},
+        {"Name": "tag-key", "Values": [LAUNCH_ID_TAG]},
+    ]
+
+
+@contextmanager
+def _absent(code: str) -> Iterator[None]:
+    """Removing what is gone is no error: `code` is how AWS says so."""
+    try:
+        yield
+    except ClientError as error:
+        if code_of(error) != code:
+            raise
