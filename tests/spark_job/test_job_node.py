@@ -41,7 +41,7 @@ pytestmark = [
     pytest.mark.spark,
     pytest.mark.xdist_group("submit"),
     pytest.mark.filterwarnings("ignore"),
-    pytest.mark.skipif(AWS is None, reason="fetches 130 MB: .ci/node gives it the aws command"),
+    pytest.mark.skipif(AWS is None, reason="fetches 800 MB: .ci/node gives it the aws command"),
 ]
 
 
@@ -57,7 +57,7 @@ def python_311() -> Path:
     pytest.fail("Python 3.11 is not on this machine")
 
 
-def run_job(python: Path, images: Path, model: Path, output: Path) -> Results:
+def run_job(python: Path, images: Path, model: Path, output: Path, engine: Engine) -> Results:
     """The job under spark-submit, driver and workers on that interpreter alone."""
     scratch = output.with_suffix(".scratch")
     scratch.mkdir()
@@ -73,6 +73,7 @@ def run_job(python: Path, images: Path, model: Path, output: Path) -> Results:
         command += ["--conf", f"{key}={value}"]
     command += [str(bundle.main), "--images", str(images), "--output", str(output)]
     command += ["--model", str(model), "--run-id", "test", "--pca-k", "4"]
+    command += ["--engine", engine]
     ended = subprocess.run(
         command, env=environ, cwd=scratch, capture_output=True, text=True, check=False
     )
@@ -98,10 +99,11 @@ def s3_of(living: Rehearsal) -> Any:
     ).client("s3", endpoint_url=living.endpoint, config=Config(proxies={}))
 
 
+@pytest.mark.parametrize("engine", Engine)
 def test_a_node_made_of_the_real_wheels_runs_the_job(
-    aws: Rehearsal, tmp_path: Path, artefact_folder: Path
+    aws: Rehearsal, tmp_path: Path, artefact_folder: Path, engine: Engine
 ) -> None:
-    python, places = node_python(Engine.OPENVINO), Places(BUCKET, "fruits")
+    python, places = node_python(engine), Places(BUCKET, "fruits")
     s3 = s3_of(aws)
     cloud = replace(FakeAws().cloud, storage=AwsStorage(lambda *_, **__: s3, "eu-west-3"))
     ship_python(python, places, Session(Screen(), Ledger(tmp_path / "ledger"), cloud))
@@ -119,8 +121,8 @@ def test_a_node_made_of_the_real_wheels_runs_the_job(
     made = node.root / python.interpreter.lstrip("/")
     images = tmp_path / "fruit"
     draw_folder(images, [f"kind {n % 2}/{n}.jpg" for n in range(9)])
-    there = run_job(made, images, artefact_folder, tmp_path / "there")
-    here = run_job(Path(sys.executable), images, artefact_folder, tmp_path / "here")
+    there = run_job(made, images, artefact_folder, tmp_path / "there", engine)
+    here = run_job(Path(sys.executable), images, artefact_folder, tmp_path / "here", engine)
     assert there.paths("features") == here.paths("features")
     features = [results.array("features", "features") for results in (there, here)]
     assert np.abs(features[0] - features[1]).max() < 1e-3
