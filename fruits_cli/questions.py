@@ -16,7 +16,7 @@ from fruits_cli.cloud import Clock, Cloud
 from fruits_cli.cluster import Machine, Market
 from fruits_cli.config import Config
 from fruits_cli.errors import AccessDenied, CloudError, FruitsError
-from fruits_cli.finding import Finding, not_asked, of_error
+from fruits_cli.finding import Finding, failing, not_asked, of_error
 from fruits_cli.lifecycle import bill_of
 from fruits_cli.plan import FoundationNames, foundation_names, lifetime_min
 from fruits_cli.preflight import SubnetFacts, VpcFacts
@@ -64,6 +64,11 @@ class Question:
             return not_asked(self.name, str(error))
         except FruitsError as error:
             return of_error(self.name, error, self.rights)
+        except OSError as error:
+            # A file of this machine that even looking at is denied.
+            return failing(
+                self.name, f"{error.strerror}: {error.filename}.", "Give yourself access."
+            )
 
 
 class _Once(Generic[_T]):

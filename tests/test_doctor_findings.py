@@ -19,6 +19,7 @@ from fruits_cli.finding import Finding, Verdict
 from fruits_cli.plan import foundation_names, plan_cluster
 from fruits_cli.policies import SERVICE_POLICY_ARN
 from fruits_cli.preflight import OpenRule, RoleFacts, SubnetFacts, VpcFacts
+from fruits_cli.questions import Question
 
 OK, FAILING = Verdict.OK, Verdict.FAILING
 UNASKED, NOT_ASKED = Verdict.COULD_NOT_ASK, Verdict.NOT_ASKED
@@ -174,6 +175,15 @@ def test_what_may_not_be_simulated_is_said_of_what_is_to_be_made(
     aws.preflight.refusals["denied"] = AccessDenied("AWS does not let you.")
 
     assert "whether you may could not be asked" in examined()["EC2 role"].said
+
+
+def test_a_folder_that_may_not_be_looked_at_is_a_finding() -> None:
+    def refuse() -> Finding:
+        raise PermissionError(13, "Permission denied", "/data")
+
+    found = Question("disk, cache", refuse).answer()
+
+    assert (found.verdict, found.said) == (FAILING, "Permission denied: /data.")
 
 
 def test_a_silent_network_is_not_a_fault(examined: Examine, aws: FakeAws) -> None:
@@ -416,3 +426,31 @@ def test_a_clock_that_is_off(examined: Examine, aws: FakeAws) -> None:
     aws.preflight.ahead_s = 400.0
 
     assert examined()["clock"].verdict is FAILING
+
+
+class _Watched:
+    """A door that notes which of its methods are called."""
+
+    def __init__(self, door: object, called: set[str]) -> None:
+        self._door, self._called = door, called
+
+    def __getattr__(self, name: str) -> Any:
+        self._called.add(name)
+        return getattr(self._door, name)
+
+
+def test_nothing_is_made_changed_or_ended(examined: Examine, aws: FakeAws) -> None:
+    spec = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1", python=PYTHON).spec
+    aws.clusters.start_cluster(spec)
+    called: set[str] = set()
+    doors = ("storage", "clusters", "rights", "account", "preflight")
+    watched: Any = {door: _Watched(getattr(aws.cloud, door), called) for door in doors}
+
+    examined(clouded(cluster={"key_name": "figs"}), lambda: Cloud(**watched))
+
+    asked = {
+        *("region", "identity", "regions", "machines", "quota", "prices", "bucket_region"),
+        *("has_cleanup_role", "has_security_configuration", "find_clusters", "nodes"),
+    }
+    assert called - {name for name in dir(aws.preflight) if not name.startswith("_")} == asked
+    assert (aws.rights.made, aws.storage.buckets, aws.storage.puts) == (set(), {}, [])
