@@ -73,12 +73,11 @@ def _find(wanted: str | None, session: Session) -> Cluster:
 
 
 def _all(config: Config, asked: Look, screen: Screen) -> Outcome:
-    from fruits_cli.aws import connect
+    from fruits_cli.aws import connect_everywhere
 
     session = open_session(config, screen)
     regions = session.cloud.account.regions() if asked.all_regions else [session.cloud.region]
-    clouds = (connect(config.aws, region=region) for region in regions)
-    return all_clusters(clouds, screen, SystemClock())
+    return all_clusters(map(connect_everywhere(config.aws), regions), screen, SystemClock())
 
 
 def watch(cluster: Cluster, session: Session) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,8 +51,17 @@ def connect(
     is_hasty: give up within seconds. Raises ConfigError where no region is configured, or the
     profile does not exist.
     """
-    clients = _clients(config, region, environ, is_hasty=is_hasty)
-    region, clock = clients.region, clock or SystemClock()
+    return _cloud(_clients(config, region, environ, is_hasty=is_hasty), clock or SystemClock())
+
+
+def connect_everywhere(config: AwsConfig) -> Callable[[str], Cloud]:
+    """AWS in any region, through one session: making one takes longer than asking. As `connect`."""
+    clients = _clients(config, None, os.environ)
+    return lambda region: _cloud(clients.elsewhere(region), SystemClock())
+
+
+def _cloud(clients: Clients, clock: Clock) -> Cloud:
+    region = clients.region
     return Cloud(
         storage=AwsStorage(clients, region),
         clusters=AwsClusters(clients, clock),
@@ -105,6 +114,10 @@ class Clients:
         self._made: dict[tuple[str, str, bool], Any] = {}
         # Making a client is not thread-safe; using one is.
         self._lock = threading.Lock()
+
+    def elsewhere(self, region: str) -> Clients:
+        """The same session in another region."""
+        return Clients(self._session, region, is_hasty=self._is_hasty)
 
     def __call__(self, service: str, *, region: str | None = None, once: bool = False) -> Any:
         """The client of a service; with `once` a request is never sent a second time."""

@@ -24,7 +24,7 @@ def terminate(
     screen: Screen,
 ) -> None:
     """End the cluster, wait until it is gone, and show what it cost."""
-    from fruits_cli.aws import connect
+    from fruits_cli.aws import connect_everywhere
     from fruits_cli.ending import Ending, terminate_cluster
     from fruits_cli.purging import purge_account
     from fruits_cli.session import open_session
@@ -32,9 +32,7 @@ def terminate(
     asked = Ending(cluster, yes=yes, dry_run=dry_run)
     session = open_session(config, screen)
     if purge:
-        outcome = purge_account(
-            config, asked, session, lambda region: connect(config.aws, region=region)
-        )
+        outcome = purge_account(config, asked, session, connect_everywhere(config.aws))
     else:
         outcome = terminate_cluster(asked, session)
     screen.answer(outcome.lines, outcome.facts)
