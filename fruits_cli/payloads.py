@@ -280,6 +280,17 @@ def ssh_ingress_payload(group_id: str, cidr: str, *, note: str | None = None) ->
     return {"GroupId": group_id, "IpPermissions": [permission]}
 
 
+def import_key_pair_payload(
+    key_name: str, public: bytes, tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """Arguments for `ec2.import_key_pair`; public: a line in OpenSSH's format."""
+    return {
+        "KeyName": key_name,
+        "PublicKeyMaterial": public,
+        "TagSpecifications": [{"ResourceType": "key-pair", "Tags": tags_payload(tags)}],
+    }
+
+
 def primary_instances_payload(cluster_id: str, *, fleets: bool) -> dict[str, Any]:
     """Arguments for `emr.list_instances`: the primary node that runs now."""
     which: dict[str, Any] = (

@@ -1,4 +1,7 @@
-"""IAM documents of the cluster's two roles; pure. No wildcard resource where a name is known."""
+"""IAM documents of the cluster's two roles; pure. No wildcard resource where a name is known.
+
+What the user's own identity needs is in caller.py.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ SERVICE_POLICY_ARN = "arn:aws:iam::aws:policy/service-role/AmazonEMRServicePolic
 
 def ec2_trust_policy() -> dict[str, Any]:
     """Who may take the nodes' role: EC2."""
-    return _document(
+    return document(
         {
             "Effect": "Allow",
             "Principal": {"Service": "ec2.amazonaws.com"},
@@ -27,7 +30,7 @@ def emr_trust_policy(account_id: str) -> dict[str, Any]:
 
     Source: EMR Management Guide, service role for Amazon EMR.
     """
-    return _document(
+    return document(
         {
             "Effect": "Allow",
             "Principal": {"Service": "elasticmapreduce.amazonaws.com"},
@@ -42,7 +45,7 @@ def emr_trust_policy(account_id: str) -> dict[str, Any]:
 
 def pass_role_policy(account_id: str, role: str) -> dict[str, Any]:
     """Lets EMR's role hand `role` to EC2: the managed policy passes EMR_EC2_DefaultRole alone."""
-    return _document(
+    return document(
         {
             "Effect": "Allow",
             "Action": "iam:PassRole",
@@ -59,7 +62,7 @@ def node_policy(*, bucket: str, prefix: str, region: str, account_id: str) -> di
     """
     arn = f"arn:aws:s3:::{bucket}"
     places = [f"{arn}/{prefix}*", f"{arn}/jupyter/*"]
-    return _document(
+    return document(
         {
             "Effect": "Allow",
             "Action": ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"],
@@ -85,5 +88,6 @@ def node_policy(*, bucket: str, prefix: str, region: str, account_id: str) -> di
     )
 
 
-def _document(*statements: dict[str, Any]) -> dict[str, Any]:
+def document(*statements: dict[str, Any]) -> dict[str, Any]:
+    """A policy of these statements."""
     return {"Version": _VERSION, "Statement": list(statements)}

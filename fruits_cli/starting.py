@@ -10,16 +10,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fruits_cli import policies
 from fruits_cli.bundle import example_config
+from fruits_cli.caller import Scope, caller_policy
+from fruits_cli.cloud import Cloud
+from fruits_cli.cluster import EMR_NAME_PREFIX
 from fruits_cli.config import (
     FILE_NAME,
     SECTIONS,
+    Config,
     Layer,
     configured,
     load_layers,
     merged,
 )
-from fruits_cli.errors import MachineError, UsageError
+from fruits_cli.errors import CloudError, MachineError, UsageError
+from fruits_cli.keypair import key_path, load_public, write_key
+from fruits_cli.plan import foundation_names, places_of
+from fruits_cli.session import open_session
+from fruits_cli.tunnel.keys import load_prints
 from fruits_cli.ui import Outcome, Screen, table
 
 Values = dict[str, dict[str, Any]]
@@ -130,3 +139,107 @@ def _told(origin: str, section: str, key: str) -> str:
         "command line": f"--{key.replace('_', '-')}",
         "environment": f"FRUITS_{section}_{key}".upper(),
     }.get(origin, origin)
+
+
+def make_key(config: Config, cloud: Cloud, environ: Mapping[str, str]) -> Outcome:
+    """A key pair for SSH, here and at AWS; one that is in both places is found again.
+
+    The file comes first: a pair whose private half nobody has is worth nothing. Raises CloudError
+    where AWS has a pair and this machine has not, UsageError where they differ.
+    """
+    name = f"{EMR_NAME_PREFIX}{config.cluster.name}"
+    file = key_path(name, environ)
+    shown, on_disk = cloud.preflight.key_fingerprint(name), os.path.lexists(file)
+    if shown is None:
+        if not on_disk:
+            write_key(file)
+        cloud.rights.import_key(name, load_public(file))
+        return _key_outcome(f"Key pair {name} was made; its private half is {file}.", name, file)
+    if not on_disk:
+        raise CloudError(
+            f"Key pair {name} exists in {cloud.region}, but {file} is not on this machine.",
+            hint="Copy it from where it was made, or fruits terminate --purge removes the pair.",
+        )
+    if shown.rstrip("=") not in load_prints(file):
+        raise UsageError(
+            f"{file} is another key than the pair {name} in {cloud.region}.",
+            hint="Move it away, or fruits terminate --purge removes the pair.",
+        )
+    return _key_outcome(f"Key pair {name} is there already, with {file}.", name, file)
+
+
+def _key_outcome(told: str, name: str, file: Path) -> Outcome:
+    lines = [
+        told,
+        "For fruits.toml:",
+        "[cluster]",
+        f"key_name = {json.dumps(name)}",
+        "[tunnel]",
+        f"key_file = {json.dumps(str(file), ensure_ascii=False)}",
+    ]
+    return Outcome(lines, {"key_name": name, "key_file": str(file)})
+
+
+def show_policies(config: Config, screen: Screen) -> Outcome:
+    """The IAM documents with the account's id, which is asked of AWS. Raises ConfigError."""
+    cloud = open_session(config, screen).cloud
+    places_of(config)
+    try:
+        account_id = cloud.account.identity().account_id
+    except CloudError as error:
+        screen.warn(f"{error} ACCOUNT_ID stands for the account's number.")
+        account_id = None
+    return policies_of(config, account_id, cloud.region)
+
+
+def policies_of(config: Config, account_id: str | None, region: str) -> Outcome:
+    """The three documents for this bucket and prefix; without an account a word stands for it.
+
+    Raises ConfigError where no bucket is configured.
+    """
+    names, places = foundation_names(config, keep_alive=True), places_of(config)
+    account_id = account_id or "ACCOUNT_ID"
+    scope = Scope(
+        bucket=places.bucket,
+        prefix=places.root_prefix,
+        region=region,
+        account_id=account_id,
+        instance_role=names.instance_role,
+        service_role=names.service_role,
+    )
+    nodes = policies.node_policy(
+        bucket=scope.bucket, prefix=scope.prefix, region=region, account_id=account_id
+    )
+    documents: dict[str, dict[str, Any]] = {
+        "caller": {"policy": caller_policy(scope)},
+        "service": {
+            "role": names.service_role,
+            "trust": policies.emr_trust_policy(account_id),
+            "policy": policies.pass_role_policy(account_id, names.instance_role),
+            "managed_policy_arn": policies.SERVICE_POLICY_ARN,
+        },
+        "ec2": {
+            "role": names.instance_role,
+            "trust": policies.ec2_trust_policy(),
+            "policy": nodes,
+        },
+    }
+    lines = [line for name, parts in documents.items() for line in _document_lines(name, parts)]
+    return Outcome(lines, documents)
+
+
+_HEADS = {
+    "caller": "Whoever runs fruits",
+    "service": "EMR's own role",
+    "ec2": "The role of the nodes, and the instance profile of the same name",
+}
+
+
+def _document_lines(name: str, parts: Mapping[str, Any]) -> list[str]:
+    lines = [f"# {_HEADS[name]}" + (f": {parts['role']}" if "role" in parts else "")]
+    for kind in ("trust", "policy"):
+        if kind in parts:
+            lines += [f"# {name} {kind}", *json.dumps(parts[kind], indent=2).splitlines()]
+    if "managed_policy_arn" in parts:
+        lines.append(f"# managed policy to attach: {parts['managed_policy_arn']}")
+    return lines

@@ -399,6 +399,9 @@ class FakeRights:
     ) -> None:
         self.made.add(name)
 
+    def import_key(self, key_name: str, public: bytes) -> None:
+        self.made.add(key_name)
+
     def create_ssh_group(self, name: str, *, vpc_id: str, tags: Mapping[str, str]) -> str:
         return self.groups.setdefault(name, f"sg-{len(self.groups) + 1}")
 

@@ -15,6 +15,7 @@ from fruits_cli.commands.create_cluster import create_cluster
 from fruits_cli.commands.doctor import doctor
 from fruits_cli.commands.estimate import estimate
 from fruits_cli.commands.fetch_results import fetch_results
+from fruits_cli.commands.init import init
 from fruits_cli.commands.logs import logs
 from fruits_cli.commands.status import status
 from fruits_cli.commands.submit import submit
@@ -25,6 +26,7 @@ from fruits_cli.commands.upload import upload
 Fruits = Callable[..., Result]
 _COMMANDS = (
     ("doctor", doctor),
+    ("init", init),
     ("upload", upload),
     ("create-cluster", create_cluster),
     ("submit", submit),
@@ -55,6 +57,7 @@ def fruits(s3_here: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     values = {
+        "HOME": str(tmp_path / "home"),
         "AWS_REGION": "eu-west-3",
         # Moto has no prices and would let the question out: a closed port of ours answers it.
         "AWS_ENDPOINT_URL_S3": s3_here,

@@ -122,6 +122,11 @@ class AwsRights:
             with asking(f"create security configuration {name}"):
                 self._clients("emr").create_security_configuration(**payload)
 
+    def import_key(self, key_name: str, public: bytes) -> None:
+        payload = payloads.import_key_pair_payload(key_name, public, _TAGS)
+        with asking(f"import key pair {key_name}"), _existing("InvalidKeyPair.Duplicate"):
+            self._ec2.import_key_pair(**payload)
+
     def create_ssh_group(self, name: str, *, vpc_id: str, tags: Mapping[str, str]) -> str:
         """The id of the group, made without any inbound rule unless it is there already."""
         existing = self._ssh_groups(name, vpc_id)

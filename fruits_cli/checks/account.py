@@ -185,8 +185,7 @@ def key_pair(name: str | None, fingerprint: str | None, prints: Collection[str] 
         return failing(
             "key pair",
             f"EC2 has no key pair {name} in this region.",
-            "Give another --key-name, or import yours: aws ec2 import-key-pair "
-            f"--key-name {name} --public-key-material fileb://KEY.pub",
+            "Give another --key-name, or make one: fruits init --key",
         )
     if prints is None:
         return ok("key pair", f"{name}; no key_file is configured to compare it with")

@@ -18,6 +18,10 @@ from fruits_cli.ui import Screen
 def init(
     *,
     show: Annotated[bool, typer.Option("--show", help="Every key, its value and origin.")] = False,
+    policies: Annotated[
+        bool, typer.Option("--policies", help="The IAM documents for this bucket and prefix.")
+    ] = False,
+    key: Annotated[bool, typer.Option("--key", help="Make a key pair for the tunnel.")] = False,
     config: Config,
     screen: Screen,
     flags: Mapping[str, Mapping[str, Any]],
@@ -28,12 +32,19 @@ def init(
     fruits init                                         asks for bucket, region and profile
     fruits init --bucket my-bucket --region eu-west-3   asks nothing
     fruits init --show                                  what is in force, and why
+    fruits init --key                                   a key pair for the tunnel
+    fruits init --policies                              what your administrator has to allow
     """
-    from fruits_cli.starting import show_settings, start_project
+    from fruits_cli.session import open_session
+    from fruits_cli.starting import make_key, show_policies, show_settings, start_project
 
     folder = Path.cwd()
     if show:
         outcome = show_settings(flags, folder=folder, environ=os.environ)
+    elif policies:
+        outcome = show_policies(config, screen)
+    elif key:
+        outcome = make_key(config, open_session(config, screen).cloud, os.environ)
     else:
         outcome = start_project(flags, screen, folder=folder, environ=os.environ)
     screen.answer(outcome.lines, outcome.facts)

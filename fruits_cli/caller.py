@@ -1,0 +1,186 @@
+"""The IAM document of whoever runs fruits: each right that its commands use, and no other; pure.
+
+Where the API knows no resource of an action, its resource is `*`: EMR's lists and the descriptions
+of EC2. STS's GetCallerIdentity needs no right. Source: Service Authorization Reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fruits_cli.cluster import LAUNCH_ID_TAG, MANAGED_POLICY_TAG, NAME_TAG
+from fruits_cli.policies import SERVICE_POLICY_ARN, document
+
+_CLEANUP = "elasticmapreduce.amazonaws.com"
+_CLEANUP_ROLE = f"role/aws-service-role/{_CLEANUP}/AWSServiceRoleForEMRCleanup"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where the rights hold; prefix ends in `/`, or is empty for the whole bucket."""
+
+    bucket: str
+    prefix: str
+    region: str
+    account_id: str
+    instance_role: str
+    service_role: str
+
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of a resource in this account and region."""
+        return f"arn:aws:{service}:{self.region}:{self.account_id}:{resource}"
+
+    def iam(self, resource: str) -> str:
+        """The ARN of a resource of IAM, which has no regions."""
+        return f"arn:aws:iam::{self.account_id}:{resource}"
+
+
+def caller_policy(scope: Scope) -> dict[str, Any]:
+    """What an identity needs for every command of fruits on this bucket and prefix."""
+    return document(
+        *_storage(scope), *_clusters(scope), *_network(scope), *_roles(scope), *_asked()
+    )
+
+
+def _storage(scope: Scope) -> list[dict[str, Any]]:
+    bucket = f"arn:aws:s3:::{scope.bucket}"
+    bucket_actions = (
+        "s3:CreateBucket",
+        "s3:ListBucket",
+        "s3:PutBucketOwnershipControls",
+        "s3:PutBucketPublicAccessBlock",
+        "s3:PutEncryptionConfiguration",
+    )
+    objects = ("s3:DeleteObject", "s3:GetObject", "s3:PutObject")
+    places = [f"{bucket}/{scope.prefix}*", f"{bucket}/jupyter/*"]
+    return [_allow("Bucket", bucket_actions, bucket), _allow("Objects", objects, places)]
+
+
+def _clusters(scope: Scope) -> list[dict[str, Any]]:
+    clusters = scope.arn("elasticmapreduce", "cluster/*")
+    launch = {"StringEquals": {f"aws:RequestTag/{MANAGED_POLICY_TAG}": "true"}}
+    ours = {"StringLike": {f"elasticmapreduce:ResourceTag/{NAME_TAG}": "*"}}
+    acts = ("AddJobFlowSteps", "CancelSteps", "CreatePersistentAppUI", "TerminateJobFlows")
+    looks = ("DescribeCluster", "DescribeStep", "ListInstances", "ListSteps")
+    return [
+        _allow("Launch", _emr("RunJobFlow"), "*", launch),
+        _allow("LaunchParts", _emr("AddTags", "PutAutoTerminationPolicy"), clusters),
+        _allow("OwnClusters", _emr(*acts), clusters, ours),
+        _allow("LookAtClusters", _emr(*looks), clusters),
+        _allow(
+            "Emr",
+            _emr(
+                "CreateSecurityConfiguration",
+                "DeleteSecurityConfiguration",
+                "DescribePersistentAppUI",
+                "DescribeReleaseLabel",
+                "DescribeSecurityConfiguration",
+                "GetBlockPublicAccessConfiguration",
+                "GetPersistentAppUIPresignedURL",
+                "ListClusters",
+                "ListReleaseLabels",
+                "ListSupportedInstanceTypes",
+            ),
+            "*",
+        ),
+    ]
+
+
+def _emr(*names: str) -> list[str]:
+    return [f"elasticmapreduce:{name}" for name in names]
+
+
+def _network(scope: Scope) -> list[dict[str, Any]]:
+    group, vpc = scope.arn("ec2", "security-group/*"), scope.arn("ec2", "vpc/*")
+    tagged = [group, vpc, scope.arn("ec2", "subnet/*"), scope.arn("ec2", "key-pair/fruits-*")]
+    rules = ("AuthorizeSecurityGroupIngress", "DeleteSecurityGroup", "RevokeSecurityGroupIngress")
+    ours = {"StringLike": {f"ec2:ResourceTag/{LAUNCH_ID_TAG}": "*"}}
+    looks = (
+        "DescribeInstanceTypeOfferings",
+        "DescribeInstanceTypes",
+        "DescribeInstances",
+        "DescribeKeyPairs",
+        "DescribeRegions",
+        "DescribeRouteTables",
+        "DescribeSecurityGroups",
+        "DescribeSpotPriceHistory",
+        "DescribeSubnets",
+        "DescribeVpcAttribute",
+        "DescribeVpcEndpoints",
+        "DescribeVpcs",
+    )
+    keys = scope.arn("ec2", "key-pair/fruits-*")
+    return [
+        _allow("Tags", _ec2("CreateTags"), tagged),
+        _allow("NewGroup", _ec2("CreateSecurityGroup"), [group, vpc]),
+        _allow("OwnGroups", _ec2(*rules), group, ours),
+        _allow("OwnKeys", _ec2("DeleteKeyPair", "ImportKeyPair"), keys),
+        _allow("HostKeys", _ec2("GetConsoleOutput"), scope.arn("ec2", "instance/*")),
+        _allow("LookAtEc2", _ec2(*looks), "*"),
+    ]
+
+
+def _ec2(*names: str) -> list[str]:
+    return [f"ec2:{name}" for name in names]
+
+
+def _roles(scope: Scope) -> list[dict[str, Any]]:
+    roles = [scope.iam(f"role/{name}") for name in (scope.instance_role, scope.service_role)]
+    profile = scope.iam(f"instance-profile/{scope.instance_role}")
+    passed = {"StringLike": {"iam:PassedToService": [_CLEANUP, "ec2.amazonaws.com*"]}}
+    role_actions = (
+        "CreateRole",
+        "DeleteRole",
+        "DeleteRolePolicy",
+        "GetRolePolicy",
+        "ListAttachedRolePolicies",
+        "ListRolePolicies",
+        "PutRolePolicy",
+        "TagRole",
+    )
+    profile_actions = (
+        "AddRoleToInstanceProfile",
+        "CreateInstanceProfile",
+        "DeleteInstanceProfile",
+        "GetInstanceProfile",
+        "RemoveRoleFromInstanceProfile",
+    )
+    people = [scope.iam("role/*"), scope.iam("user/*")]
+    return [
+        _allow("OwnRoles", _iam(*role_actions), roles),
+        _allow("OwnProfile", _iam(*profile_actions), profile),
+        _allow(
+            "ManagedPolicy",
+            _iam("AttachRolePolicy", "DetachRolePolicy"),
+            roles[1],
+            {"ArnEquals": {"iam:PolicyARN": SERVICE_POLICY_ARN}},
+        ),
+        _allow("PassRoles", _iam("PassRole"), roles, passed),
+        _allow(
+            "CleanupRole",
+            _iam("CreateServiceLinkedRole"),
+            scope.iam(_CLEANUP_ROLE),
+            {"StringEquals": {"iam:AWSServiceName": _CLEANUP}},
+        ),
+        _allow("LookAtRights", _iam("GetRole", "SimulatePrincipalPolicy"), people),
+    ]
+
+
+def _iam(*names: str) -> list[str]:
+    return [f"iam:{name}" for name in names]
+
+
+def _asked() -> list[dict[str, Any]]:
+    return [_allow("Prices", ["pricing:GetProducts", "servicequotas:GetServiceQuota"], "*")]
+
+
+def _allow(
+    sid: str,
+    actions: Sequence[str],
+    resource: str | list[str],
+    condition: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    statement = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": resource}
+    return {**statement, "Condition": condition} if condition else statement
