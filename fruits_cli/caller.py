@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fruits_cli.cluster import LAUNCH_ID_TAG, MANAGED_POLICY_TAG, NAME_TAG
+from fruits_cli.cluster import LAUNCH_ID_TAG, MANAGED_POLICY_TAG, NAME_TAG, TOOL_TAG
 from fruits_cli.policies import SERVICE_POLICY_ARN, document
 
-_CLEANUP = "elasticmapreduce.amazonaws.com"
-_CLEANUP_ROLE = f"role/aws-service-role/{_CLEANUP}/AWSServiceRoleForEMRCleanup"
+_EC2_SERVICE, _EMR_SERVICE = "ec2.amazonaws.com", "elasticmapreduce.amazonaws.com"
+_CLEANUP_ROLE = f"role/aws-service-role/{_EMR_SERVICE}/AWSServiceRoleForEMRCleanup"
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,19 @@ def _storage(scope: Scope) -> list[dict[str, Any]]:
 
 def _clusters(scope: Scope) -> list[dict[str, Any]]:
     clusters = scope.arn("elasticmapreduce", "cluster/*")
+    # status and purge look into all regions.
+    anywhere = f"arn:aws:elasticmapreduce:*:{scope.account_id}:cluster/*"
     launch = {"StringEquals": {f"aws:RequestTag/{MANAGED_POLICY_TAG}": "true"}}
     ours = {"StringLike": {f"elasticmapreduce:ResourceTag/{NAME_TAG}": "*"}}
-    acts = ("AddJobFlowSteps", "CancelSteps", "CreatePersistentAppUI", "TerminateJobFlows")
+    # RunJobFlow asks for these beside its own, on a cluster that has no tags yet.
+    parts = ("AddTags", "PutAutoTerminationPolicy", "PutManagedScalingPolicy")
+    acts = ("AddJobFlowSteps", "CancelSteps", "TerminateJobFlows")
     looks = ("DescribeCluster", "DescribeStep", "ListInstances", "ListSteps")
     return [
         _allow("Launch", _emr("RunJobFlow"), "*", launch),
-        _allow("LaunchParts", _emr("AddTags", "PutAutoTerminationPolicy"), clusters),
+        _allow("LaunchParts", _emr(*parts, "CreatePersistentAppUI"), clusters),
         _allow("OwnClusters", _emr(*acts), clusters, ours),
-        _allow("LookAtClusters", _emr(*looks), clusters),
+        _allow("LookAtClusters", _emr(*looks), anywhere),
         _allow(
             "Emr",
             _emr(
@@ -94,31 +98,26 @@ def _emr(*names: str) -> list[str]:
 
 def _network(scope: Scope) -> list[dict[str, Any]]:
     group, vpc = scope.arn("ec2", "security-group/*"), scope.arn("ec2", "vpc/*")
-    tagged = [group, vpc, scope.arn("ec2", "subnet/*"), scope.arn("ec2", "key-pair/fruits-*")]
+    subnet, keys = scope.arn("ec2", "subnet/*"), scope.arn("ec2", "key-pair/fruits-*")
     rules = ("AuthorizeSecurityGroupIngress", "DeleteSecurityGroup", "RevokeSecurityGroupIngress")
     ours = {"StringLike": {f"ec2:ResourceTag/{LAUNCH_ID_TAG}": "*"}}
-    looks = (
-        "DescribeInstanceTypeOfferings",
-        "DescribeInstanceTypes",
-        "DescribeInstances",
-        "DescribeKeyPairs",
-        "DescribeRegions",
-        "DescribeRouteTables",
-        "DescribeSecurityGroups",
-        "DescribeSpotPriceHistory",
-        "DescribeSubnets",
-        "DescribeVpcAttribute",
-        "DescribeVpcEndpoints",
-        "DescribeVpcs",
-    )
-    keys = scope.arn("ec2", "key-pair/fruits-*")
+    own_keys = {"StringLike": {f"ec2:ResourceTag/{TOOL_TAG}": "*"}}
+    named = {"StringLike": {f"aws:RequestTag/{LAUNCH_ID_TAG}": "*"}}
+    # Whoever could put our tags on a group of others could then open it.
+    at_birth = {"StringEquals": {"ec2:CreateAction": ["CreateSecurityGroup", "ImportKeyPair"]}}
+    one_tag = {
+        "StringEquals": {f"aws:RequestTag/{MANAGED_POLICY_TAG}": "true"},
+        "ForAllValues:StringEquals": {"aws:TagKeys": [MANAGED_POLICY_TAG]},
+    }
     return [
-        _allow("Tags", _ec2("CreateTags"), tagged),
-        _allow("NewGroup", _ec2("CreateSecurityGroup"), [group, vpc]),
+        _allow("NewTags", _ec2("CreateTags"), [group, keys], at_birth),
+        _allow("NetworkTag", _ec2("CreateTags"), [subnet, vpc], one_tag),
+        _allow("NewGroup", _ec2("CreateSecurityGroup"), group, named),
+        _allow("NewGroupIn", _ec2("CreateSecurityGroup"), vpc),
         _allow("OwnGroups", _ec2(*rules), group, ours),
-        _allow("OwnKeys", _ec2("DeleteKeyPair", "ImportKeyPair"), keys),
-        _allow("HostKeys", _ec2("GetConsoleOutput"), scope.arn("ec2", "instance/*")),
-        _allow("LookAtEc2", _ec2(*looks), "*"),
+        _allow("NewKey", _ec2("ImportKeyPair"), keys),
+        _allow("OwnKeys", _ec2("DeleteKeyPair"), keys, own_keys),
+        _allow("HostKeys", _ec2("GetConsoleOutput"), scope.arn("ec2", "instance/*"), ours),
     ]
 
 
@@ -129,7 +128,6 @@ def _ec2(*names: str) -> list[str]:
 def _roles(scope: Scope) -> list[dict[str, Any]]:
     roles = [scope.iam(f"role/{name}") for name in (scope.instance_role, scope.service_role)]
     profile = scope.iam(f"instance-profile/{scope.instance_role}")
-    passed = {"StringLike": {"iam:PassedToService": [_CLEANUP, "ec2.amazonaws.com*"]}}
     role_actions = (
         "CreateRole",
         "DeleteRole",
@@ -157,15 +155,20 @@ def _roles(scope: Scope) -> list[dict[str, Any]]:
             roles[1],
             {"ArnEquals": {"iam:PolicyARN": SERVICE_POLICY_ARN}},
         ),
-        _allow("PassRoles", _iam("PassRole"), roles, passed),
+        _allow("PassToNodes", _iam("PassRole"), roles[0], _passed_to(_EC2_SERVICE)),
+        _allow("PassToEmr", _iam("PassRole"), roles[1], _passed_to(_EMR_SERVICE)),
         _allow(
             "CleanupRole",
             _iam("CreateServiceLinkedRole"),
             scope.iam(_CLEANUP_ROLE),
-            {"StringEquals": {"iam:AWSServiceName": _CLEANUP}},
+            {"StringEquals": {"iam:AWSServiceName": _EMR_SERVICE}},
         ),
         _allow("LookAtRights", _iam("GetRole", "SimulatePrincipalPolicy"), people),
     ]
+
+
+def _passed_to(service: str) -> dict[str, Any]:
+    return {"StringLike": {"iam:PassedToService": f"{service}*"}}
 
 
 def _iam(*names: str) -> list[str]:
@@ -173,7 +176,22 @@ def _iam(*names: str) -> list[str]:
 
 
 def _asked() -> list[dict[str, Any]]:
-    return [_allow("Prices", ["pricing:GetProducts", "servicequotas:GetServiceQuota"], "*")]
+    looks = _ec2(
+        "DescribeInstanceTypeOfferings",
+        "DescribeInstanceTypes",
+        "DescribeInstances",
+        "DescribeKeyPairs",
+        "DescribeRegions",
+        "DescribeRouteTables",
+        "DescribeSecurityGroups",
+        "DescribeSpotPriceHistory",
+        "DescribeSubnets",
+        "DescribeVpcAttribute",
+        "DescribeVpcEndpoints",
+        "DescribeVpcs",
+    )
+    # One statement: each costs some of the 6144 characters that a managed policy holds.
+    return [_allow("Ask", [*looks, "pricing:GetProducts", "servicequotas:GetServiceQuota"], "*")]
 
 
 def _allow(

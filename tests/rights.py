@@ -38,8 +38,10 @@ _BESIDE = {
     ("emr", "RunJobFlow"): [
         "elasticmapreduce:AddTags",
         "elasticmapreduce:PutAutoTerminationPolicy",
+        "elasticmapreduce:PutManagedScalingPolicy",
         "iam:PassRole",
     ],
+    ("iam", "AddRoleToInstanceProfile"): ["iam:PassRole"],
     ("iam", "CreateRole"): ["iam:TagRole"],
     ("ec2", "CreateSecurityGroup"): ["ec2:CreateTags"],
     ("ec2", "ImportKeyPair"): ["ec2:CreateTags"],

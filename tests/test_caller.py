@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rights import allowed_by, called_in, rights_of
@@ -41,13 +42,6 @@ def test_statements_have_names_of_their_own_and_the_document_fits_a_managed_poli
     [
         ("s3:PutObject", ["arn:aws:s3:::figs/fruits/*", "arn:aws:s3:::figs/jupyter/*"]),
         ("s3:ListBucket", ["arn:aws:s3:::figs"]),
-        (
-            "iam:PassRole",
-            [
-                "arn:aws:iam::123456789012:role/fruits-ec2-1",
-                "arn:aws:iam::123456789012:role/fruits-emr-1",
-            ],
-        ),
         ("iam:DeleteInstanceProfile", ["arn:aws:iam::123456789012:instance-profile/fruits-ec2-1"]),
         ("ec2:ImportKeyPair", ["arn:aws:ec2:eu-west-3:123456789012:key-pair/fruits-*"]),
     ],
@@ -73,6 +67,8 @@ def test_a_right_holds_for_what_is_ours_alone(action: str, resources: list[str])
             "elasticmapreduce:RunJobFlow",
             {"StringEquals": {"aws:RequestTag/for-use-with-amazon-emr-managed-policies": "true"}},
         ),
+        ("ec2:DeleteKeyPair", {"StringLike": {"ec2:ResourceTag/fruits:tool": "*"}}),
+        ("ec2:GetConsoleOutput", {"StringLike": {"ec2:ResourceTag/fruits:launch-id": "*"}}),
     ],
 )
 def test_what_ends_or_opens_something_is_bound_to_our_tags(
@@ -83,7 +79,48 @@ def test_what_ends_or_opens_something_is_bound_to_our_tags(
     assert found["Condition"] == condition
 
 
+def statements(action: str) -> dict[str, dict[str, Any]]:
+    """Resource to condition, for each statement that allows the action."""
+    return {
+        resource.rpartition(":")[2]: one.get("Condition", {})
+        for one in POLICY["Statement"]
+        if action in one["Action"]
+        for resource in ([one["Resource"]] if isinstance(one["Resource"], str) else one["Resource"])
+    }
+
+
+def test_each_role_is_passed_to_its_own_service_alone() -> None:
+    assert statements("iam:PassRole") == {
+        "role/fruits-ec2-1": {"StringLike": {"iam:PassedToService": "ec2.amazonaws.com*"}},
+        "role/fruits-emr-1": {
+            "StringLike": {"iam:PassedToService": "elasticmapreduce.amazonaws.com*"}
+        },
+    }
+
+
+def test_nobody_can_put_our_tags_on_what_others_made() -> None:
+    at_birth = {"StringEquals": {"ec2:CreateAction": ["CreateSecurityGroup", "ImportKeyPair"]}}
+    tag = "for-use-with-amazon-emr-managed-policies"
+    this_one = {
+        "StringEquals": {f"aws:RequestTag/{tag}": "true"},
+        "ForAllValues:StringEquals": {"aws:TagKeys": [tag]},
+    }
+
+    assert statements("ec2:CreateTags") == {
+        "security-group/*": at_birth,
+        "key-pair/fruits-*": at_birth,
+        "subnet/*": this_one,
+        "vpc/*": this_one,
+    }
+
+
+def test_the_document_fits_whatever_the_names_are() -> None:
+    scope = Scope("b" * 63, "fruits/", "ap-southeast-3", "1" * 12, "r" * 19, "s" * 19)
+
+    assert len(json.dumps(caller_policy(scope), separators=(",", ":"))) <= 6144
+
+
 def test_only_what_has_no_resource_of_its_own_is_allowed_everywhere() -> None:
     everywhere = {one["Sid"] for one in POLICY["Statement"] if one["Resource"] == "*"}
 
-    assert everywhere == {"Launch", "Emr", "LookAtEc2", "Prices"}
+    assert everywhere == {"Launch", "Emr", "Ask"}
