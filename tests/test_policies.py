@@ -1,6 +1,10 @@
 import json
+import re
+
+from rights import allowed_by
 
 from fruits_cli import policies
+from fruits_cli.bundle import templates_dir
 
 ACCOUNT = "123456789012"
 
@@ -53,3 +57,17 @@ def test_every_document_is_json_of_the_current_version() -> None:
     ]
 
     assert {json.loads(json.dumps(one))["Version"] for one in documents} == {"2012-10-17"}
+
+
+def test_nodes_have_the_rights_of_arrow_the_aws_command_and_emrs_logs_and_no_other() -> None:
+    policy = policies.node_policy(bucket="b", prefix="p/", region="r", account_id=ACCOUNT)
+
+    reads = {"s3:GetObject", "s3:ListBucket", "s3:GetBucketLocation"}
+    # Arrow writes larger files in parts, and gives up what it does not finish.
+    writes = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
+    parts = {"s3:ListMultipartUploadParts", "s3:ListBucketMultipartUploads"}
+    ending = {"elasticmapreduce:TerminateJobFlows"}
+    assert allowed_by(policy) == reads | writes | parts | ending
+    script = (templates_dir() / "bootstrap.sh").read_text()
+    asked = set(re.findall(r"\baws (\w+) ([a-z-]+)", script))
+    assert asked == {("s3", "cp"), ("emr", "terminate-clusters")}

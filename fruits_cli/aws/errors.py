@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -83,6 +83,27 @@ def asking(doing: str, *, paid: bool = False, right: str = "") -> Iterator[None]
 def code_of(error: boto.ClientError) -> str:
     """The error code of an answer, such as NoSuchBucket."""
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def tolerating(code: str) -> Iterator[None]:
+    """Making what exists, or removing what is gone, is no error: `code` is how AWS says so."""
+    try:
+        yield
+    except boto.ClientError as error:
+        if code_of(error) != code:
+            raise
+
+
+def is_there(ask: Callable[[], Any], absent: str) -> bool:
+    """Whether `ask` finds its thing: `absent` is how AWS says that there is none."""
+    try:
+        ask()
+    except boto.ClientError as error:
+        if code_of(error) == absent:
+            return False
+        raise
+    return True
 
 
 def is_throttle(error: boto.ClientError) -> bool:

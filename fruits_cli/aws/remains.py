@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from fruits_cli.aws.errors import asking, code_of
+from fruits_cli.aws.errors import asking, code_of, is_there, tolerating
 from fruits_cli.aws.storage import MakesClients
 from fruits_cli.cluster import LAUNCH_ID_TAG, TOOL_TAG, Remnant, RemnantKind
 
@@ -77,14 +76,11 @@ class AwsRemains:
         return any(tag["Key"] == TOOL_TAG for tag in role.get("Tags", ()))
 
     def _has_configuration(self, name: str) -> bool:
+        emr = self._clients("emr")
         with asking(f"look at security configuration {name}"):
-            try:
-                self._clients("emr").describe_security_configuration(Name=name)
-            except ClientError as error:
-                if code_of(error) == "InvalidRequestException":
-                    return False
-                raise
-        return True
+            return is_there(
+                lambda: emr.describe_security_configuration(Name=name), "InvalidRequestException"
+            )
 
     def _keys(self) -> list[str]:
         filters = [
@@ -102,14 +98,14 @@ class AwsRemains:
 
     def _remove_profile(self, name: str) -> None:
         for role in self._profile_roles(name) or ():
-            with _absent("NoSuchEntity"):
+            with tolerating("NoSuchEntity"):
                 self._iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=role)
-        with _absent("NoSuchEntity"):
+        with tolerating("NoSuchEntity"):
             self._iam.delete_instance_profile(InstanceProfileName=name)
 
     def _remove_role(self, name: str) -> None:
         """Its policies first: IAM deletes no role that has any. Interrupted, it can be repeated."""
-        with _absent("NoSuchEntity"):
+        with tolerating("NoSuchEntity"):
             for policy in self._iam.list_role_policies(RoleName=name)["PolicyNames"]:
                 self._iam.delete_role_policy(RoleName=name, PolicyName=policy)
             attached = self._iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
@@ -118,7 +114,7 @@ class AwsRemains:
             self._iam.delete_role(RoleName=name)
 
     def _remove_configuration(self, name: str) -> None:
-        with _absent("InvalidRequestException"):
+        with tolerating("InvalidRequestException"):
             self._clients("emr").delete_security_configuration(Name=name)
 
     def _remove_key(self, name: str) -> None:
@@ -126,7 +122,7 @@ class AwsRemains:
 
     def _remove_group(self, name: str) -> None:
         for group in self._ec2.describe_security_groups(Filters=_ours(name))["SecurityGroups"]:
-            with _absent("InvalidGroup.NotFound"):
+            with tolerating("InvalidGroup.NotFound"):
                 self._ec2.delete_security_group(GroupId=group["GroupId"])
 
 
@@ -135,13 +131,3 @@ def _ours(group_name: str) -> list[dict[str, Any]]:
         {"Name": "group-name", "Values": [group_name]},
         {"Name": "tag-key", "Values": [LAUNCH_ID_TAG]},
     ]
-
-
-@contextmanager
-def _absent(code: str) -> Iterator[None]:
-    """Removing what is gone is no error: `code` is how AWS says so."""
-    try:
-        yield
-    except ClientError as error:
-        if code_of(error) != code:
-            raise

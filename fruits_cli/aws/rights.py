@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from fruits_cli import payloads
-from fruits_cli.aws.errors import asking, code_of
+from fruits_cli.aws.errors import asking, code_of, is_there, tolerating
 from fruits_cli.aws.storage import MakesClients
 from fruits_cli.cluster import TOOL_TAG
 
@@ -36,11 +35,11 @@ class AwsRights:
 
     def has_cleanup_role(self) -> bool:
         with asking(f"look at role {_CLEANUP_ROLE}"):
-            return _found(lambda: self._iam.get_role(RoleName=_CLEANUP_ROLE), "NoSuchEntity")
+            return is_there(lambda: self._iam.get_role(RoleName=_CLEANUP_ROLE), "NoSuchEntity")
 
     def create_cleanup_role(self) -> None:
         # InvalidInput is how IAM says that a service-linked role is there already.
-        with asking(f"create role {_CLEANUP_ROLE}"), _existing("InvalidInput"):
+        with asking(f"create role {_CLEANUP_ROLE}"), tolerating("InvalidInput"):
             self._iam.create_service_linked_role(AWSServiceName=_CLEANUP_SERVICE)
 
     def has_instance_role(self, name: str) -> bool:
@@ -62,10 +61,10 @@ class AwsRights:
     ) -> None:
         with asking(f"create role {name}"):
             self._create_role(name, trust, policy, "What the nodes of a fruits cluster may do")
-            with _existing("EntityAlreadyExists"):
+            with tolerating("EntityAlreadyExists"):
                 self._iam.create_instance_profile(InstanceProfileName=name)
             # A profile holds one role; a second one is refused, even if it is the same.
-            with _existing("LimitExceeded"):
+            with tolerating("LimitExceeded"):
                 self._iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
 
     def has_service_role(self, name: str) -> bool:
@@ -76,7 +75,7 @@ class AwsRights:
         self, name: str, *, trust: Mapping[str, Any], policy: Mapping[str, Any], managed_arn: str
     ) -> None:
         with asking(f"create role {name}"):
-            with _existing("EntityAlreadyExists"):
+            with tolerating("EntityAlreadyExists"):
                 self._iam.create_role(
                     **payloads.role_payload(
                         name, trust, description="What EMR may do for fruits", tags=_TAGS
@@ -90,7 +89,7 @@ class AwsRights:
         self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any], description: str
     ) -> None:
         payload = payloads.role_payload(name, trust, description=description, tags=_TAGS)
-        with _existing("EntityAlreadyExists"):
+        with tolerating("EntityAlreadyExists"):
             self._iam.create_role(**payload)
         self._put_policy(name, policy)
 
@@ -100,14 +99,14 @@ class AwsRights:
         )
 
     def _has_policy(self, role: str) -> bool:
-        return _found(
+        return is_there(
             lambda: self._iam.get_role_policy(RoleName=role, PolicyName=_INLINE_POLICY),
             "NoSuchEntity",
         )
 
     def has_security_configuration(self, name: str) -> bool:
         with asking(f"look at security configuration {name}"):
-            return _found(
+            return is_there(
                 lambda: self._clients("emr").describe_security_configuration(Name=name),
                 "InvalidRequestException",
             )
@@ -124,7 +123,7 @@ class AwsRights:
 
     def import_key(self, key_name: str, public: bytes) -> None:
         payload = payloads.import_key_pair_payload(key_name, public, _TAGS)
-        with asking(f"import key pair {key_name}"), _existing("InvalidKeyPair.Duplicate"):
+        with asking(f"import key pair {key_name}"), tolerating("InvalidKeyPair.Duplicate"):
             self._ec2.import_key_pair(**payload)
 
     def create_ssh_group(self, name: str, *, vpc_id: str, tags: Mapping[str, str]) -> str:
@@ -157,23 +156,3 @@ class AwsRights:
         with asking(f"look for security group {name}"):
             answer = self._ec2.describe_security_groups(Filters=filters)
         return [group["GroupId"] for group in answer["SecurityGroups"]]
-
-
-def _found(ask: Any, absent: str) -> bool:
-    try:
-        ask()
-    except ClientError as error:
-        if code_of(error) == absent:
-            return False
-        raise
-    return True
-
-
-@contextmanager
-def _existing(code: str) -> Iterator[None]:
-    """Making what exists is no error: `code` is how AWS says so."""
-    try:
-        yield
-    except ClientError as error:
-        if code_of(error) != code:
-            raise
