@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from rights import allowed_by, called_in, rights_of
+from verdicts import allows, context_of
 
 import fruits_cli.aws
 from fruits_cli.caller import Scope, caller_policy
@@ -124,3 +125,45 @@ def test_only_what_has_no_resource_of_its_own_is_allowed_everywhere() -> None:
     everywhere = {one["Sid"] for one in POLICY["Statement"] if one["Resource"] == "*"}
 
     assert everywhere == {"Launch", "Emr", "Ask"}
+
+
+HERE = "eu-west-3:123456789012"
+GROUP = f"arn:aws:ec2:{HERE}:security-group/sg-1"
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "context"),
+    [
+        ("s3:GetObject", "arn:aws:s3:::figs/salaries.csv", {}),
+        ("s3:ListBucket", "arn:aws:s3:::figs-of-others", {}),
+        (
+            "elasticmapreduce:TerminateJobFlows",
+            f"arn:aws:elasticmapreduce:{HERE}:cluster/j-1",
+            {"elasticmapreduce:ResourceTag/team": "reports"},
+        ),
+        ("elasticmapreduce:RunJobFlow", "*", {"aws:RequestTag/team": "reports"}),
+        ("ec2:AuthorizeSecurityGroupIngress", GROUP, {}),
+        ("ec2:CreateTags", GROUP, context_of({"Tags": [{"Key": "fruits:name", "Value": "x"}]})),
+        (
+            "ec2:CreateTags",
+            f"arn:aws:ec2:{HERE}:subnet/subnet-1",
+            context_of({"Tags": [{"Key": "fruits:name", "Value": "x"}]}),
+        ),
+        ("iam:PutRolePolicy", "arn:aws:iam::123456789012:role/admin", {}),
+        (
+            "iam:AttachRolePolicy",
+            "arn:aws:iam::123456789012:role/fruits-emr-1",
+            {"iam:PolicyARN": "arn:aws:iam::aws:policy/AdministratorAccess"},
+        ),
+        (
+            "iam:PassRole",
+            "arn:aws:iam::123456789012:role/fruits-ec2-1",
+            {"iam:PassedToService": "lambda.amazonaws.com"},
+        ),
+    ],
+)
+def test_what_is_not_ours_is_out_of_reach(
+    action: str, resource: str, context: dict[str, Any]
+) -> None:
+    assert action in allowed_by(POLICY)
+    assert not allows(POLICY, action, resource, context)
