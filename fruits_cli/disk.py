@@ -36,6 +36,23 @@ def replacing(file: Path) -> Iterator[Path]:
             scratch.unlink()
 
 
+def write_new(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Make a file that is not there yet: FileExistsError where one is, links and all.
+
+    mode: its permissions, less the umask. Nothing is left of a write that fails or is interrupted.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace `path` in one step by a file that only this user can read. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

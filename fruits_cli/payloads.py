@@ -283,7 +283,7 @@ def ssh_ingress_payload(group_id: str, cidr: str, *, note: str | None = None) ->
 def import_key_pair_payload(
     key_name: str, public: bytes, tags: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Arguments for `ec2.import_key_pair`; public: a line in OpenSSH's format."""
+    """Arguments for `ec2.import_key_pair`; public: a line in OpenSSH's format, RSA or Ed25519."""
     return {
         "KeyName": key_name,
         "PublicKeyMaterial": public,

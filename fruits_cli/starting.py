@@ -6,32 +6,31 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fruits_cli import policies
 from fruits_cli.bundle import example_config
 from fruits_cli.caller import Scope, caller_policy
-from fruits_cli.cloud import Cloud
-from fruits_cli.cluster import EMR_NAME_PREFIX
 from fruits_cli.config import (
     FILE_NAME,
     SECTIONS,
     Config,
     Layer,
     configured,
+    load_config,
     load_layers,
     merged,
 )
+from fruits_cli.disk import write_new
 from fruits_cli.errors import CloudError, MachineError, UsageError
-from fruits_cli.keypair import key_path, load_public, write_key
+from fruits_cli.keypair import KeyPair
 from fruits_cli.plan import foundation_names, places_of
 from fruits_cli.session import open_session
-from fruits_cli.tunnel.keys import load_prints
 from fruits_cli.ui import Outcome, Screen, table
 
 Values = dict[str, dict[str, Any]]
+KeyMaker = Callable[[Config], KeyPair]
 
 # What has no good default: section, key, the question, the variables that suggest an answer.
 _QUESTIONS = (
@@ -48,8 +47,12 @@ def start_project(
     *,
     folder: Path,
     environ: Mapping[str, str],
+    make_key: KeyMaker | None = None,
 ) -> Outcome:
-    """A new fruits.toml in `folder`. Raises UsageError where one exists, ConfigError."""
+    """A new fruits.toml in `folder`. Raises UsageError where one exists, ConfigError.
+
+    make_key: makes the key pair that the file then names, once all answers are known.
+    """
     file = folder / FILE_NAME
     if os.path.lexists(file):
         raise UsageError(
@@ -57,15 +60,40 @@ def start_project(
             hint="Edit it; fruits init --show tells what is in force.",
         )
     values = answers(flags, screen.ask_for, environ)
-    text = filled(example_config().read_text(encoding="utf-8"), values)
-    # A value that the file may not hold is refused before there is a file.
-    configured([Layer(str(file), tomllib.loads(text))])
+    text = _checked(file, values)
+    if make_key:
+        pair = make_key(load_config(values, environ=environ, folder=folder))
+        screen.tell(pair.told())
+        values = {**values, **pair.settings}
+        text = _checked(file, values)
     _write_new(file, text)
     lines = [
         f"{file} was written.",
         "Next: fruits doctor, then fruits run --sample or fruits run FOLDER.",
     ]
     return Outcome(lines, {"file": str(file), "values": values})
+
+
+def _checked(file: Path, values: Mapping[str, Mapping[str, Any]]) -> str:
+    """The file's text. A value that it may not hold is refused before there is a file."""
+    text = filled(example_config().read_text(encoding="utf-8"), values)
+    configured([Layer(str(file), tomllib.loads(text))])
+    return text
+
+
+def add_key(config: Config, make_key: KeyMaker) -> Outcome:
+    """A key pair beside a fruits.toml that stays as it is, and the lines that it may want."""
+    pair = make_key(config)
+    facts = {"values": pair.settings, "is_new": pair.is_new}
+    file = config.tunnel.key_file
+    if config.cluster.key_name == pair.name and file and file.expanduser() == pair.file:
+        return Outcome([pair.told()], facts)
+    wanted = [
+        line
+        for section, keys in pair.settings.items()
+        for line in (f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in keys.items()))
+    ]
+    return Outcome([pair.told(), f"For {FILE_NAME}:", *wanted], facts)
 
 
 def answers(
@@ -96,21 +124,19 @@ def filled(example: str, values: Mapping[str, Mapping[str, Any]]) -> str:
             section = line.strip("[]")
         key = line.removeprefix("# ").partition(" = ")[0]
         if key in values.get(section, {}):
-            line = f"{key} = {json.dumps(values[section][key], ensure_ascii=False)}"
+            line = f"{key} = {_toml(values[section][key])}"
         lines.append(line)
     return "\n".join(lines) + "\n"
 
 
+def _toml(value: Any) -> str:
+    # A basic string of TOML is one of JSON, but for DEL, which TOML wants escaped as well.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def _write_new(file: Path, text: str) -> None:
     try:
-        with file.open("x", encoding="utf-8") as stream:
-            try:
-                stream.write(text)
-                stream.flush()
-            except OSError:
-                with suppress(OSError):
-                    file.unlink()
-                raise
+        write_new(file, text)
     except FileExistsError as error:
         raise UsageError(f"{file} was made by somebody else just now.") from error
     except OSError as error:
@@ -139,45 +165,6 @@ def _told(origin: str, section: str, key: str) -> str:
         "command line": f"--{key.replace('_', '-')}",
         "environment": f"FRUITS_{section}_{key}".upper(),
     }.get(origin, origin)
-
-
-def make_key(config: Config, cloud: Cloud, environ: Mapping[str, str]) -> Outcome:
-    """A key pair for SSH, here and at AWS; one that is in both places is found again.
-
-    The file comes first: a pair whose private half nobody has is worth nothing. Raises CloudError
-    where AWS has a pair and this machine has not, UsageError where they differ.
-    """
-    name = f"{EMR_NAME_PREFIX}{config.cluster.name}"
-    file = key_path(name, environ)
-    shown, on_disk = cloud.preflight.key_fingerprint(name), os.path.lexists(file)
-    if shown is None:
-        if not on_disk:
-            write_key(file)
-        cloud.rights.import_key(name, load_public(file))
-        return _key_outcome(f"Key pair {name} was made; its private half is {file}.", name, file)
-    if not on_disk:
-        raise CloudError(
-            f"Key pair {name} exists in {cloud.region}, but {file} is not on this machine.",
-            hint="Copy it from where it was made, or fruits terminate --purge removes the pair.",
-        )
-    if shown.rstrip("=") not in load_prints(file):
-        raise UsageError(
-            f"{file} is another key than the pair {name} in {cloud.region}.",
-            hint="Move it away, or fruits terminate --purge removes the pair.",
-        )
-    return _key_outcome(f"Key pair {name} is there already, with {file}.", name, file)
-
-
-def _key_outcome(told: str, name: str, file: Path) -> Outcome:
-    lines = [
-        told,
-        "For fruits.toml:",
-        "[cluster]",
-        f"key_name = {json.dumps(name)}",
-        "[tunnel]",
-        f"key_file = {json.dumps(str(file), ensure_ascii=False)}",
-    ]
-    return Outcome(lines, {"key_name": name, "key_file": str(file)})
 
 
 def show_policies(config: Config, screen: Screen) -> Outcome:

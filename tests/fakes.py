@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -366,6 +367,8 @@ class FakeRights:
 
     made: set[str] = field(default_factory=set)
     groups: dict[str, str] = field(default_factory=dict)
+    # Fingerprints by the pair's name, as EC2 shows them of Ed25519 keys.
+    keys: dict[str, str] = field(default_factory=dict)
     # So many times EC2 answers that a group is still in use.
     in_use: int = 0
 
@@ -399,11 +402,15 @@ class FakeRights:
     ) -> None:
         self.made.add(name)
 
-    def import_key(self, key_name: str, public: bytes) -> None:
-        self.made.add(key_name)
-
     def create_ssh_group(self, name: str, *, vpc_id: str, tags: Mapping[str, str]) -> str:
         return self.groups.setdefault(name, f"sg-{len(self.groups) + 1}")
+
+    def import_key(self, key_name: str, public: bytes) -> bool:
+        if key_name in self.keys:
+            return False
+        blob = base64.b64decode(public.split()[1])
+        self.keys[key_name] = base64.b64encode(hashlib.sha256(blob).digest()).decode()
+        return True
 
     def delete_ssh_group(self, name: str) -> bool:
         if name in self.groups and self.in_use:
@@ -426,6 +433,7 @@ class FakeRemains:
         roles = [Remnant(RemnantKind.ROLE, n) for n in (instance_role, service_role)]
         roles += [Remnant(RemnantKind.SECURITY_CONFIGURATION, n) for n in security_configurations]
         found = [role for role in roles if role.name in self.rights.made]
+        found += [Remnant(RemnantKind.KEY_PAIR, n) for n in self.rights.keys]
         return found + [Remnant(RemnantKind.SECURITY_GROUP, n) for n in self.rights.groups]
 
     def remove(self, remnant: Remnant) -> None:
@@ -433,6 +441,7 @@ class FakeRemains:
             raise AccessDenied(f"AWS does not let you remove {remnant.name}.")
         self.rights.made.discard(remnant.name)
         self.rights.groups.pop(remnant.name, None)
+        self.rights.keys.pop(remnant.name, None)
 
 
 @dataclass
@@ -561,7 +570,7 @@ class FakeAws:
         self.clusters = FakeClusters(self.clock, self.script)
         self.rights, self.account = FakeRights(), FakeAccount()
         self.remains = FakeRemains(self.rights)
-        self.preflight = FakePreflight()
+        self.preflight = FakePreflight(keys=self.rights.keys)
 
     @property
     def cloud(self) -> Cloud:

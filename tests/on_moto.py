@@ -25,8 +25,8 @@ from fruits_cli.commands.upload import upload
 
 Fruits = Callable[..., Result]
 _COMMANDS = (
-    ("doctor", doctor),
     ("init", init),
+    ("doctor", doctor),
     ("upload", upload),
     ("create-cluster", create_cluster),
     ("submit", submit),

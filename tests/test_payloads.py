@@ -233,3 +233,15 @@ def test_a_step_stays_below_the_length_that_emr_takes() -> None:
 
     assert step is not None
     assert len(" ".join(step.args)) < 10240
+
+
+def test_import_key_pair_payload_is_what_ec2_accepts() -> None:
+    payload = payloads.import_key_pair_payload(
+        "fruits-x", b"ssh-ed25519 A", {"fruits:tool": "fruits"}
+    )
+
+    accepts("ec2", "ImportKeyPair", payload)
+    assert payload["PublicKeyMaterial"] == b"ssh-ed25519 A"
+    (tagged,) = payload["TagSpecifications"]
+    assert tagged["ResourceType"] in enum("ResourceType", "ec2")
+    assert tagged["Tags"] == [{"Key": "fruits:tool", "Value": "fruits"}]

@@ -1,4 +1,4 @@
-"""Roles, security configurations and security groups."""
+"""Roles, security configurations, security groups and key pairs."""
 
 from __future__ import annotations
 
@@ -121,10 +121,16 @@ class AwsRights:
             with asking(f"create security configuration {name}"):
                 self._clients("emr").create_security_configuration(**payload)
 
-    def import_key(self, key_name: str, public: bytes) -> None:
+    def import_key(self, key_name: str, public: bytes) -> bool:
         payload = payloads.import_key_pair_payload(key_name, public, _TAGS)
-        with asking(f"import key pair {key_name}"), tolerating("InvalidKeyPair.Duplicate"):
-            self._ec2.import_key_pair(**payload)
+        with asking(f"import key pair {key_name}", right="ec2:ImportKeyPair"):
+            try:
+                self._ec2.import_key_pair(**payload)
+            except ClientError as error:
+                if code_of(error) == "InvalidKeyPair.Duplicate":
+                    return False
+                raise
+        return True
 
     def create_ssh_group(self, name: str, *, vpc_id: str, tags: Mapping[str, str]) -> str:
         """The id of the group, made without any inbound rule unless it is there already."""

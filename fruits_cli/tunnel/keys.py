@@ -7,6 +7,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -47,6 +48,18 @@ def load_prints(key_file: Path) -> frozenset[str]:
             hashlib.sha1(private).digest().hex(":"),
         }
     return frozenset(prints)
+
+
+def new_private_key() -> str:
+    """A new Ed25519 key in OpenSSH's form, without a passphrase."""
+    made = Ed25519PrivateKey.generate()
+    return made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+
+
+def load_public_line(key_file: Path) -> str:
+    """The public half of a key, as it stands in authorized_keys. Raises UsageError."""
+    key = _load_key(key_file.expanduser())
+    return f"{key.get_name()} {key.get_base64()}"
 
 
 def _load_key(path: Path) -> PKey:

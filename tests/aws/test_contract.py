@@ -12,9 +12,11 @@ from worlds import PYTHON, RUN_ID, config, job, observed
 from fruits_cli import policies
 from fruits_cli.cloud import Cloud
 from fruits_cli.cluster import LAUNCH_ID_TAG, ClusterSpec, Remnant, RemnantKind, StepState
+from fruits_cli.disk import write_private
 from fruits_cli.errors import CloudError, ClusterNotFound
 from fruits_cli.models import S3Uri
 from fruits_cli.plan import plan_cluster, plan_run
+from fruits_cli.tunnel.keys import load_public_line, new_private_key
 
 URI = S3Uri("grapes-and-figs", "fruits/runs/r1/progress.json")
 
@@ -239,6 +241,22 @@ def test_a_security_group_is_found_again_and_removed_once(cloud: Cloud) -> None:
     assert made[0] == made[1]
     assert cloud.rights.delete_ssh_group("fruits-x-ssh") is True
     assert cloud.rights.delete_ssh_group("fruits-x-ssh") is True
+
+
+def test_a_key_pair_is_imported_once_and_purged(cloud: Cloud, tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    write_private(file, new_private_key())
+    line = load_public_line(file).encode()
+
+    first, second = (cloud.rights.import_key("fruits-x", line) for _ in range(2))
+
+    assert (first, second) == (True, False)
+    assert cloud.preflight.key_fingerprint("fruits-x")
+    remnant = Remnant(RemnantKind.KEY_PAIR, "fruits-x")
+    nothing = {"instance_role": "r", "service_role": "s", "security_configurations": ()}
+    assert cloud.remains.remnants(**nothing) == [remnant]
+    cloud.remains.remove(remnant)
+    assert cloud.preflight.key_fingerprint("fruits-x") is None
 
 
 def test_what_was_made_is_found_in_the_order_of_its_removal_and_removed_once(

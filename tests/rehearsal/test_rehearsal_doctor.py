@@ -45,6 +45,18 @@ def doctor(aws, tmp_path):
     return run
 
 
+def run_init(aws, folder, *flags):
+    environ = rehearsal.environ_beside(aws.rehearsal, os.environ)
+    return subprocess.run(
+        [FRUITS, "init", *flags],
+        cwd=folder,
+        env=environ | {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.fixture
 def free_port():
     import socket
@@ -163,3 +175,16 @@ def test_a_key_pair_that_is_imported_shows_the_print_of_its_file(aws, doctor, tm
 
     assert found["key pair"]["said"] == f"mine-{kind}, and the key file is its key"
     assert found["key file"]["verdict"] == "ok"
+
+
+def test_the_pair_that_init_makes_is_found_again_and_doctor_knows_its_key(aws, doctor, tmp_path):
+    given = ("--key", "--bucket", "grapes-and-figs", "--region", "eu-west-3")
+
+    first, second = run_init(aws, tmp_path, *given), run_init(aws, tmp_path, "--key")
+
+    file = tmp_path / ".ssh" / "fruits-fruits.pem"
+    assert first.returncode == 0, first.stderr
+    assert second.returncode == 0, second.stderr
+    assert second.stdout == f"Key pair fruits-fruits exists in eu-west-3, and {file} is its key.\n"
+    _, found, _ = doctor()
+    assert found["key pair"]["said"] == "fruits-fruits, and the key file is its key"

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fruits_cli.errors import UsageError
-from fruits_cli.tunnel.keys import load_keys, load_prints
+from fruits_cli.tunnel.keys import load_keys, load_prints, load_public_line, new_private_key
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 LOCK = BestAvailableEncryption(b"secret")
@@ -121,3 +121,17 @@ def test_an_ed25519_key_has_the_print_that_ssh_keygen_shows(tmp_path: Path) -> N
     shown = shell(f"ssh-keygen -l -f {file}").split()[1]
 
     assert load_prints(file) == {shown.removeprefix("SHA256:")}
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+def test_a_key_of_ours_is_one_of_openssh_and_tells_its_public_half(tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    file.write_text(new_private_key())
+    file.chmod(0o600)
+
+    assert load_public_line(file) == shell(f"ssh-keygen -y -f {file}")
+    assert [key.get_name() for key in load_keys(file)] == ["ssh-ed25519"]
+
+
+def test_two_keys_of_ours_are_never_the_same() -> None:
+    assert new_private_key() != new_private_key()
