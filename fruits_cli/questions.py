@@ -26,18 +26,24 @@ _T = TypeVar("_T")
 _EC2, _EMR = "ec2.amazonaws.com", "elasticmapreduce.amazonaws.com"
 _NO_BUCKET = "no bucket is configured"
 # What making each thing takes; what a launch does with it is in aws/rights.py and aws/storage.py.
-_MAKE_BUCKET = ("s3:CreateBucket", "s3:PutBucketPublicAccessBlock", "s3:PutEncryptionConfiguration")
+_MAKE_BUCKET = (
+    "s3:CreateBucket",
+    "s3:PutBucketOwnershipControls",
+    "s3:PutBucketPublicAccessBlock",
+    "s3:PutEncryptionConfiguration",
+)
 _MAKE_CLEANUP_ROLE = ("iam:CreateServiceLinkedRole",)
 _MAKE_ROLE = ("iam:CreateRole", "iam:TagRole", "iam:PutRolePolicy")
 _MAKE_SERVICE_ROLE = (*_MAKE_ROLE, "iam:AttachRolePolicy")
 _MAKE_PROFILE = ("iam:CreateInstanceProfile", "iam:AddRoleToInstanceProfile")
 _MAKE_CONFIGURATION = ("elasticmapreduce:CreateSecurityConfiguration",)
-_LAUNCH = (
-    "elasticmapreduce:RunJobFlow",
+_LAUNCH = ("elasticmapreduce:RunJobFlow", "elasticmapreduce:ListClusters")
+# A policy may allow these on clusters alone, so they are asked about on one.
+_ON_CLUSTER = (
     "elasticmapreduce:AddJobFlowSteps",
+    "elasticmapreduce:AddTags",
     "elasticmapreduce:DescribeCluster",
     "elasticmapreduce:DescribeStep",
-    "elasticmapreduce:ListClusters",
     "elasticmapreduce:ListInstances",
     "elasticmapreduce:ListSteps",
     "elasticmapreduce:TerminateJobFlows",
@@ -240,7 +246,11 @@ class CloudQuestions:
         return account.security_configuration(name, exists, denied)
 
     def _launch(self) -> Finding:
-        return account.launch_rights(self._cloud.preflight.denied(_LAUNCH, "*"))
+        identity, preflight = self._identity(), self._cloud.preflight
+        home = f"{self._cloud.region}:{identity.account_id}"
+        one = f"arn:{identity.partition}:elasticmapreduce:{home}:cluster/j-1"
+        denied = preflight.denied(_LAUNCH, "*") | preflight.denied(_ON_CLUSTER, one)
+        return account.launch_rights(denied)
 
     def _key_pair(self) -> Finding:
         name, file = self._config.cluster.key_name, self._config.tunnel.key_file
