@@ -144,6 +144,7 @@ def _roles(scope: Scope) -> list[dict[str, Any]]:
         "DeleteInstanceProfile",
         "GetInstanceProfile",
         "RemoveRoleFromInstanceProfile",
+        "TagInstanceProfile",
     )
     people = [scope.iam("role/*"), scope.iam("user/*")]
     return [

@@ -23,6 +23,7 @@ from fruits_cli.cluster import (
     PriceBook,
     Quota,
     Remnant,
+    RemnantKind,
     SparkUi,
     Step,
     StepSpec,
@@ -148,10 +149,8 @@ class Rights(Protocol):
 class Remains(Protocol):
     """What fruits made beside clusters and data."""
 
-    # Only what carries our names and tags, in the order in which it can be removed.
-    def remnants(
-        self, *, instance_role: str, service_role: str, security_configurations: Sequence[str]
-    ) -> list[Remnant]: ...
+    # Of these names only what carries our tags; key pairs and groups are found by the tags alone.
+    def remnants(self, kind: RemnantKind, names: Sequence[str]) -> list[Remnant]: ...
     # One that is gone already is no error.
     def remove(self, remnant: Remnant) -> None: ...
 

@@ -95,7 +95,7 @@ class Foundation(StrEnum):
 
 
 class RemnantKind(StrEnum):
-    """What a launch leaves behind once the clusters are gone."""
+    """What a launch leaves behind, in the order of its removal: a profile before its role."""
 
     INSTANCE_PROFILE = "instance profile"
     ROLE = "role"

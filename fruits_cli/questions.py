@@ -35,7 +35,11 @@ _MAKE_BUCKET = (
 _MAKE_CLEANUP_ROLE = ("iam:CreateServiceLinkedRole",)
 _MAKE_ROLE = ("iam:CreateRole", "iam:TagRole", "iam:PutRolePolicy")
 _MAKE_SERVICE_ROLE = (*_MAKE_ROLE, "iam:AttachRolePolicy")
-_MAKE_PROFILE = ("iam:CreateInstanceProfile", "iam:AddRoleToInstanceProfile")
+_MAKE_PROFILE = (
+    "iam:CreateInstanceProfile",
+    "iam:TagInstanceProfile",
+    "iam:AddRoleToInstanceProfile",
+)
 _MAKE_CONFIGURATION = ("elasticmapreduce:CreateSecurityConfiguration",)
 _LAUNCH = ("elasticmapreduce:RunJobFlow", "elasticmapreduce:ListClusters")
 # A policy may allow these on clusters alone, so they are asked about on one.

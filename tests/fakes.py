@@ -422,19 +422,22 @@ class FakeRights:
 
 @dataclass
 class FakeRemains:
-    """What `rights` made; `stuck` are the names that cannot be removed."""
+    """What `rights` made; `stuck` cannot be removed, `hidden` cannot be looked at."""
 
     rights: FakeRights
     stuck: set[str] = field(default_factory=set)
+    hidden: set[RemnantKind] = field(default_factory=set)
 
-    def remnants(
-        self, *, instance_role: str, service_role: str, security_configurations: Sequence[str]
-    ) -> list[Remnant]:
-        roles = [Remnant(RemnantKind.ROLE, n) for n in (instance_role, service_role)]
-        roles += [Remnant(RemnantKind.SECURITY_CONFIGURATION, n) for n in security_configurations]
-        found = [role for role in roles if role.name in self.rights.made]
-        found += [Remnant(RemnantKind.KEY_PAIR, n) for n in self.rights.keys]
-        return found + [Remnant(RemnantKind.SECURITY_GROUP, n) for n in self.rights.groups]
+    def remnants(self, kind: RemnantKind, names: Sequence[str]) -> list[Remnant]:
+        if kind in self.hidden:
+            raise AccessDenied(f"AWS does not let you look for a {kind}.")
+        if kind is RemnantKind.SECURITY_GROUP:
+            return [Remnant(kind, name) for name in self.rights.groups]
+        if kind is RemnantKind.KEY_PAIR:
+            return [Remnant(kind, name) for name in self.rights.keys]
+        # A profile comes and goes with its role.
+        own = (RemnantKind.ROLE, RemnantKind.SECURITY_CONFIGURATION)
+        return [Remnant(kind, n) for n in names if kind in own and n in self.rights.made]
 
     def remove(self, remnant: Remnant) -> None:
         if remnant.name in self.stuck:

@@ -42,6 +42,7 @@ _BESIDE = {
         "iam:PassRole",
     ],
     ("iam", "AddRoleToInstanceProfile"): ["iam:PassRole"],
+    ("iam", "CreateInstanceProfile"): ["iam:TagInstanceProfile"],
     ("iam", "CreateRole"): ["iam:TagRole"],
     ("ec2", "CreateSecurityGroup"): ["ec2:CreateTags"],
     ("ec2", "ImportKeyPair"): ["ec2:CreateTags"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -19,6 +19,15 @@ class AwsRemains:
 
     def __init__(self, clients: MakesClients) -> None:
         self._clients = clients
+        self._finders: Mapping[RemnantKind, Callable[[Sequence[str]], Iterable[str]]] = {
+            RemnantKind.INSTANCE_PROFILE: lambda names: filter(self._is_our_profile, names),
+            RemnantKind.ROLE: lambda names: filter(self._is_our_role, names),
+            RemnantKind.SECURITY_CONFIGURATION: lambda names: filter(
+                self._has_configuration, names
+            ),
+            RemnantKind.KEY_PAIR: lambda _: self._keys(),
+            RemnantKind.SECURITY_GROUP: lambda _: self._groups(),
+        }
         self._removers: Mapping[RemnantKind, Callable[[str], None]] = {
             RemnantKind.INSTANCE_PROFILE: self._remove_profile,
             RemnantKind.ROLE: self._remove_role,
@@ -35,45 +44,35 @@ class AwsRemains:
     def _ec2(self) -> Any:
         return self._clients("ec2")
 
-    def remnants(
-        self, *, instance_role: str, service_role: str, security_configurations: Sequence[str]
-    ) -> list[Remnant]:
-        """In the order in which they can be removed: a profile before the role that it holds."""
-        profiles = [instance_role] if self._profile_roles(instance_role) is not None else []
-        found = {
-            RemnantKind.INSTANCE_PROFILE: profiles,
-            RemnantKind.ROLE: filter(self._is_our_role, (instance_role, service_role)),
-            RemnantKind.SECURITY_CONFIGURATION: filter(
-                self._has_configuration, security_configurations
-            ),
-            RemnantKind.KEY_PAIR: self._keys(),
-            RemnantKind.SECURITY_GROUP: self._groups(),
-        }
-        return [Remnant(kind, name) for kind, names in found.items() for name in names]
+    def remnants(self, kind: RemnantKind, names: Sequence[str]) -> list[Remnant]:
+        return [Remnant(kind, name) for name in self._finders[kind](names)]
 
     def remove(self, remnant: Remnant) -> None:
         with asking(f"remove {remnant.kind} {remnant.name}"):
             self._removers[remnant.kind](remnant.name)
 
-    def _profile_roles(self, name: str) -> list[str] | None:
-        with asking(f"look at instance profile {name}"):
+    def _profile(self, name: str) -> Mapping[str, Any]:
+        """Empty where there is none."""
+        with asking(f"look at instance profile {name}", right="iam:GetInstanceProfile"):
             try:
                 answer = self._iam.get_instance_profile(InstanceProfileName=name)
             except ClientError as error:
                 if code_of(error) == "NoSuchEntity":
-                    return None
+                    return {}
                 raise
-        return [role["RoleName"] for role in answer["InstanceProfile"]["Roles"]]
+        return dict(answer["InstanceProfile"])
+
+    def _is_our_profile(self, name: str) -> bool:
+        return _is_ours(self._profile(name))
 
     def _is_our_role(self, name: str) -> bool:
-        with asking(f"look at role {name}"):
+        with asking(f"look at role {name}", right="iam:GetRole"):
             try:
-                role = self._iam.get_role(RoleName=name)["Role"]
+                return _is_ours(self._iam.get_role(RoleName=name)["Role"])
             except ClientError as error:
                 if code_of(error) == "NoSuchEntity":
                     return False
                 raise
-        return any(tag["Key"] == TOOL_TAG for tag in role.get("Tags", ()))
 
     def _has_configuration(self, name: str) -> bool:
         emr = self._clients("emr")
@@ -97,9 +96,11 @@ class AwsRemains:
         return sorted({one["GroupName"] for one in answer["SecurityGroups"]})
 
     def _remove_profile(self, name: str) -> None:
-        for role in self._profile_roles(name) or ():
+        for role in self._profile(name).get("Roles", ()):
             with tolerating("NoSuchEntity"):
-                self._iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=role)
+                self._iam.remove_role_from_instance_profile(
+                    InstanceProfileName=name, RoleName=role["RoleName"]
+                )
         with tolerating("NoSuchEntity"):
             self._iam.delete_instance_profile(InstanceProfileName=name)
 
@@ -124,6 +125,10 @@ class AwsRemains:
         for group in self._ec2.describe_security_groups(Filters=_ours(name))["SecurityGroups"]:
             with tolerating("InvalidGroup.NotFound"):
                 self._ec2.delete_security_group(GroupId=group["GroupId"])
+
+
+def _is_ours(entity: Mapping[str, Any]) -> bool:
+    return any(tag["Key"] == TOOL_TAG for tag in entity.get("Tags", ()))
 
 
 def _ours(group_name: str) -> list[dict[str, Any]]:

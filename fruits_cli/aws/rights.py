@@ -62,7 +62,9 @@ class AwsRights:
         with asking(f"create role {name}"):
             self._create_role(name, trust, policy, "What the nodes of a fruits cluster may do")
             with tolerating("EntityAlreadyExists"):
-                self._iam.create_instance_profile(InstanceProfileName=name)
+                self._iam.create_instance_profile(
+                    InstanceProfileName=name, Tags=payloads.tags_payload(_TAGS)
+                )
             # A profile holds one role; a second one is refused, even if it is the same.
             with tolerating("LimitExceeded"):
                 self._iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)

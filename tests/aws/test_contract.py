@@ -253,8 +253,7 @@ def test_a_key_pair_is_imported_once_and_purged(cloud: Cloud, tmp_path: Path) ->
     assert (first, second) == (True, False)
     assert cloud.preflight.key_fingerprint("fruits-x")
     remnant = Remnant(RemnantKind.KEY_PAIR, "fruits-x")
-    nothing = {"instance_role": "r", "service_role": "s", "security_configurations": ()}
-    assert cloud.remains.remnants(**nothing) == [remnant]
+    assert cloud.remains.remnants(RemnantKind.KEY_PAIR, ()) == [remnant]
     cloud.remains.remove(remnant)
     assert cloud.preflight.key_fingerprint("fruits-x") is None
 
@@ -268,11 +267,13 @@ def test_what_was_made_is_found_in_the_order_of_its_removal_and_removed_once(
     cloud.rights.create_ssh_group("fruits-x-ssh", vpc_id=network.vpc_id, tags={LAUNCH_ID_TAG: "l1"})
 
     def found() -> list[Remnant]:
-        return cloud.remains.remnants(
-            instance_role="fruits-ec2-1",
-            service_role="fruits-emr-1",
-            security_configurations=["fruits-imdsv2-hop1", "fruits-imdsv2-hop2"],
-        )
+        names = {
+            RemnantKind.INSTANCE_PROFILE: ["fruits-ec2-1"],
+            RemnantKind.ROLE: ["fruits-ec2-1", "fruits-emr-1"],
+            RemnantKind.SECURITY_CONFIGURATION: ["fruits-imdsv2-hop1", "fruits-imdsv2-hop2"],
+        }
+        remains = cloud.remains
+        return [one for kind in RemnantKind for one in remains.remnants(kind, names.get(kind, ()))]
 
     cloud.rights.create_security_configuration("fruits-imdsv2-hop2", hop_limit=2, kms_key=None)
     remnants = found()
