@@ -8,20 +8,25 @@ is the same version. What all workers need is imported once, before they are for
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from zipimport import zipimporter
 
 from spark_job import guard
 
 
-def without_archives(path: Iterable[str]) -> list[str]:
-    """The entries of sys.path that are folders."""
-    return [entry for entry in path if not entry.endswith((".zip", ".jar"))]
+def forget_archives() -> None:
+    """Take archives from sys.path, and their finders from those that each task has read again."""
+    sys.path[:] = [entry for entry in sys.path if not entry.endswith((".zip", ".jar"))]
+    for entry, finder in list(sys.path_importer_cache.items()):
+        if isinstance(finder, zipimporter):
+            del sys.path_importer_cache[entry]
 
 
 def main() -> None:
     """Fork workers until Spark closes stdin."""
-    sys.path[:] = without_archives(sys.path)
+    forget_archives()
     guard.hide_pandas()
+    # OpenVINO's converter, which only a new artefact needs.
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     from pyspark.daemon import manager
 
     from spark_job import engines, work  # noqa: F401

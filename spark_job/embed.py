@@ -97,7 +97,7 @@ def run(asked: argparse.Namespace, read: Callable[[int], bytes], output: IO[byte
     """Answer every path that `read` gives. Raises JobError, and OSError where `output` refuses."""
     artefact = engines.load_artefact(asked.model, asked.engine)
     engines.refuse_precision(artefact, engine=asked.engine, precision=asked.precision)
-    engine = engines.load_engine(artefact, engine=asked.engine, precision=asked.precision)
+    engine = engines.engine_of(artefact, engine=asked.engine, precision=asked.precision)
     side_px = artefact.side_px
     engine.embed(np.zeros((engines.BATCH, side_px, side_px, 3), np.uint8))
     facts: dict[str, Any] = {"engine": engine.name, "precision": engine.precision}

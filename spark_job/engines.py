@@ -102,22 +102,33 @@ def refuse_precision(artefact: Artefact, *, engine: str, precision: str) -> None
         )
 
 
-def load_engine(artefact: Artefact, *, engine: str, precision: str) -> Engine:
-    """The engine of that name, computing in that precision, kept for this process's next task.
+def load_engine(model: str, fingerprint: str, *, engine: str, precision: str) -> Engine:
+    """The engine of the artefact at this URI, kept for this process's next task.
 
-    Raises JobError where this machine cannot.
+    Raises JobError where this machine cannot, or the artefact is not the one of `fingerprint`.
     """
-    wanted = (artefact.fingerprint, engine, precision)
+    wanted = (fingerprint, engine, precision)
     if wanted not in _kept:
+        artefact = load_artefact(model, engine)
+        if artefact.fingerprint != fingerprint:
+            raise JobError(
+                1,
+                f"The model artefact {model} was replaced while the job ran.",
+                hint="Start a new run.",
+            )
         _kept.clear()
-        tensorflow = engine == "tensorflow"
-        _kept[wanted] = (
-            tensorflow_engine(artefact) if tensorflow else openvino_engine(artefact, precision)
-        )
+        _kept[wanted] = engine_of(artefact, engine=engine, precision=precision)
         # Spark's workers collect garbage after each task: what stays need not be walked.
         gc.collect()
         gc.freeze()
     return _kept[wanted]
+
+
+def engine_of(artefact: Artefact, *, engine: str, precision: str) -> Engine:
+    """The engine of that name, computing in that precision. Raises JobError where it cannot."""
+    if engine == "tensorflow":
+        return tensorflow_engine(artefact)
+    return openvino_engine(artefact, precision)
 
 
 def computes_bf16() -> bool:

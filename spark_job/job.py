@@ -172,8 +172,7 @@ class Job:
         reporter.stage("features", pictures=plan.pictures, count=count)
         tally = self._finished(finished)
         if todo:
-            artefact = self.spark.broadcast(self.artefact)
-            task = functools.partial(work.compute_chunks, self._worker(plan), artefact)
+            task = functools.partial(work.compute_chunks, self._worker(plan))
             shares = list(chunks.shares(todo, self.slots))
             tally += self.spark.parallelize(shares, len(shares)).mapPartitions(task).fold(*_ADDED)
         self._clock("features", began_s)
@@ -192,7 +191,8 @@ class Job:
         return cast(Tally, counted.fold(*_ADDED))
 
     def _worker(self, plan: Plan) -> work.Worker:
-        return work.Worker(self.asked.images, self.asked.output, plan, self.asked.resume)
+        asked = self.asked
+        return work.Worker(asked.images, asked.output, asked.model, plan, asked.resume)
 
     def _over_chunks(self, plan: Plan) -> RDD[int]:
         # One task a slot: more would only make more partial sums.

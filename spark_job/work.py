@@ -26,13 +26,12 @@ class Worker:
 
     images: str
     output: str
+    model: str
     plan: Plan
     resume: bool
 
 
-def compute_chunks(
-    worker: Worker, artefact: Broadcast[engines.Artefact], shares: Iterable[list[int]]
-) -> Iterator[Tally]:
+def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tally]:
     """Compute, write and mark each chunk; yields its counts."""
     guard.die_with_parent()
     plan = worker.plan
@@ -43,7 +42,9 @@ def compute_chunks(
         if _attempt() and output.exists(chunks.marker_file(chunk)):
             yield chunks.load_tally(output, chunk)
             continue
-        engine = engines.load_engine(artefact.value, engine=plan.engine, precision=plan.precision)
+        engine = engines.load_engine(
+            worker.model, plan.fingerprint, engine=plan.engine, precision=plan.precision
+        )
         before = engine.inferences
         rows = inputs.of(chunk)
         pictures = features.pictures_of(plan, images, rows, check=worker.resume)

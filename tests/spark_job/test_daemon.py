@@ -1,15 +1,31 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+from zipfile import ZipFile
 
-from spark_job import daemon
 
+def test_no_task_reads_an_archive_again_once_the_daemon_forgot_them(tmp_path: Path) -> None:
+    archive = tmp_path / "spark-core.jar"
+    with ZipFile(archive, "w") as jar:
+        jar.writestr("org/apache.py", "")
+    asked = (
+        "import importlib, os, sys; from spark_job import daemon\n"
+        "for name in ('surely_missing', 'org.surely_missing'):\n"
+        "    try: importlib.import_module(name)\n"
+        "    except ImportError: pass\n"
+        "daemon.forget_archives()\n"
+        "print([e for e in [*sys.path, *sys.path_importer_cache] if '.jar' in e])"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(archive)}
 
-def test_the_daemon_leaves_archives_out_of_its_path() -> None:
-    path = ["", "/spark/python/lib/pyspark.zip", "/spark/jars/spark-core.jar", "/venv/packages"]
+    told = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=True, env=environ
+    )
 
-    assert daemon.without_archives(path) == ["", "/venv/packages"]
+    assert told.stdout == "[]\n"
 
 
 def test_arrow_columns_are_made_without_pandas_once_it_is_hidden() -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -54,7 +53,7 @@ def test_both_engines_agree_in_f32(
     artefact_folder: Path, openvino: Engine, pictures: npt.NDArray[np.uint8]
 ) -> None:
     shipped = engines.load_artefact(str(artefact_folder), "tensorflow")
-    reference = engines.load_engine(shipped, engine="tensorflow", precision="f32")
+    reference = engines.engine_of(shipped, engine="tensorflow", precision="f32")
 
     ours, theirs = openvino.embed(pictures), reference.embed(pictures)
 
@@ -129,23 +128,24 @@ def test_as_many_inferences_are_counted_as_pictures(
 
 
 def test_an_engine_is_kept_for_the_next_task_of_the_same_kind(
-    artefact: Artefact, artefact_folder: Path
+    artefact: Artefact, artefact_folder: Path, copied: Path
 ) -> None:
-    again = engines.load_artefact(str(artefact_folder))
+    fingerprint = artefact.fingerprint
 
-    first = engines.load_engine(artefact, engine="openvino", precision="f32")
-    second = engines.load_engine(again, engine="openvino", precision="f32")
+    first = engines.load_engine(
+        str(artefact_folder), fingerprint, engine="openvino", precision="f32"
+    )
+    second = engines.load_engine(str(copied), fingerprint, engine="openvino", precision="f32")
 
     assert first is second
     assert len(engines._kept) == 1
 
 
-def test_an_artefact_travels_to_workers(artefact: Artefact) -> None:
-    arrived = pickle.loads(pickle.dumps(artefact))
+def test_an_artefact_that_was_replaced_while_the_job_ran_is_refused(artefact_folder: Path) -> None:
+    with pytest.raises(JobError, match="was replaced while the job ran") as error:
+        engines.load_engine(str(artefact_folder), "0" * 64, engine="openvino", precision="f32")
 
-    assert arrived == artefact
-    assert set(arrived.contents) == {"graph.xml", "graph.bin"}
-    assert engines.openvino_engine(arrived, "f32").precision == "f32"
+    assert error.value.exit_code == 1
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_openvino_needs_neither_telemetry_nor_tensorflow_nor_a_home(
     script = """
 import json, sys
 from spark_job import engines
-engine = engines.load_engine(
+engine = engines.engine_of(
     engines.load_artefact(sys.argv[1]), engine="openvino", precision="f32")
 names = ("openvino_telemetry", "tensorflow", "keras", "pandas")
 print(json.dumps([name for name in names if sys.modules.get(name)]))

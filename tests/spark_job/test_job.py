@@ -533,19 +533,18 @@ def test_a_task_that_died_does_not_compute_its_finished_chunks_again(
         weights="random", engine="openvino", precision="f32",
         image_size=artefact.side_px, extensions=["jpg"],
     )  # fmt: skip
-    worker = work.Worker(str(tmp_path / "in"), output.uri, plan, resume=False)
+    worker = work.Worker(str(tmp_path / "in"), output.uri, str(artefact_folder), plan, resume=False)
 
     def dying_once(shares: Iterator[list[int]]) -> Iterator[Tally]:
         from pyspark import TaskContext
 
-        for done, tally in enumerate(work.compute_chunks(worker, shared, shares)):
+        for done, tally in enumerate(work.compute_chunks(worker, shares)):
             if done == 1 and TaskContext.get().attemptNumber() == 0:
                 os._exit(1)
             yield tally
 
     spark = SparkContext(conf=SparkConf().setMaster("local[1,2]"))
     try:
-        shared = spark.broadcast(artefact)
         every = list(range(listing.chunks))
         tallies = spark.parallelize([every], 1).mapPartitions(dying_once).collect()
     finally:
