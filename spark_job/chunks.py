@@ -24,7 +24,7 @@ DATASET_FILE, DATASET_FORMAT = "dataset.json", "fruits-dataset"
 GROUP_ROWS, _SHARD_ROWS = 256, 2048
 _SHARES_PER_SLOT, _MOST_SHARED = 2, 32
 _GROUPS_PER_CHUNK = schema.CHUNK_PICTURES // GROUP_ROWS
-_MIN_CHUNK, _CHUNKS_PER_SLOT = 32, 16
+_MIN_CHUNK, _MULTIPLE, _CHUNKS_PER_SLOT = 32, 8, 16
 # Rows that the driver holds until it knows whether the listing is a short one.
 _HELD = 65_536
 _ROW_GROUP = 8_192
@@ -97,8 +97,8 @@ def _found(images: Place, extensions: Iterable[str]) -> Iterator[Found]:
 def _list_folder(found: Iterator[Found], output: Place, *, slots: int) -> Listing:
     held = list(itertools.islice(found, _HELD))
     even = -(-len(held) // (slots * _CHUNKS_PER_SLOT))
-    # A multiple of any engine's batch, so that only a run's last batch is padded.
-    size = min(max(-(-even // 16) * 16, _MIN_CHUNK), schema.CHUNK_PICTURES)
+    # A multiple of the batch, so that only a run's last batch is padded.
+    size = min(max(-(-even // _MULTIPLE) * _MULTIPLE, _MIN_CHUNK), schema.CHUNK_PICTURES)
     rows = (
         (file.path, file.size, file.mtime, number // size)
         for number, file in enumerate(itertools.chain(held, found))
