@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from fruits_cli import payloads
 from fruits_cli.access import Primary, SshRule
 from fruits_cli.aws.answers import parse_cluster
-from fruits_cli.aws.errors import asking, code_of
+from fruits_cli.aws.errors import asking, code_of, tolerating
 from fruits_cli.aws.storage import MakesClients
 from fruits_cli.cluster import EMR_NAME_PREFIX, Cluster
 from fruits_cli.errors import CloudError, ClusterNotFound
@@ -110,26 +110,14 @@ class AwsAccess:
 
     def add_ssh_rule(self, rule: SshRule) -> None:
         payload = payloads.ssh_ingress_payload(self._ssh_group(), rule.cidr, note=rule.note)
-        with asking(f"open port 22 to {rule.cidr}"):
-            self._unless(
-                "InvalidPermission.Duplicate", self._ec2.authorize_security_group_ingress, payload
-            )
+        # Another tunnel may have done the same a moment ago.
+        with asking(f"open port 22 to {rule.cidr}"), tolerating("InvalidPermission.Duplicate"):
+            self._ec2.authorize_security_group_ingress(**payload)
 
     def remove_ssh_rule(self, rule: SshRule) -> None:
         payload = payloads.ssh_ingress_payload(self._ssh_group(), rule.cidr)
-        with asking(f"close port 22 to {rule.cidr}"):
-            self._unless(
-                "InvalidPermission.NotFound", self._ec2.revoke_security_group_ingress, payload
-            )
-
-    @staticmethod
-    def _unless(code: str, act: Callable[..., Any], payload: Mapping[str, Any]) -> None:
-        """Another tunnel may have done the same a moment ago: `code` is how EC2 says so."""
-        try:
-            act(**payload)
-        except ClientError as error:
-            if code_of(error) != code:
-                raise
+        with asking(f"close port 22 to {rule.cidr}"), tolerating("InvalidPermission.NotFound"):
+            self._ec2.revoke_security_group_ingress(**payload)
 
     def _ssh_group(self) -> str:
         return self._group_id or str(self._group()["GroupId"])

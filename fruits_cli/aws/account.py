@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from fruits_cli import payloads
-from fruits_cli.aws.errors import asking, code_of
+from fruits_cli.aws.errors import asking, found
 from fruits_cli.aws.storage import MakesClients
 from fruits_cli.cloud import Clock, Identity
 from fruits_cli.cluster import MANAGED_POLICY_TAG, Machine, Market, Network, PriceBook, Quota
@@ -61,13 +59,12 @@ class AwsAccount:
 
     def _machine(self, instance_type: str) -> Machine | None:
         with asking(f"look at instance type {instance_type}"):
-            try:
-                answer = self._ec2.describe_instance_types(InstanceTypes=[instance_type])
-            except ClientError as error:
-                if code_of(error) in ("InvalidInstanceType", "InvalidParameterValue"):
-                    return None
-                raise
-        for one in answer["InstanceTypes"]:
+            answer = found(
+                lambda: self._ec2.describe_instance_types(InstanceTypes=[instance_type]),
+                "InvalidInstanceType",
+                "InvalidParameterValue",
+            )
+        for one in answer["InstanceTypes"] if answer else ():
             architectures = one["ProcessorInfo"]["SupportedArchitectures"]
             return Machine(
                 vcpus=one["VCpuInfo"]["DefaultVCpus"],

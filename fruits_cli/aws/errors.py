@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore import exceptions as boto
 
@@ -18,6 +18,8 @@ from fruits_cli.errors import (
     RoleNotReady,
     Unanswered,
 )
+
+T = TypeVar("T")
 
 _DENIED = frozenset(
     {
@@ -95,15 +97,14 @@ def tolerating(code: str) -> Iterator[None]:
             raise
 
 
-def is_there(ask: Callable[[], Any], absent: str) -> bool:
-    """Whether `ask` finds its thing: `absent` is how AWS says that there is none."""
+def found(ask: Callable[[], T], *absent: str) -> T | None:
+    """What `ask` gives, None where AWS says by one of these codes that there is no such thing."""
     try:
-        ask()
+        return ask()
     except boto.ClientError as error:
-        if code_of(error) == absent:
-            return False
+        if code_of(error) in absent:
+            return None
         raise
-    return True
 
 
 def is_throttle(error: boto.ClientError) -> bool:

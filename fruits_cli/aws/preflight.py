@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from fruits_cli.aws.errors import asking, code_of
+from fruits_cli.aws.errors import asking, found
 from fruits_cli.aws.storage import MakesClients
 from fruits_cli.aws.vpc import parse_subnets, private_names
 from fruits_cli.cloud import Clock
@@ -107,12 +107,10 @@ class AwsPreflight:
 
     def role(self, name: str) -> RoleFacts | None:
         with asking(f"look at role {name}"):
-            try:
-                role = self._iam.get_role(RoleName=name)["Role"]
-            except ClientError as error:
-                if code_of(error) == "NoSuchEntity":
-                    return None
-                raise
+            answer = found(lambda: self._iam.get_role(RoleName=name), "NoSuchEntity")
+            if answer is None:
+                return None
+            role = answer["Role"]
             attached = self._iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
             inline = self._iam.list_role_policies(RoleName=name)["PolicyNames"]
             return RoleFacts(
@@ -123,13 +121,12 @@ class AwsPreflight:
             )
 
     def _profile(self, name: str) -> tuple[str, ...] | None:
-        try:
-            profile = self._iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
-        except ClientError as error:
-            if code_of(error) == "NoSuchEntity":
-                return None
-            raise
-        return tuple(role["RoleName"] for role in profile["Roles"])
+        answer = found(
+            lambda: self._iam.get_instance_profile(InstanceProfileName=name), "NoSuchEntity"
+        )
+        if answer is None:
+            return None
+        return tuple(role["RoleName"] for role in answer["InstanceProfile"]["Roles"])
 
     def key_fingerprint(self, key_name: str) -> str | None:
         with asking(f"look at key pair {key_name}"):

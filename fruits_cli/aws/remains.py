@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from fruits_cli.aws.errors import asking, code_of, is_there, tolerating
+from fruits_cli.aws.errors import asking, found, tolerating
+from fruits_cli.aws.rights import has_security_configuration
 from fruits_cli.aws.storage import MakesClients
 from fruits_cli.cluster import LAUNCH_ID_TAG, TOOL_TAG, Remnant, RemnantKind
 
@@ -22,8 +21,8 @@ class AwsRemains:
         self._finders: Mapping[RemnantKind, Callable[[Sequence[str]], Iterable[str]]] = {
             RemnantKind.INSTANCE_PROFILE: lambda names: filter(self._is_our_profile, names),
             RemnantKind.ROLE: lambda names: filter(self._is_our_role, names),
-            RemnantKind.SECURITY_CONFIGURATION: lambda names: filter(
-                self._has_configuration, names
+            RemnantKind.SECURITY_CONFIGURATION: lambda names: (
+                name for name in names if has_security_configuration(clients("emr"), name)
             ),
             RemnantKind.KEY_PAIR: lambda _: self._keys(),
             RemnantKind.SECURITY_GROUP: lambda _: self._groups(),
@@ -54,32 +53,18 @@ class AwsRemains:
     def _profile(self, name: str) -> Mapping[str, Any]:
         """Empty where there is none."""
         with asking(f"look at instance profile {name}", right="iam:GetInstanceProfile"):
-            try:
-                answer = self._iam.get_instance_profile(InstanceProfileName=name)
-            except ClientError as error:
-                if code_of(error) == "NoSuchEntity":
-                    return {}
-                raise
-        return dict(answer["InstanceProfile"])
+            answer = found(
+                lambda: self._iam.get_instance_profile(InstanceProfileName=name), "NoSuchEntity"
+            )
+        return dict(answer["InstanceProfile"]) if answer else {}
 
     def _is_our_profile(self, name: str) -> bool:
         return _is_ours(self._profile(name))
 
     def _is_our_role(self, name: str) -> bool:
         with asking(f"look at role {name}", right="iam:GetRole"):
-            try:
-                return _is_ours(self._iam.get_role(RoleName=name)["Role"])
-            except ClientError as error:
-                if code_of(error) == "NoSuchEntity":
-                    return False
-                raise
-
-    def _has_configuration(self, name: str) -> bool:
-        emr = self._clients("emr")
-        with asking(f"look at security configuration {name}"):
-            return is_there(
-                lambda: emr.describe_security_configuration(Name=name), "InvalidRequestException"
-            )
+            answer = found(lambda: self._iam.get_role(RoleName=name), "NoSuchEntity")
+        return answer is not None and _is_ours(answer["Role"])
 
     def _keys(self) -> list[str]:
         filters = [

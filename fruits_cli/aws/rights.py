@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from fruits_cli import payloads
-from fruits_cli.aws.errors import asking, code_of, is_there, tolerating
+from fruits_cli.aws.errors import asking, code_of, found, tolerating
 from fruits_cli.aws.storage import MakesClients
 from fruits_cli.cluster import TOOL_TAG
 
@@ -17,6 +17,15 @@ _CLEANUP_ROLE = "AWSServiceRoleForEMRCleanup"
 _CLEANUP_SERVICE = "elasticmapreduce.amazonaws.com"
 _INLINE_POLICY = "fruits"
 _TAGS = {TOOL_TAG: "fruits"}
+
+
+def has_security_configuration(emr: Any, name: str) -> bool:
+    """Whether EMR knows a security configuration of that name."""
+    with asking(f"look at security configuration {name}"):
+        answer = found(
+            lambda: emr.describe_security_configuration(Name=name), "InvalidRequestException"
+        )
+    return answer is not None
 
 
 class AwsRights:
@@ -35,7 +44,8 @@ class AwsRights:
 
     def has_cleanup_role(self) -> bool:
         with asking(f"look at role {_CLEANUP_ROLE}"):
-            return is_there(lambda: self._iam.get_role(RoleName=_CLEANUP_ROLE), "NoSuchEntity")
+            role = found(lambda: self._iam.get_role(RoleName=_CLEANUP_ROLE), "NoSuchEntity")
+        return role is not None
 
     def create_cleanup_role(self) -> None:
         # InvalidInput is how IAM says that a service-linked role is there already.
@@ -47,13 +57,10 @@ class AwsRights:
         with asking(f"look at role {name}"):
             if not self._has_policy(name):
                 return False
-            try:
-                profile = self._iam.get_instance_profile(InstanceProfileName=name)
-            except ClientError as error:
-                if code_of(error) == "NoSuchEntity":
-                    return False
-                raise
-        roles = profile["InstanceProfile"]["Roles"]
+            profile = found(
+                lambda: self._iam.get_instance_profile(InstanceProfileName=name), "NoSuchEntity"
+            )
+        roles = profile["InstanceProfile"]["Roles"] if profile else ()
         return any(role["RoleName"] == name for role in roles)
 
     def create_instance_role(
@@ -101,17 +108,14 @@ class AwsRights:
         )
 
     def _has_policy(self, role: str) -> bool:
-        return is_there(
+        policy = found(
             lambda: self._iam.get_role_policy(RoleName=role, PolicyName=_INLINE_POLICY),
             "NoSuchEntity",
         )
+        return policy is not None
 
     def has_security_configuration(self, name: str) -> bool:
-        with asking(f"look at security configuration {name}"):
-            return is_there(
-                lambda: self._clients("emr").describe_security_configuration(Name=name),
-                "InvalidRequestException",
-            )
+        return has_security_configuration(self._clients("emr"), name)
 
     def create_security_configuration(
         self, name: str, *, hop_limit: int, kms_key: str | None
@@ -126,13 +130,10 @@ class AwsRights:
     def import_key(self, key_name: str, public: bytes) -> bool:
         payload = payloads.import_key_pair_payload(key_name, public, _TAGS)
         with asking(f"import key pair {key_name}", right="ec2:ImportKeyPair"):
-            try:
-                self._ec2.import_key_pair(**payload)
-            except ClientError as error:
-                if code_of(error) == "InvalidKeyPair.Duplicate":
-                    return False
-                raise
-        return True
+            imported = found(
+                lambda: self._ec2.import_key_pair(**payload), "InvalidKeyPair.Duplicate"
+            )
+        return imported is not None
 
     def create_ssh_group(self, name: str, *, vpc_id: str, tags: Mapping[str, str]) -> str:
         """The id of the group, made without any inbound rule unless it is there already."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from botocore.exceptions import ClientError
 
 from fruits_cli import payloads
-from fruits_cli.aws.errors import asking, code_of
+from fruits_cli.aws.errors import asking, code_of, found
 from fruits_cli.cloud import Fetched, StoredObject
 from fruits_cli.disk import replacing
 from fruits_cli.errors import AccessDenied, CloudError
@@ -100,12 +100,9 @@ class AwsStorage:
 
     def fetch_bytes(self, uri: S3Uri) -> Fetched | None:
         with asking(f"read {uri}"):
-            try:
-                answer = self._s3.get_object(Bucket=uri.bucket, Key=uri.key)
-            except ClientError as error:
-                if code_of(error) in _ABSENT:
-                    return None
-                raise
+            answer = found(lambda: self._s3.get_object(Bucket=uri.bucket, Key=uri.key), *_ABSENT)
+            if answer is None:
+                return None
             return Fetched(answer["Body"].read(), answer["ETag"], answer["LastModified"])
 
     def fetch_file(self, uri: S3Uri, path: Path) -> None:
@@ -119,15 +116,13 @@ class AwsStorage:
     def stored_sha256(self, uri: S3Uri) -> bytes | None:
         """The digest that S3 checked when the object was written; None where it keeps none."""
         with asking(f"look at {uri}"):
-            try:
-                answer = self._s3.head_object(
+            answer = found(
+                lambda: self._s3.head_object(
                     Bucket=uri.bucket, Key=uri.key, ChecksumMode="ENABLED"
-                )
-            except ClientError as error:
-                if code_of(error) in _ABSENT:
-                    return None
-                raise
-        checksum = answer.get("ChecksumSHA256")
+                ),
+                *_ABSENT,
+            )
+        checksum = answer and answer.get("ChecksumSHA256")
         return base64.b64decode(checksum) if checksum else None
 
     def list_objects(self, below: S3Uri) -> Iterator[StoredObject]:
