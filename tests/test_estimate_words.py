@@ -91,6 +91,10 @@ def test_every_number_is_in_the_table_and_every_assumption_below_it() -> None:
     assert lines[-1].startswith("Dollars: by the second and one minute at least, EMR's share also")
 
 
+def test_what_lies_on_s3_is_not_sent() -> None:
+    assert report_lines(report(Work(2, 0)))[0] == "Pictures: 2 (./Test), nothing to send."
+
+
 def test_the_verdict_names_the_fastest_the_cheapest_and_the_break_even() -> None:
     small = verdict_lines(report(WORK.of(100)))
     large = verdict_lines(report(WORK.of(10**8)))

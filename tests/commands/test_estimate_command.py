@@ -88,11 +88,11 @@ def test_a_folder_is_counted_timed_and_compared_without_aws(estimate: Estimate, 
 
 
 def test_the_table_has_its_assumptions_beside_it(estimate: Estimate) -> None:
-    code, stdout, stderr = estimate("pictures", "--count", "1000000", "--core-count", "10")
+    code, stdout, stderr = estimate("pictures", "--count", "100000000", "--core-count", "10")
 
     assert code == 0, stderr
     lines = stdout.splitlines()
-    assert lines[0].startswith("Pictures: 1,000,000 (as given, of ")
+    assert lines[0].startswith("Pictures: 100,000,000 (as given, of ")
     assert lines[1].startswith("Timed here on ")
     assert lines[2].split() == ["where", "nodes", "workers", "precision", "minutes", "dollars"]
     assert lines[3].startswith("this machine ")
@@ -101,6 +101,7 @@ def test_the_table_has_its_assumptions_beside_it(estimate: Estimate) -> None:
     assert "Assumed: a cluster starts in 6.0 to 12 minutes and ends in 1.0 to 3.0" in stdout
     assert "built-in table of" in lines[-1]
     assert "EBS, S3, KMS and transfer are not included" in lines[-1]
+    assert "Note: the cluster of fruits run ends after 240 minutes" in stdout
 
 
 def test_a_number_alone_is_timed_with_drawn_pictures_and_says_so(estimate: Estimate) -> None:
@@ -111,13 +112,6 @@ def test_a_number_alone_is_timed_with_drawn_pictures_and_says_so(estimate: Estim
     assert "200 pictures of the drawn sample, 3 times over" in stdout
     assert "Note: the drawn sample was timed, of 100 x 100 pixels: larger pictures" in stdout
     assert "ImageNet weights are not here: random ones are timed, which are as fast." in stderr
-
-
-def test_a_job_that_outlives_its_cluster_is_noted(estimate: Estimate) -> None:
-    code, stdout, stderr = estimate("pictures", "--count", "100000000")
-
-    assert code == 0, stderr
-    assert "Note: the cluster of fruits run ends after 240 minutes" in stdout
 
 
 @pytest.mark.parametrize(
@@ -156,7 +150,6 @@ def test_no_number_at_all_is_2(estimate: Estimate) -> None:
 @pytest.mark.parametrize(
     ("words", "note"),
     [
-        (["--core-type", "m7g.xlarge"], "'on demand' is left out: m7g.xlarge has an Arm"),
         (["--core-type", "x9.huge"], "'on demand' is left out: the number of vCPUs of x9.huge"),
         (["--precision", "bf16"], "'Spot' has no bf16 instructions: it would compute in f32."),
     ],
@@ -185,9 +178,6 @@ def test_with_an_account_the_dataset_is_counted_and_not_sent_again(
     assert (facts["pictures"], facts["bytes_to_send"]) == (2, 0)
     assert facts["source"] == "s3://grapes-and-figs/fruits/datasets/figs/"
     assert "the drawn sample was timed" in facts["notes"][0]
-
-    plain = fruits("estimate", "--dataset", "figs", *words[:-2])
-    assert plain.stdout.startswith(f"Pictures: 2 ({facts['source']}), nothing to send.\n")
 
     missing = fruits("estimate", "--dataset", "pears", *words)
 

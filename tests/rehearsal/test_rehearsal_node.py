@@ -234,18 +234,23 @@ def test_arguments_that_are_not_enough_are_refused(node: NodeFolder, args: list[
 
 @pytest.fixture
 def timed(node: NodeFolder, wheelhouse: Wheelhouse) -> list[str]:
-    """The arguments of a bootstrap that has a lifetime."""
+    """The arguments of a bootstrap that has a lifetime, on a node that has its Python already."""
     wheelhouse.add("fig")
-    return [*wheelhouse.send(), "--max-lifetime-min", "240"]
+    args = wheelhouse.send()
+    python = node.opt / wheelhouse.digest
+    python.mkdir(parents=True)
+    (python / "lock.txt").touch()
+    return [*args, "--max-lifetime-min", "240"]
 
 
 @needs_systemd
 def test_the_primary_node_has_a_timer_that_systemd_accepts(
-    node: NodeFolder, timed: list[str]
+    node: NodeFolder, wheelhouse: Wheelhouse
 ) -> None:
     node.is_primary("j-1ABC")
+    wheelhouse.add("fig")
 
-    booted = node.boot(*timed)
+    booted = node.boot(*wheelhouse.send(), "--max-lifetime-min", "240")
 
     assert booted.returncode == 0, booted.stderr
     units = node.root / "etc/systemd/system"
