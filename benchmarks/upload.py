@@ -27,7 +27,7 @@ from benchmarks.pictures import make_pictures
 from fruits_cli.sample import draw_sample
 
 BUCKET, DELAY_S = "grapes-and-figs", 0.03
-SYNC_REQUESTS = (10, 50, 200)
+SYNC_REQUESTS = (50, 200)
 S5CMD_WORKERS = 256
 
 
