@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from pyspark import SparkContext
 
     scratch = tmp_path_factory.mktemp("spark")
-    words = [f"--conf {key}={value}" for key, value in spark_options(scratch, "local[2]").items()]
+    options = spark_options(scratch, "local[2]")
+    words = [f"--conf {shlex.quote(f'{key}={value}')}" for key, value in options.items()]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in spark_environ(scratch).items():
             patch.setenv(name, value)
