@@ -11,9 +11,12 @@ __all__ = ["fruits", "s3_here"]
 
 
 @pytest.fixture(scope="session")
-def machine_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all machines: the model is made once."""
-    return tmp_path_factory.mktemp("cache")
+def machine_cache(tmp_path_factory: pytest.TempPathFactory, artefact_folder: Path) -> Path:
+    """One cache for all machines, in which the session's model lies already."""
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "fruits").mkdir()
+    (cache / "fruits" / "models").symlink_to(artefact_folder.parent)
+    return cache
 
 
 @pytest.fixture
