@@ -21,10 +21,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pictures import make_pictures
+from benchmarks.pictures import make_pictures, sources
 from fruits_cli.bundle import cache_dir, model_artefact
 from fruits_cli.config import JobConfig
-from fruits_cli.sample import draw_sample
 
 SMALL = 10  # the small set is a tenth of the large one
 HELP_TIMES = 11
@@ -180,11 +179,7 @@ def main() -> None:
 
 
 def _prepared(asked: argparse.Namespace) -> Bench:
-    source = asked.source
-    if source is None:
-        source = asked.folder / "sources"
-        if not source.exists():
-            draw_sample(source)
+    source = sources(asked.source, asked.folder)
     sizes = {"large": asked.count, "small": asked.count // SMALL, "double": 2 * asked.count}
     pictures = {
         size: str(make_pictures(source, asked.folder / f"pictures-{count}", count))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+from fruits_cli.rehearsal.bucket import unchunked
 from fruits_cli.rehearsal.checksums import ALGORITHMS, checksum
 
 KEPT_BYTES = 2**20
@@ -89,7 +90,7 @@ class S3:
         content, trailers = body, {}
         said = headers.get("x-amz-content-sha256", "")
         if said.startswith("STREAMING-"):
-            content, trailers = _unchunked(body)
+            content, trailers = unchunked(body)
         stated = {
             name: value
             for name in ALGORITHMS
@@ -129,20 +130,6 @@ class S3:
         )
         text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
         return _response(200, text.encode(), {"x-amz-bucket-region": "eu-west-3"})
-
-
-def _unchunked(body: bytes) -> tuple[bytes, dict[str, str]]:
-    """Content and trailers of an aws-chunked body."""
-    content, rest = bytearray(), body
-    while True:
-        size, _, rest = rest.partition(b"\r\n")
-        length = int(size.partition(b";")[0] or b"0", 16)
-        if length == 0:
-            break
-        content += rest[:length]
-        rest = rest[length + 2 :]
-    lines = (line.partition(":") for line in rest.decode("latin-1").split("\r\n") if line)
-    return bytes(content), {name.strip().lower(): value.strip() for name, _, value in lines}
 
 
 def _refusal(status: int, code: str, *, has_body: bool = True) -> bytes:

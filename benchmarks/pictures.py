@@ -10,7 +10,19 @@ from random import Random
 
 from PIL import Image, ImageEnhance
 
+from fruits_cli.sample import draw_sample
+
 SIDE_PX = 100
+
+
+def sources(given: Path | None, folder: Path) -> Path:
+    """The pictures to vary: those given, else the drawn sample, drawn once below `folder`."""
+    if given is not None:
+        return given
+    drawn = folder / "sources"
+    if not drawn.exists():
+        draw_sample(drawn)
+    return drawn
 
 
 def make_pictures(source: Path, target: Path, count: int) -> Path:

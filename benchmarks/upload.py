@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pictures import make_pictures
-from fruits_cli.sample import draw_sample
+from benchmarks.__main__ import medians
+from benchmarks.pictures import make_pictures, sources
 
 BUCKET, DELAY_S = "grapes-and-figs", 0.03
 SYNC_REQUESTS = (50, 200)
@@ -100,10 +99,7 @@ def server() -> Iterator[str]:
 def table(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Markdown: medians, and how many times as long as ours each took."""
     lines = ["| upload | seconds | times ours | requests | MB |", "| --- | --- | --- | --- | --- |"]
-    median = {
-        name: {key: statistics.median(run[key] for run in found) for key in found[0]}
-        for name, found in runs.items()
-    }
+    median = medians(runs)
     ours = median["fruits upload"]["seconds"]
     for name, one in median.items():
         times, megabytes = one["seconds"] / ours, one["bytes"] / 1e6
@@ -122,11 +118,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fruits-bench")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    source = asked.source
-    if source is None:
-        source = asked.folder / "sources"
-        if not source.exists():
-            draw_sample(source)
+    source = sources(asked.source, asked.folder)
     folder = make_pictures(source, asked.folder / f"pictures-{asked.count}", asked.count)
     runs: dict[str, list[dict[str, Any]]] = {}
     with server() as url, tempfile.TemporaryDirectory() as scratch:

@@ -118,10 +118,8 @@ def _require(is_same: bool, code: str, what: str) -> None:
         raise Refused(code, f"{what} did not match what we received.")
 
 
-def _decoded(environ: Environ, body: bytes) -> tuple[bytes, dict[str, str]]:
+def unchunked(body: bytes) -> tuple[bytes, dict[str, str]]:
     """The content and trailers of an aws-chunked body. Source: S3 API, streaming with trailers."""
-    if not environ.get("HTTP_X_AMZ_CONTENT_SHA256", "").startswith("STREAMING-"):
-        return body, {}
     content, rest = bytearray(), body
     while True:
         size, _, rest = rest.partition(b"\r\n")
@@ -130,11 +128,18 @@ def _decoded(environ: Environ, body: bytes) -> tuple[bytes, dict[str, str]]:
             break
         content += rest[:length]
         rest = rest[length + 2 :]
+    return bytes(content), _trailers(rest)
+
+
+def _decoded(environ: Environ, body: bytes) -> tuple[bytes, dict[str, str]]:
+    if not environ.get("HTTP_X_AMZ_CONTENT_SHA256", "").startswith("STREAMING-"):
+        return body, {}
+    content, trailers = unchunked(body)
     expected = int(environ.pop("HTTP_X_AMZ_DECODED_CONTENT_LENGTH", len(content)))
     if expected != len(content):
         raise Refused("IncompleteBody", "You did not provide the number of bytes you announced.")
-    _forget_chunks(environ, bytes(content))
-    return bytes(content), _trailers(rest)
+    _forget_chunks(environ, content)
+    return content, trailers
 
 
 def _forget_chunks(environ: Environ, content: bytes) -> None:
