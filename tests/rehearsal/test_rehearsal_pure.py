@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import os
 import zlib
-from pathlib import Path
 
 import pytest
 
 from fruits_cli.rehearsal.checksums import CRC32C, CRC64NVME, crc
-from fruits_cli.rehearsal.machine import java_home, step_environ
+from fruits_cli.rehearsal.machine import step_environ
 from fruits_cli.rehearsal.submit import (
     command_line,
     fetched_arguments,
@@ -120,17 +119,6 @@ def test_lanes_do_not_change_a_crc(length):
 )
 def test_s3_requests_are_told_apart(method, path, query, action):
     assert s3_action(method, path, query) == action
-
-
-def test_java_comes_from_java_home_or_the_path_or_a_package(tmp_path):
-    java = tmp_path / "jdk" / "bin" / "java"
-    java.parent.mkdir(parents=True)
-    java.write_text("")
-    java.chmod(0o755)
-
-    assert java_home({"JAVA_HOME": "/opt/java"}) == Path("/opt/java")
-    assert java_home({"PATH": str(java.parent)}) == tmp_path / "jdk"
-    assert (java_home({"PATH": str(tmp_path)}) / "bin" / "java").exists()
 
 
 def test_a_step_sees_nothing_of_the_user_but_the_path(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fruits_cli.driver import find_java
+from fruits_cli.java import find_java
 
 RunJob = Callable[..., int]
 
