@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from fruits_cli import results
 from fruits_cli.config import Config
 from fruits_cli.errors import ConfigError
 from fruits_cli.fetch import fetch_manifest, fetch_run
@@ -14,7 +15,6 @@ from fruits_cli.plan import places_of
 from fruits_cli.session import Session
 from fruits_cli.targets import find_run
 from fruits_cli.ui import Outcome
-from fruits_cli.words import manifest_lines
 
 RUNS_DIR = "fruits-runs"
 
@@ -34,6 +34,6 @@ def bring_results(
     session.screen.follow(fetch_run(storage, uri, target))
     if record:
         session.ledger.write(replace(record, folder=str(target)))
-    lines = [*manifest_lines(manifest), f"Results: {target}"]
+    lines = [*results.manifest_lines(manifest), f"Results: {target}"]
     facts = {"run_id": run_id, "uri": str(uri), "output": str(target), "manifest": manifest}
     return Outcome(lines, facts)

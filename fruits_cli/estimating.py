@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fruits_cli import bundle
+from fruits_cli.artefact import obtain_model
 from fruits_cli.cluster import Machine, PriceBook
 from fruits_cli.config import Config, JobConfig
-from fruits_cli.errors import CloudError, ConfigError, MachineError, UsageError
+from fruits_cli.errors import CloudError, ConfigError, UsageError
 from fruits_cli.estimate import (
     HERE,
     Estimate,
@@ -45,6 +46,7 @@ _SAMPLE, _ENOUGH, _SMALL_BYTES = 200, 600, 200_000
 _REGION = "eu-west-3"
 # With less of the cores than this, the measurement tells of other programs, too.
 _UNDISTURBED = 0.85
+_IF_ABSENT = "random ones are timed, which are as fast"
 _DRAWN = "the drawn sample"
 
 
@@ -171,7 +173,7 @@ def spread(items: Iterable[str], most: int) -> tuple[str, ...]:
 
 
 def _measured(job: JobConfig, found: Found, screen: Screen, environ: Mapping[str, str]) -> Measured:
-    artefact = _artefact(job, screen, environ)
+    artefact, _ = obtain_model(job, screen, environ, if_absent=_IF_ABSENT)
     cores = bundle.usable_cores()
     small = found.mean_bytes < _SMALL_BYTES
     rounds = max(1, _ENOUGH // len(found.files)) if small else 1
@@ -195,18 +197,6 @@ def _measured(job: JobConfig, found: Found, screen: Screen, environ: Mapping[str
         image_size=job.image_size,
         weights=artefact.weights,
     )
-
-
-def _artefact(job: JobConfig, screen: Screen, environ: Mapping[str, str]) -> bundle.ModelArtefact:
-    screen.detail("Making the model artefact, or finding it in the cache.")
-    by_default = job.weights == "imagenet"
-    try:
-        return bundle.model_artefact(job, environ=environ, offline=by_default)
-    except MachineError:
-        if not by_default:
-            raise
-    screen.tell("ImageNet weights are not here: random ones are timed, which are as fast.")
-    return bundle.model_artefact(job.model_copy(update={"weights": "random"}), environ=environ)
 
 
 def _precisions(job: JobConfig, artefact: bundle.ModelArtefact) -> Sequence[Precision]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from fruits_cli.cloud import Storage
 from fruits_cli.errors import CloudError, FruitsError, UsageError
 from fruits_cli.models import Progress, S3Uri
-from fruits_cli.results import MANIFEST_FILE, PCA_CSV, write_pca_csv
+from fruits_cli.results import MANIFEST_FILE, PCA_CSV, parse_manifest, write_pca_csv
 from fruits_cli.transfer import Fetching, Speed, fetch_all
 
 # What resume compares stays where the run is.
@@ -19,18 +18,14 @@ _LEFT = ("_plan", "_chunks")
 
 
 def fetch_manifest(storage: Storage, run: S3Uri) -> dict[str, Any]:
-    """manifest.json of a run on S3. Raises FruitsError where the run has not finished."""
+    """manifest.json of a run on S3. Raises FruitsError where there is none to read."""
     found = storage.fetch_bytes(run / MANIFEST_FILE)
     if found is None:
         raise FruitsError(
             f"The run {run} has no results: it is under way, it failed, or it never was.",
             hint="fruits status and fruits logs tell more.",
         )
-    try:
-        manifest = json.loads(found.content)
-    except ValueError as error:
-        raise CloudError(f"{run / MANIFEST_FILE} is not a manifest: {error}.") from error
-    return dict(manifest) if isinstance(manifest, Mapping) else {}
+    return parse_manifest(found.content, run / MANIFEST_FILE)
 
 
 def fetch_run(storage: Storage, run: S3Uri, folder: Path) -> Iterator[Progress]:

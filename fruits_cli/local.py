@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fruits_cli import bundle, results
+from fruits_cli.artefact import obtain_model
 from fruits_cli.config import Config, JobConfig, Layer, configured
 from fruits_cli.driver import LocalPlan, run_job
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
 from fruits_cli.ledger import Ledger, ledger_here
 from fruits_cli.models import RunPhase, RunRecord, Target, new_run_id
-from fruits_cli.sample import ensure_sample, sample_folder
+from fruits_cli.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.ui import Outcome, Screen
 
 RUNS_DIR = "fruits-runs"
@@ -196,7 +197,10 @@ def execute(plan: LocalPlan, here: Here) -> dict[str, Any]:
     try:
         if sample:
             ensure_sample(Path(plan.images))
-        artefact, plan = _artefact(plan, here, sample=sample)
+        artefact, job = obtain_model(
+            plan.job, here.screen, here.environ, if_absent=IF_ABSENT if sample else ""
+        )
+        plan = replace(plan, job=job)
         record = here.ledger.write(replace(record, job=_job_values(plan.job)))
         with contextlib.closing(run_job(plan, artefact, here.environ)) as states:
             here.screen.follow(states)
@@ -242,44 +246,9 @@ def _job_values(job: JobConfig) -> dict[str, Any]:
     return job.model_dump(mode="json", exclude={"target", "output_dir"})
 
 
-def _artefact(
-    plan: LocalPlan, here: Here, *, sample: bool
-) -> tuple[bundle.ModelArtefact, LocalPlan]:
-    here.screen.detail("Making the model artefact, or finding it in the cache.")
-    by_default = sample and plan.job.weights == "imagenet"
-    try:
-        return bundle.model_artefact(plan.job, environ=here.environ, offline=by_default), plan
-    except MachineError:
-        if not by_default:
-            raise
-    here.screen.warn("ImageNet weights are not here: the sample runs with random ones.")
-    plan = replace(plan, job=plan.job.model_copy(update={"weights": "random"}))
-    return bundle.model_artefact(plan.job, environ=here.environ), plan
-
-
 def summary_lines(plan: LocalPlan, manifest: Mapping[str, Any]) -> list[str]:
     """What the user wants to know at the end of a run."""
-    counts, seconds = manifest["counts"], manifest["seconds"]
-    lines = [_pictures_line(counts), _components_line(manifest)]
-    times = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())
-    if seconds.get("features", 0) > 0 and counts["inferences"]:
-        times += f" ({counts['inferences'] / seconds['features']:.0f} images/s)"
-    return [*lines, f"Time: {times}", f"Results: {plan.output}"]
-
-
-def _pictures_line(counts: Mapping[str, Any]) -> str:
-    line = f"Pictures: {counts['pictures']}, {counts['features']} with features"
-    reasons = [f"{count} {why}" for why, count in counts["rejected_by_reason"].items()]
-    return f"{line}, {counts['rejected']} rejected ({', '.join(reasons)})" if reasons else line
-
-
-def _components_line(manifest: Mapping[str, Any]) -> str:
-    if manifest["pca_k"] is None:
-        return "Components: none; they need two pictures with features and an accepted share."
-    share = f"{manifest['cumulative_variance']:.1%} of the variance"
-    unasked = manifest["settings"]["pca_k"] is None and manifest["settings"]["pca_variance"] is None
-    default = " (pca_k unset: min(50, pictures - 1))" if unasked else ""
-    return f"Components: {manifest['pca_k']}, {share}{default}"
+    return [*results.manifest_lines(manifest), f"Results: {plan.output}"]
 
 
 def summary_facts(plan: LocalPlan, manifest: Mapping[str, Any]) -> dict[str, Any]:

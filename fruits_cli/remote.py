@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fruits_cli import bundle
+from fruits_cli import results
+from fruits_cli.artefact import obtain_model
 from fruits_cli.cluster import LAUNCH_ID_TAG, Observed
 from fruits_cli.config import Config, Layer, configured
-from fruits_cli.errors import FruitsError, MachineError, UsageError
+from fruits_cli.errors import FruitsError, UsageError
 from fruits_cli.execute import cancel, look_for
 from fruits_cli.fetch import fetch_manifest, fetch_run
 from fruits_cli.follow import follow, raise_failure, step_of_run
@@ -29,6 +30,7 @@ from fruits_cli.models import RunPhase, RunRecord, S3Uri, Target, parse_s3_uri
 from fruits_cli.observe import observe
 from fruits_cli.pack_listing import count_pictures
 from fruits_cli.plan import Job, RunPlan, lifetime_min, places_of, plan_run
+from fruits_cli.sample import IF_ABSENT
 from fruits_cli.sending import ensure_bucket, send_pictures
 from fruits_cli.session import Session
 from fruits_cli.shipping import (
@@ -41,7 +43,7 @@ from fruits_cli.shipping import (
 from fruits_cli.ui import Outcome
 from fruits_cli.upload import dataset_name
 from fruits_cli.wheelhouse import node_python
-from fruits_cli.words import manifest_lines, plan_facts, plan_lines
+from fruits_cli.words import plan_facts, plan_lines
 
 RUNS_DIR = "fruits-runs"
 # What follows the job's own deadline: boot, and the end of the step.
@@ -138,7 +140,14 @@ def _carried_out(
     folder: Path | None,
     images: S3Uri,
 ) -> Outcome:
-    artefact, config = _artefact(config, asked, session)
+    artefact, job_config = obtain_model(
+        config.job,
+        session.screen,
+        session.environ,
+        if_absent=IF_ABSENT if asked.sample and asked.resume is None else "",
+        load_model=session.load_model,
+    )
+    config = config.model_copy(update={"job": job_config})
     ensure_bucket(places_of(config).bucket, session, yes=True)
     ship_python(node_python(config.job.engine), places_of(config), session)
     if folder:
@@ -247,24 +256,6 @@ def _launched_unseen(record: RunRecord, session: Session, *, interrupted: bool) 
     return found.cluster_id
 
 
-def _artefact(
-    config: Config, asked: CloudRun, session: Session
-) -> tuple[bundle.ModelArtefact, Config]:
-    """The model, and the configuration with the weights that it really has."""
-    session.screen.detail("Making the model artefact, or finding it in the cache.")
-    by_default = asked.sample and config.job.weights == "imagenet" and asked.resume is None
-    try:
-        made = session.load_model(config.job, environ=session.environ, offline=by_default)
-    except MachineError:
-        if not by_default:
-            raise
-        session.screen.warn("ImageNet weights are not here: the sample runs with random ones.")
-        job = config.job.model_copy(update={"weights": "random"})
-        config = config.model_copy(update={"job": job})
-        made = session.load_model(job, environ=session.environ)
-    return made, config
-
-
 def run_record(config: Config, plan: RunPlan, *, images: str, region: str) -> RunRecord:
     """The record of a run that is about to be launched."""
     return RunRecord(
@@ -312,6 +303,6 @@ def _outcome(
         "cluster_seconds": round(bill.seconds) if bill else None,
         "manifest": dict(manifest),
     }
-    lines = [*manifest_lines(manifest), f"Results: {target} and {record.output}"]
+    lines = [*results.manifest_lines(manifest), f"Results: {target} and {record.output}"]
     lines.append(f"Cluster: {ended.line}" if ended else f"Cluster {record.cluster_id} is kept.")
     return Outcome(lines, facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MANIFEST_FILE, PCA_DIR, PCA_CSV = "manifest.json", "pca", "pca.csv"
 _COLUMNS = ["path", "label", "pca_features"]
 _BATCH_ROWS = 8192
+_KEYS = {"counts", "seconds", "settings", "pca_k", "cumulative_variance"}
 # A spreadsheet would run such a cell as a formula; with an apostrophe before it, it is text.
 _FORMULA = "^[=+@\t\r-]"
 
@@ -24,18 +25,53 @@ def load_manifest(run_folder: Path) -> dict[str, Any]:
     """What manifest.json of the run says. Raises UsageError where there is none to read."""
     file = run_folder / MANIFEST_FILE
     try:
-        manifest = json.loads(file.read_bytes())
+        return parse_manifest(file.read_bytes(), file)
     except FileNotFoundError as error:
         raise UsageError(
             f"There is no finished run in {run_folder}.", hint=f"A finished one has {file}."
         ) from error
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def parse_manifest(content: bytes, name: object) -> dict[str, Any]:
+    """A manifest out of the bytes of the file of that name. Raises UsageError where it is none."""
+    try:
+        manifest = json.loads(content)
     except ValueError as error:
-        raise UsageError(f"{file} is not a manifest: {error}.") from error
-    if not isinstance(manifest, dict):
-        raise UsageError(f"{file} is not a manifest: it holds no object.")
-    return manifest
+        raise UsageError(f"{name} is not a manifest: {error}.") from error
+    missing = _KEYS - manifest.keys() if isinstance(manifest, dict) else _KEYS
+    if missing:
+        raise UsageError(f"{name} is not a manifest: it has no {min(missing)}.")
+    return dict(manifest)
+
+
+def manifest_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """What the user wants to know of a finished run: pictures, components, time."""
+    return [_pictures_line(manifest["counts"]), _components_line(manifest), _time_line(manifest)]
+
+
+def _pictures_line(counts: Mapping[str, Any]) -> str:
+    line = f"Pictures: {counts['pictures']}, {counts['features']} with features"
+    reasons = [f"{count} {why}" for why, count in counts["rejected_by_reason"].items()]
+    return f"{line}, {counts['rejected']} rejected ({', '.join(reasons)})" if reasons else line
+
+
+def _components_line(manifest: Mapping[str, Any]) -> str:
+    if manifest["pca_k"] is None:
+        return "Components: none; they need two pictures with features and an accepted share."
+    share = f"{manifest['cumulative_variance']:.1%} of the variance"
+    unasked = manifest["settings"]["pca_k"] is None and manifest["settings"]["pca_variance"] is None
+    default = " (pca_k unset: min(50, pictures - 1))" if unasked else ""
+    return f"Components: {manifest['pca_k']}, {share}{default}"
+
+
+def _time_line(manifest: Mapping[str, Any]) -> str:
+    counts, seconds = manifest["counts"], manifest["seconds"]
+    times = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())
+    if seconds.get("features", 0) > 0 and counts["inferences"]:
+        times += f" ({counts['inferences'] / seconds['features']:.0f} images/s)"
+    return f"Time: {times}"
 
 
 def write_pca_csv(run_folder: Path) -> Path | None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIDE_PX = 100
+# What a run of it does where no ImageNet weights are in the cache: nothing is downloaded.
+IF_ABSENT = "the sample runs with random ones"
 _NAME = "sample-1"
 # Fruits are painted larger than they are shown, and a few times each: no two look alike.
 _MASTER_PX, _MASTERS = 136, 2

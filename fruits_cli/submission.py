@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fruits_cli.artefact import obtain_model
 from fruits_cli.cluster import Cluster, Role
 from fruits_cli.config import Config
 from fruits_cli.errors import AccessDenied
@@ -45,7 +46,9 @@ def submit_job(config: Config, asked: Submission, session: Session) -> Outcome:
     images = find_images(asked.images, places, cloud.storage, config.storage.dataset)
     session.screen.tell(f"{images} on {cluster.emr_name} ({cluster.cluster_id})")
     types = node_types(config, cluster, session)
-    artefact = session.load_model(config.job, environ=session.environ)
+    artefact, _ = obtain_model(
+        config.job, session.screen, session.environ, load_model=session.load_model
+    )
     job = shipped_job(places, artefact, cloud.storage, images=images, run_id=asked.run_id)
     step = plan_step(
         config,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,18 +82,3 @@ def plan_facts(plan: RunPlan, observed: Observed, *, images: str = "") -> dict[s
 
 def _args(plan: RunPlan) -> tuple[str, ...]:
     return plan.spec.step.args if plan.spec.step else ()
-
-
-def manifest_lines(manifest: Mapping[str, Any]) -> list[str]:
-    """What the user wants to know of a finished run."""
-    counts = manifest.get("counts", {})
-    reasons = counts.get("rejected_by_reason", {})
-    told = ", ".join(f"{count} {why}" for why, count in reasons.items())
-    rejected = f"{counts.get('rejected', 0)} rejected" + (f" ({told})" if told else "")
-    lines = [
-        f"Pictures: {counts.get('pictures')}, {counts.get('features')} with features, {rejected}"
-    ]
-    if manifest.get("pca_k"):
-        share = f"{manifest.get('cumulative_variance') or 0:.1%} of the variance"
-        lines.append(f"Components: {manifest['pca_k']}, {share}")
-    return lines

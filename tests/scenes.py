@@ -100,8 +100,15 @@ def manifest(pictures: int) -> dict[str, Any]:
         "features": pictures - 1,
         "rejected": 1,
         "rejected_by_reason": {"empty": 1},
+        "inferences": pictures - 1,
     }
-    return {"counts": counts, "pca_k": 2, "cumulative_variance": 0.5}
+    return {
+        "counts": counts,
+        "seconds": {"listing": 0.2, "features": 2.0, "pca": 1.25},
+        "settings": {"pca_k": None, "pca_variance": None},
+        "pca_k": 2,
+        "cumulative_variance": 0.5,
+    }
 
 
 def _parquet() -> bytes:

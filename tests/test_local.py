@@ -234,29 +234,6 @@ def test_the_plan_as_json_holds_every_setting(pictures: Path) -> None:
     assert facts["job"]["extensions"][0] == "jpg"
 
 
-def test_the_summary_tells_what_the_user_wants_to_know(pictures: Path) -> None:
-    plan = local.new_run(config(), pictures, run_id=RUN_ID)
-
-    assert local.summary_lines(plan, MANIFEST) == [
-        "Pictures: 360, 358 with features, 2 rejected (1 not_a_picture, 1 truncated)",
-        "Components: 50, 81.7% of the variance (pca_k unset: min(50, pictures - 1))",
-        "Time: listing 0.2 s, features 2.0 s, pca 1.2 s (179 images/s)",
-        f"Results: {plan.output}",
-    ]
-
-
-def test_the_summary_of_a_run_without_components_says_why(pictures: Path) -> None:
-    plan = local.new_run(config(), pictures, run_id=RUN_ID)
-    counts = {**COUNTS, "rejected_by_reason": {}, "rejected": 0, "inferences": 0}
-    manifest = {**MANIFEST, "pca_k": None, "cumulative_variance": None, "counts": counts}
-
-    lines = local.summary_lines(plan, manifest)
-
-    assert lines[0] == "Pictures: 360, 358 with features"
-    assert lines[1].startswith("Components: none; ")
-    assert "images/s" not in lines[2]
-
-
 def test_the_summary_as_json_has_stable_keys(pictures: Path) -> None:
     plan = local.new_run(config(), pictures, run_id=RUN_ID)
 

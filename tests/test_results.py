@@ -10,9 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scenes import manifest
 
 from fruits_cli.errors import UsageError
-from fruits_cli.results import load_manifest, write_pca_csv
+from fruits_cli.results import load_manifest, manifest_lines, write_pca_csv
 
 HOSTILE = ['new\nline, "quoted".jpg', "it's.jpg", "é桃.jpg", "a\rb.jpg", "NA", "", "1.0", " x "]
 AWKWARD = np.array([[0.1, -1e-7, 16777216.0], [3.4e38, -0.0, 1.17549435e-38]], np.float32)
@@ -172,9 +173,9 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, columns: dict[str, ob
 
 
 def test_the_manifest_is_what_the_run_wrote(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps({"run_id": "r1"}))
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest(6)))
 
-    assert load_manifest(tmp_path) == {"run_id": "r1"}
+    assert load_manifest(tmp_path) == manifest(6)
 
 
 def test_a_folder_without_a_manifest_is_no_finished_run(tmp_path: Path) -> None:
@@ -182,9 +183,29 @@ def test_a_folder_without_a_manifest_is_no_finished_run(tmp_path: Path) -> None:
         load_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\udcff"])
 def test_a_broken_manifest_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
 
     with pytest.raises(UsageError, match=r"manifest\.json is not a manifest"):
         load_manifest(tmp_path)
+
+
+def test_a_run_is_told_in_pictures_components_and_time() -> None:
+    assert manifest_lines(manifest(359)) == [
+        "Pictures: 359, 358 with features, 1 rejected (1 empty)",
+        "Components: 2, 50.0% of the variance (pca_k unset: min(50, pictures - 1))",
+        "Time: listing 0.2 s, features 2.0 s, pca 1.2 s (179 images/s)",
+    ]
+
+
+def test_a_run_without_components_says_why() -> None:
+    told = manifest(2)
+    told |= {"pca_k": None, "cumulative_variance": None}
+    told["counts"] |= {"rejected_by_reason": {}, "rejected": 0, "inferences": 0}
+
+    lines = manifest_lines(told)
+
+    assert lines[0] == "Pictures: 2, 1 with features"
+    assert lines[1].startswith("Components: none; ")
+    assert "images/s" not in lines[2]
