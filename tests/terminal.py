@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import subprocess
 import sys
 import time
@@ -11,8 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 CTRL_C, CTRL_D = "\x03", "\x04"
-# The terminal becomes the controlling one, so that Ctrl-C is a signal.
-_CLAIM = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+# The terminal becomes the controlling one, so that Ctrl-C is a signal, and one that is heard: a
+# suite that runs in the background of a shell was started with it ignored.
+_CLAIM = (
+    "import fcntl, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+)
 _PATIENCE_S = 60.0
 
 
@@ -40,17 +45,23 @@ def sit_before(
         start_new_session=True,
     )
     os.close(theirs)
-    screen = _watched(ours, prompt, typed)
     with process, os.fdopen(ours):
         assert process.stdout is not None
+        try:
+            screen = _watched(ours, prompt, typed)
+        except TimeoutError:
+            process.kill()
+            raise
         stdout = process.stdout.read().decode()
         return Sitting(process.wait(_PATIENCE_S), screen, stdout)
 
 
 def _watched(terminal: int, prompt: str, typed: str) -> str:
-    """Everything that appears until the process lets go of the terminal."""
+    """All that appears until the process lets go of the terminal; TimeoutError if it does not."""
     seen, sent, deadline_s = b"", not typed, time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline_s:
+    while True:
+        if not select.select([terminal], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+            raise TimeoutError(f"The process still holds its terminal, which shows {seen!r}.")
         try:
             chunk = os.read(terminal, 4096)
         except OSError:
