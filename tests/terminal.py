@@ -12,12 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 CTRL_C, CTRL_D = "\x03", "\x04"
-# The terminal becomes the controlling one, so that Ctrl-C is a signal, and one that is heard: a
-# suite that runs in the background of a shell was started with it ignored.
-_CLAIM = (
-    "import fcntl, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-)
+# The terminal becomes the controlling one, so that Ctrl-C is a signal.
+_CLAIM = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
 _PATIENCE_S = 60.0
 
 
