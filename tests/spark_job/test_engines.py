@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +73,51 @@ def test_features_tell_pictures_apart_even_with_random_weights(
 
     likeness = [cosines(features[[n]], features[[m]])[0] for n in range(9) for m in range(n)]
     assert max(likeness) < 0.999
+
+
+def compiled_with(kernels: str, artefact: Artefact, side_px: int) -> Any:
+    ov = engines.imported_openvino()
+    graph = artefact.contents[engines.GRAPH_FILE]
+    graph = engines.asking_for_kernels(graph, kernels) if kernels else graph
+    data = np.frombuffer(artefact.contents[engines.GRAPH_DATA_FILE], np.uint8)
+    read = ov.Core().read_model(graph, ov.Tensor(data))
+    return ov.Core().compile_model(engines.taking_pixels(read, side_px), "CPU")
+
+
+def kernels_of(compiled: Any) -> set[str]:
+    """The implementations of its convolutions, without the precision."""
+    told = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
+    convolutions = [info for info in told if "Convolution" in info["layerType"].astype(str)]
+    assert convolutions
+    return {info["primitiveType"].astype(str).rpartition("_")[0] for info in convolutions}
+
+
+def test_a_kernel_that_was_asked_for_computes(artefact: Artefact) -> None:
+    assert "ref_any" not in kernels_of(compiled_with("", artefact, 32))
+    assert kernels_of(compiled_with("cpu:ref_any", artefact, 32)) == {"ref_any"}
+
+
+def test_blocked_kernels_give_the_same_features_wherever_they_can_be_had(
+    artefact: Artefact, pictures: npt.NDArray[np.uint8]
+) -> None:
+    pair = pictures[: engines.BATCH]
+    asked = compiled_with(engines.BLOCKED_KERNELS, artefact, artefact.side_px)(pair)[0]
+    free = compiled_with("", artefact, artefact.side_px)(pair)[0]
+
+    assert np.abs(asked - free).max() < 1e-3
+
+
+def test_a_graph_that_tells_something_already_keeps_it() -> None:
+    graph = b"""<net><layers>
+        <layer type="Convolution"><rt_info><attribute name="fused" /></rt_info></layer>
+        <layer type="Add" /></layers></net>"""
+
+    asking = ElementTree.fromstring(engines.asking_for_kernels(graph, "cpu:a,cpu:b"))
+
+    convolution, add = asking.iter("layer")
+    told = [(one.get("name"), one.get("value")) for one in convolution.iter("attribute")]
+    assert told == [("fused", None), ("primitives_priority", "cpu:a,cpu:b")]
+    assert len(add) == 0
 
 
 @needs_bf16
