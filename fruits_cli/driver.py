@@ -125,6 +125,8 @@ def _spark_environ(environ: Mapping[str, str], java_home: Path, scratch: Path) -
         "SPARK_WORKER_DIR": str(scratch / "workers"),
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
+        # Where the daemon of spark_job.daemon waits, which imports while Spark starts.
+        "FRUITS_DAEMON": str(scratch / "daemon"),
         # A json.py in the user's folder is not the one that Spark's workers want.
         "PYTHONSAFEPATH": "1",
         # Java reads its arguments in this encoding: with C an accent in a path becomes "??".

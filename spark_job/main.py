@@ -15,7 +15,7 @@ import sys
 
 from pyspark import SparkConf, SparkContext
 
-from spark_job import features, files, guard, schema
+from spark_job import daemon, features, files, guard, schema
 from spark_job.errors import JobError, find_job_error
 from spark_job.job import Asked, Job
 from spark_job.progress import Reporter
@@ -93,9 +93,14 @@ def _unwritable(output: files.Place, error: OSError) -> JobError:
 
 
 def _run_on_spark(asked: Asked, reporter: Reporter) -> JobError | None:
+    with daemon.begun_early():
+        spark = SparkContext(conf=SparkConf().setAppName(f"fruits {asked.run_id}"))
+        return _run_job(asked, reporter, spark)
+
+
+def _run_job(asked: Asked, reporter: Reporter, spark: SparkContext) -> JobError | None:
     from py4j.protocol import Py4JError
 
-    spark = SparkContext(conf=SparkConf().setAppName(f"fruits {asked.run_id}"))
     try:
         spark.setLogLevel("ERROR")
         if asked.deadline_min:

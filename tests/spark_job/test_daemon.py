@@ -1,10 +1,21 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from zipfile import ZipFile
+
+import pytest
+
+from spark_job import daemon
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc of processes")
 
 
 def test_no_task_reads_an_archive_again_once_the_daemon_forgot_them(tmp_path: Path) -> None:
@@ -53,3 +64,103 @@ def test_all_that_the_daemon_imports_before_it_forks_runs_in_one_thread() -> Non
     )
 
     assert told.stdout == "1\n"
+
+
+def waited(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+@contextmanager
+def as_spark_starts_it(address: object) -> Iterator[subprocess.Popen[bytes]]:
+    environ = {**os.environ, "FRUITS_DAEMON": str(address), "PYTHON_WORKER_FACTORY_SECRET": "s"}
+    command = [sys.executable, "-m", "spark_job.daemon", "pyspark.worker"]
+    with subprocess.Popen(
+        command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        yield process
+
+
+def parent_of_a_worker(process: subprocess.Popen[bytes]) -> int:
+    """Fork a worker as Spark does: connect to the port that the daemon wrote, read an id."""
+    assert process.stdout is not None
+    (port,) = struct.unpack("!i", process.stdout.read(4))
+    with socket.create_connection(("127.0.0.1", port)) as worker:
+        (pid,) = struct.unpack("!i", worker.recv(4))
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except FileNotFoundError:
+        return ""
+
+
+@needs_proc
+def test_the_daemon_that_began_early_forks_the_workers_of_the_one_that_spark_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = tmp_path / "d"
+    monkeypatch.setenv("FRUITS_DAEMON", str(address))
+
+    with daemon.begun_early(), as_spark_starts_it(address) as process:
+        forks = parent_of_a_worker(process)
+        assert "spark_job.daemon early" in command_of(forks)
+        process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert command_of(forks) == ""
+
+
+@needs_proc
+@pytest.mark.parametrize("address", ["", "nobody", "n" * 200])
+def test_where_none_began_early_the_daemon_of_spark_forks_its_own_workers(
+    tmp_path: Path, address: str
+) -> None:
+    with as_spark_starts_it(tmp_path / address if address else "") as process:
+        assert parent_of_a_worker(process) == process.pid
+        process.communicate(timeout=30)
+
+
+@needs_proc
+def test_a_second_daemon_of_spark_does_without_the_one_that_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = tmp_path / "d"
+    monkeypatch.setenv("FRUITS_DAEMON", str(address))
+
+    with daemon.begun_early(), as_spark_starts_it(address) as first:
+        assert parent_of_a_worker(first) != first.pid
+        with as_spark_starts_it(address) as second:
+            assert parent_of_a_worker(second) == second.pid
+
+
+@needs_proc
+def test_a_name_too_long_for_a_socket_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRUITS_DAEMON", str(tmp_path / ("n" * 200)))
+
+    with daemon.begun_early():
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        assert not [pid for pid in children if "early" in command_of(int(pid))]
+
+
+@needs_proc
+def test_a_daemon_that_began_early_ends_with_its_driver(tmp_path: Path) -> None:
+    driver = (
+        "import os, signal; from spark_job import daemon\n"
+        "with daemon.begun_early():\n"
+        "    task = f'/proc/self/task/{os.getpid()}/children'\n"
+        "    print(open(task).read(), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environ = {**os.environ, "FRUITS_DAEMON": str(tmp_path / "d")}
+
+    told = subprocess.run([sys.executable, "-c", driver], capture_output=True, env=environ)
+
+    pid = int(told.stdout)
+    waited(lambda: "early" not in command_of(pid))
