@@ -225,10 +225,6 @@ def _follow_on_terminal(states: Iterable[Progress]) -> None:
                 story += f", {state.rate:.0f} images/s  {time_left(state)}"
             if state.note:
                 story += f"  {state.note}"
-            bar.update(
-                task,
-                description=state.stage,
-                completed=state.done,
-                total=state.total or None,
-                story=story,
-            )
+            # For `update` None is no total: a stage without one would keep the last stage's.
+            bar.tasks[0].total = state.total or None
+            bar.update(task, description=state.stage, completed=state.done, story=story)

@@ -161,6 +161,18 @@ def test_on_a_terminal_progress_is_a_bar() -> None:
     assert sitting.stdout == ""
 
 
+def test_a_stage_that_counts_nothing_is_not_at_nothing_of_the_stage_before() -> None:
+    sitting = sit_before(
+        "from fruits_cli.models import Progress\n"
+        "from fruits_cli.ui import Screen\n"
+        "Screen().follow([Progress('pca', 40, 40, 1.0), Progress('step COMPLETED', 0, 0, 0.0)])\n"
+    )
+
+    last = sitting.screen.rpartition("step COMPLETED")[2]
+    assert last
+    assert "%" not in last
+
+
 def test_no_color_gives_a_bar_without_colours() -> None:
     sitting = sit_before(FOLLOW.format(options=""), environ={"NO_COLOR": "1"})
 
