@@ -18,7 +18,7 @@ check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m fruits_cli.docs --check
+	$(BIN)/python .ci/generate_docs.py --check
 	$(BIN)/python .ci/locks.py --check
 
 bench: .venv/dev.stamp

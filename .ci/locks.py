@@ -19,9 +19,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from fruits_cli.bundle import templates_dir
-from fruits_cli.nodes import Lock
-from fruits_cli.wheelhouse import LOCK_FILES, pip_command, target_options
+from fruits_cli.files import templates_dir
+from fruits_cli.job.node_python import LOCK_FILES, Lock, pip_command, target_options
 
 # What the job imports on a node; pip fills the venv there.
 ROOTS = {"base": ("numpy", "openvino", "pillow", "pip", "pyarrow"), "tensorflow": ("tensorflow",)}

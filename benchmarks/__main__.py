@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pictures import make_pictures, sources
-from fruits_cli.bundle import cache_dir, model_artefact
 from fruits_cli.config import JobConfig
+from fruits_cli.job.bundle import cache_dir
+from fruits_cli.job.model import model_artefact
 
 SMALL = 10  # the small set is a tenth of the large one
 HELP_TIMES = 11

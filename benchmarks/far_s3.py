@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from fruits_cli.rehearsal.bucket import unchunked
 from fruits_cli.rehearsal.checksums import ALGORITHMS, checksum
+from fruits_cli.rehearsal.s3 import unchunked
 
 KEPT_BYTES = 2**20
 _DIGEST = re.compile("[0-9a-f]{64}")

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fruits_cli.bundle import model_artefact, usable_cores
 from fruits_cli.config import JobConfig
-from fruits_cli.driver import LocalPlan, run_job
-from fruits_cli.results import load_manifest
+from fruits_cli.job.model import model_artefact
+from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
+from fruits_cli.runs.results import load_manifest
 
 SIZES, PRECISIONS = (224, 160, 128, 96), ("f32", "bf16")
 

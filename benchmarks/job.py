@@ -14,9 +14,9 @@ import threading
 import time
 from pathlib import Path
 
-from fruits_cli.bundle import model_artefact, usable_cores
 from fruits_cli.config import JobConfig
-from fruits_cli.driver import LocalPlan, run_job
+from fruits_cli.job.model import model_artefact
+from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
 
 
 class Memory(threading.Thread):

@@ -10,7 +10,7 @@ from random import Random
 
 from PIL import Image, ImageEnhance
 
-from fruits_cli.sample import draw_sample
+from fruits_cli.dataset.sample import draw_sample
 
 SIDE_PX = 100
 

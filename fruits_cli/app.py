@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fruits_cli import __version__, ui
+from fruits_cli import __version__
 from fruits_cli.errors import FruitsError, MachineError
+from fruits_cli.screen import close_answer, show_error
 
 _INTERRUPTED = 130
 
@@ -61,7 +62,7 @@ class _Boundary(TyperGroup):
         try:
             return super().invoke(ctx)
         except FruitsError as error:
-            ui.show_error(error)
+            show_error(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(_INTERRUPTED) from error
@@ -74,7 +75,7 @@ class _Boundary(TyperGroup):
             if _is_usage_error(error):
                 raise
             told = _refusal(error) if isinstance(error, OSError) else _bug(error)
-            ui.show_error(told)
+            show_error(told)
             raise typer.Exit(told.exit_code) from error
 
 
@@ -160,4 +161,4 @@ def main() -> None:
     try:
         app(prog_name="fruits")
     finally:
-        ui.close_answer()
+        close_answer()

@@ -6,15 +6,15 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from fruits_cli import results
+from fruits_cli.cloud.layout import places_of
 from fruits_cli.config import Config
 from fruits_cli.errors import ConfigError
-from fruits_cli.fetch import fetch_manifest, fetch_run
-from fruits_cli.models import S3Uri
-from fruits_cli.plan import places_of
+from fruits_cli.ledger import find_run
+from fruits_cli.runs import results
+from fruits_cli.runs.results import fetch_manifest, fetch_run
+from fruits_cli.s3uri import S3Uri
+from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
-from fruits_cli.targets import find_run
-from fruits_cli.ui import Outcome
 
 RUNS_DIR = "fruits-runs"
 

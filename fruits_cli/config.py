@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +23,29 @@ from pydantic import (
 )
 
 from fruits_cli.errors import ConfigError
-from fruits_cli.models import Engine, Precision, Target, is_bucket_name
+from fruits_cli.s3uri import is_bucket_name
+
+
+class Engine(StrEnum):
+    """What computes the features on a worker."""
+
+    OPENVINO = "openvino"
+    TENSORFLOW = "tensorflow"
+
+
+class Precision(StrEnum):
+    """The number format that the model computes in."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+
+
+class Target(StrEnum):
+    """Where the job runs."""
+
+    LOCAL = "local"
+    EMR = "emr"
+
 
 FILE_NAME = "fruits.toml"
 _ENV_PREFIX = "FRUITS_"
@@ -236,12 +259,6 @@ def user_config_file(environ: Mapping[str, str]) -> Path:
     """The user's own fruits.toml, under $XDG_CONFIG_HOME or ~/.config."""
     base = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".config"
     return Path(base) / "fruits" / FILE_NAME
-
-
-def cache_dir(environ: Mapping[str, str]) -> Path:
-    """Where fruits keeps what it can make again: $XDG_CACHE_HOME/fruits or ~/.cache/fruits."""
-    base = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
-    return Path(base) / "fruits"
 
 
 def _file_values(file: Path) -> dict[str, dict[str, Any]]:

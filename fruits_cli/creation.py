@@ -5,27 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fruits_cli.cluster import Cluster
-from fruits_cli.config import Config
+from fruits_cli.cloud.clusters import Cluster
+from fruits_cli.cluster.foundations import ensure_bucket, observe
+from fruits_cli.cluster.launch import adopted, cluster_record, launch_once, living, new_launch_id
+from fruits_cli.cluster.life import wait_until_ready
+from fruits_cli.cluster.notebook import ship_notebook
+from fruits_cli.cluster.plan import RunPlan, plan_cluster
+from fruits_cli.cluster.plan_report import cluster_lines, plan_facts
+from fruits_cli.config import Config, Target
 from fruits_cli.errors import CloudError
-from fruits_cli.interrupt import termination_as_interrupt
-from fruits_cli.lifecycle import (
-    adopted,
-    cluster_record,
-    launch_once,
-    living,
-    new_launch_id,
-    wait_until_ready,
-)
-from fruits_cli.models import RunPhase, RunRecord, Target
-from fruits_cli.observe import observe
-from fruits_cli.plan import RunPlan, plan_cluster
-from fruits_cli.sending import ensure_bucket
+from fruits_cli.job.node_python import node_python, ship_python
+from fruits_cli.ledger import RunPhase, RunRecord
+from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
-from fruits_cli.shipping import ship_notebook, ship_python
-from fruits_cli.ui import Outcome
-from fruits_cli.wheelhouse import node_python
-from fruits_cli.words import cluster_lines, plan_facts
+from fruits_cli.signals import termination_as_interrupt
 
 
 @dataclass(frozen=True)

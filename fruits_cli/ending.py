@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fruits_cli.cluster import EMR_NAME_PREFIX, Cluster, Step
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, Step
+from fruits_cli.cluster.find import find_cluster
+from fruits_cli.cluster.life import bill_of, end_cluster
+from fruits_cli.cluster.steps import cancel, is_housekeeping
+from fruits_cli.config import Target
 from fruits_cli.errors import ClusterNotFound, UsageError
-from fruits_cli.execute import cancel
-from fruits_cli.lifecycle import bill_of, end_cluster
-from fruits_cli.models import RunPhase, RunRecord, Target
-from fruits_cli.plan import is_housekeeping
+from fruits_cli.ledger import RunPhase, RunRecord, records_of
+from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
-from fruits_cli.targets import find_cluster, records_of
-from fruits_cli.ui import Outcome
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ FruitsError                1  we could not: network, refusal, disk full, decline
 └── JobFailed              4  the job itself ended badly
 """
 
+from __future__ import annotations
+
 
 class FruitsError(Exception):
     """What went wrong in one sentence, and in `hint` what to do next.

@@ -9,12 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fruits_cli import bundle
-from fruits_cli.artefact import obtain_model
-from fruits_cli.cluster import Machine, PriceBook
-from fruits_cli.config import Config, JobConfig
+from fruits_cli.cloud.account import Machine, PriceBook
+from fruits_cli.cloud.layout import places_of
+from fruits_cli.cloud.machines import MACHINES
+from fruits_cli.cloud.prices import table_prices
+from fruits_cli.cluster.plan import lifetime_min
+from fruits_cli.commands.wiring import open_session
+from fruits_cli.config import Config, Engine, JobConfig, Precision
+from fruits_cli.dataset.images import find_images, local_images
+from fruits_cli.dataset.listing import list_pictures
+from fruits_cli.dataset.manifest import DATASET_FILE, parse_manifest
+from fruits_cli.dataset.sample import ensure_sample, sample_folder
 from fruits_cli.errors import CloudError, ConfigError, UsageError
-from fruits_cli.estimate import (
+from fruits_cli.estimate.calculation import (
     HERE,
     Estimate,
     Shape,
@@ -27,18 +34,12 @@ from fruits_cli.estimate import (
     instance_types,
     wishes,
 )
-from fruits_cli.estimate_words import Measured, Report, report_facts, report_lines
-from fruits_cli.memory import MACHINES
-from fruits_cli.models import Engine, Precision
-from fruits_cli.pack_listing import list_pictures
-from fruits_cli.pack_manifest import DATASET_FILE, parse_manifest
-from fruits_cli.plan import lifetime_min, places_of
-from fruits_cli.pricing import table_prices
-from fruits_cli.sample import ensure_sample, sample_folder
-from fruits_cli.session import Session, open_session
-from fruits_cli.shipping import find_images, local_images
-from fruits_cli.timing import Embedding, Timed, time_sample
-from fruits_cli.ui import Outcome, Screen
+from fruits_cli.estimate.report import Measured, Report, report_facts, report_lines
+from fruits_cli.estimate.timing import Embedding, Timed, time_sample
+from fruits_cli.job.model import ModelArtefact, obtain_model
+from fruits_cli.job.spark import usable_cores
+from fruits_cli.screen import Outcome, Screen
+from fruits_cli.session import Session
 
 # So many pictures are timed; small ones again and again, until there were enough of them.
 _SAMPLE, _ENOUGH, _SMALL_BYTES = 200, 600, 200_000
@@ -174,7 +175,7 @@ def spread(items: Iterable[str], most: int) -> tuple[str, ...]:
 
 def _measured(job: JobConfig, found: Found, screen: Screen, environ: Mapping[str, str]) -> Measured:
     artefact, _ = obtain_model(job, screen, environ, if_absent=_IF_ABSENT)
-    cores = bundle.usable_cores()
+    cores = usable_cores()
     small = found.mean_bytes < _SMALL_BYTES
     rounds = max(1, _ENOUGH // len(found.files)) if small else 1
     timed: dict[Precision, Timed] = {}
@@ -199,7 +200,7 @@ def _measured(job: JobConfig, found: Found, screen: Screen, environ: Mapping[str
     )
 
 
-def _precisions(job: JobConfig, artefact: bundle.ModelArtefact) -> Sequence[Precision]:
+def _precisions(job: JobConfig, artefact: ModelArtefact) -> Sequence[Precision]:
     """f32, and bf16 where this machine computes it: the artefact was tried in it when made."""
     tried = artefact.facts.get("parity", {}).get("bf16_min_cosine") is not None
     if tried and job.engine is Engine.OPENVINO:

@@ -3,15 +3,100 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+import re
+import secrets
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.disk import write_private
+from fruits_cli.config import Target
 from fruits_cli.errors import MachineError, UsageError
-from fruits_cli.models import RunPhase, RunRecord, Target
+from fruits_cli.files import write_private
+from fruits_cli.s3uri import S3Uri, is_s3_uri, parse_s3_uri
+
+_RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """A sortable id such as 20260823-141502-k3f9: UTC time and four random characters."""
+    alphabet = string.ascii_lowercase + string.digits
+    suffix = "".join(secrets.choice(alphabet) for _ in range(4))
+    return f"{now or datetime.now(UTC):%Y%m%d-%H%M%S}-{suffix}"
+
+
+def is_run_id(text: str) -> bool:
+    """Whether `text` has the form of a whole run id."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
+class RunPhase(StrEnum):
+    """How far a run, or the launch of a cluster, has come."""
+
+    # Written before AWS is asked: what a crash leaves then can still be found by its launch id.
+    PLANNED = "planned"
+    LAUNCHED = "launched"
+    SUBMITTED = "submitted"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (RunPhase.DONE, RunPhase.FAILED, RunPhase.CANCELLED)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One line of the ledger: what was meant, and how far it came; times are ISO 8601 in UTC.
+
+    A cluster made by create-cluster is a record without `images`. `extra` holds the fields that a
+    newer fruits wrote, so that an older one does not lose them.
+    """
+
+    run_id: str
+    target: Target
+    phase: RunPhase = RunPhase.PLANNED
+    created_at: str = ""
+    updated_at: str = ""
+    images: str = ""
+    output: str = ""
+    folder: str = ""
+    region: str = ""
+    cluster_name: str = ""
+    launch_id: str = ""
+    cluster_id: str = ""
+    step_id: str = ""
+    cluster_ended: bool = False
+    job: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def records_of(cluster_id: str, ledger: Ledger) -> Sequence[RunRecord]:
+    """What this folder's ledger knows of a cluster, the newest first."""
+    return [record for record in ledger.records() if record.cluster_id == cluster_id]
+
+
+def find_run(wanted: str, ledger: Ledger, runs: S3Uri | None) -> tuple[S3Uri, RunRecord | None]:
+    """Where a run lies on S3: by run id, prefix of one, `last`, or s3 address.
+
+    A whole id that this folder does not know is looked for below `runs`. Raises UsageError.
+    """
+    if is_s3_uri(wanted):
+        uri = parse_s3_uri(wanted)
+        return S3Uri(uri.bucket, f"{uri.key.rstrip('/')}/"), None
+    if is_run_id(wanted) and runs and ledger.load(wanted) is None:
+        return runs / f"{wanted}/", None
+    record = ledger.find(wanted)
+    if not is_s3_uri(record.output):
+        raise UsageError(
+            f"Run {record.run_id} ran on this machine: its results are in {record.output}."
+        )
+    return parse_s3_uri(record.output), record
+
 
 FOLDER = ".fruits"
 _LAST = "last"

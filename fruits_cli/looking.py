@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fruits_cli.cloud import SystemClock
-from fruits_cli.cluster import EMR_NAME_PREFIX, Cluster
-from fruits_cli.config import Config
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster
+from fruits_cli.cloud.protocols import SystemClock
+from fruits_cli.cluster.find import find_cluster
+from fruits_cli.cluster.life import wait_until_ready
+from fruits_cli.cluster.spark_ui import spark_ui_address
+from fruits_cli.commands.wiring import open_session
+from fruits_cli.config import Config, Target
 from fruits_cli.errors import ConfigError, UsageError
-from fruits_cli.follow import follow, state_of
-from fruits_cli.ledger import ledger_here
-from fruits_cli.lifecycle import wait_until_ready
-from fruits_cli.models import RunRecord, Target
+from fruits_cli.ledger import RunRecord, ledger_here
 from fruits_cli.reporting import (
     all_clusters,
     cluster_logs,
@@ -20,10 +21,9 @@ from fruits_cli.reporting import (
     local_status,
     record_for,
 )
-from fruits_cli.session import Session, open_session
-from fruits_cli.sparkui import spark_ui_address
-from fruits_cli.targets import find_cluster
-from fruits_cli.ui import Outcome, Screen
+from fruits_cli.runs.follow import follow, state_of
+from fruits_cli.screen import Outcome, Screen
+from fruits_cli.session import Session
 
 # A watcher gives up after as long as a cluster may live.
 _WATCH_S = 7 * 24 * 3600.0
@@ -73,7 +73,7 @@ def _find(wanted: str | None, session: Session) -> Cluster:
 
 
 def _all(config: Config, asked: Look, screen: Screen) -> Outcome:
-    from fruits_cli.aws import connect_everywhere
+    from fruits_cli.aws.clients import connect_everywhere
 
     session = open_session(config, screen)
     regions = session.cloud.account.regions() if asked.all_regions else [session.cloud.region]

@@ -15,7 +15,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from fruits_cli.config import SECTIONS, load_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 _VALUES = ("bf16", "imagenet", "local")
 _PROVIDED = ("config", "screen", "flags")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from fruits_cli.cloud import Cloud
-from fruits_cli.cluster import Cluster, Remnant, RemnantKind
+from fruits_cli.cloud.account import Remnant, RemnantKind
+from fruits_cli.cloud.clusters import Cluster
+from fruits_cli.cloud.protocols import Cloud
+from fruits_cli.cluster.foundations import foundation_names
 from fruits_cli.config import Config
 from fruits_cli.ending import Ending, meant, terminate_cluster
 from fruits_cli.errors import CloudError
-from fruits_cli.plan import foundation_names
+from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
-from fruits_cli.ui import Outcome
 
 _KEPT = (
     "The bucket with its data, EMR's service-linked role and the private key on this machine stay."

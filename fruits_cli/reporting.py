@@ -9,21 +9,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.cloud import Clock, Cloud
-from fruits_cli.cluster import Cluster, ClusterState, Step, StepState
-from fruits_cli.diagnose import Diagnosis, report_lines
+from fruits_cli.cloud.clusters import Cluster, Step, StepState
+from fruits_cli.cloud.protocols import Clock, Cloud
+from fruits_cli.cluster.diagnosis import Diagnosis, report_lines
+from fruits_cli.cluster.life import bill_of
+from fruits_cli.cluster.logs import JobLogs, fetch_logs
+from fruits_cli.cluster.steps import is_housekeeping
+from fruits_cli.cluster.watch import RunState
+from fruits_cli.config import Target
 from fruits_cli.errors import CloudError, FruitsError, UsageError
-from fruits_cli.follow import diagnosed, state_of
-from fruits_cli.joblogs import JobLogs, fetch_logs
-from fruits_cli.ledger import Ledger
-from fruits_cli.lifecycle import bill_of
-from fruits_cli.models import RunRecord, Target
-from fruits_cli.plan import is_housekeeping
+from fruits_cli.ledger import Ledger, RunRecord
+from fruits_cli.runs.follow import diagnosed, has_failed, state_of
+from fruits_cli.screen import Outcome, Screen, table
 from fruits_cli.session import Session
-from fruits_cli.ui import Outcome, Screen, table
-from fruits_cli.watch import RunState
 
-_BAD_STEPS = (StepState.FAILED, StepState.INTERRUPTED)
 _LOCAL_LOG = "_plan/driver.log"
 
 
@@ -51,13 +50,6 @@ def cluster_status(cluster: Cluster, session: Session) -> Outcome:
         "failure": asdict(found) if found else None,
     }
     return Outcome(lines, facts)
-
-
-def has_failed(state: RunState) -> bool:
-    """Whether there is a cause to look for."""
-    if state.step and state.step.state in _BAD_STEPS:
-        return True
-    return state.cluster.state is ClusterState.TERMINATED_WITH_ERRORS
 
 
 def _progress_lines(state: RunState) -> list[str]:

@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fruits_cli import policies
-from fruits_cli.bundle import example_config
-from fruits_cli.caller import Scope, caller_policy
+from fruits_cli.cloud import policies
+from fruits_cli.cloud.layout import places_of
+from fruits_cli.cloud.policies import Scope, caller_policy
+from fruits_cli.cluster.foundations import foundation_names
+from fruits_cli.cluster.key_pair import KeyPair
+from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import (
     FILE_NAME,
     SECTIONS,
@@ -22,12 +25,9 @@ from fruits_cli.config import (
     load_layers,
     merged,
 )
-from fruits_cli.disk import write_new
 from fruits_cli.errors import CloudError, MachineError, UsageError
-from fruits_cli.keypair import KeyPair
-from fruits_cli.plan import foundation_names, places_of
-from fruits_cli.session import open_session
-from fruits_cli.ui import Outcome, Screen, table
+from fruits_cli.files import example_config, write_new
+from fruits_cli.screen import Outcome, Screen, table
 
 Values = dict[str, dict[str, Any]]
 KeyMaker = Callable[[Config], KeyPair]

@@ -6,20 +6,22 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fruits_cli.artefact import obtain_model
-from fruits_cli.cluster import Cluster, Role
-from fruits_cli.config import Config
+from fruits_cli.cloud.clusters import Cluster, Role
+from fruits_cli.cloud.layout import places_of
+from fruits_cli.cluster.find import find_cluster
+from fruits_cli.cluster.nodes import node_groups
+from fruits_cli.cluster.plan import lifetime_min, plan_step
+from fruits_cli.cluster.steps import submit
+from fruits_cli.config import Config, Target
+from fruits_cli.dataset.images import find_images
 from fruits_cli.errors import AccessDenied
-from fruits_cli.execute import submit
-from fruits_cli.follow import follow, raise_failure
-from fruits_cli.models import RunPhase, RunRecord, Target
-from fruits_cli.nodes import interpreter_on
-from fruits_cli.plan import lifetime_min, places_of, plan_step
+from fruits_cli.job.model import obtain_model
+from fruits_cli.job.node_python import interpreter_on
+from fruits_cli.job.shipment import shipped_job
+from fruits_cli.ledger import RunPhase, RunRecord
+from fruits_cli.runs.follow import follow, raise_failure
+from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
-from fruits_cli.shape import node_groups
-from fruits_cli.shipping import find_images, shipped_job
-from fruits_cli.targets import find_cluster
-from fruits_cli.ui import Outcome
 
 _MARGIN_S = 15 * 60.0
 

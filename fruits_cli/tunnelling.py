@@ -16,19 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fruits_cli.access import ClusterAccess, rule_note
-from fruits_cli.bundle import templates_dir
-from fruits_cli.cloud import Clock, SystemClock
+from fruits_cli.cloud.clusters import rule_note
+from fruits_cli.cloud.protocols import Clock, ClusterAccess, SystemClock
 from fruits_cli.config import Config
 from fruits_cli.errors import TunnelError, UsageError
-from fruits_cli.interrupt import termination_as_interrupt
-from fruits_cli.tunnel import browser, hostkeys, hosts
-from fruits_cli.tunnel import cluster as reach
-from fruits_cli.ui import Screen, table
+from fruits_cli.files import templates_dir
+from fruits_cli.screen import Screen, table
+from fruits_cli.signals import termination_as_interrupt
+from fruits_cli.tunnel import browser
+from fruits_cli.tunnel import cluster_access as reach
+from fruits_cli.tunnel import host_keys as hostkeys
+from fruits_cli.tunnel import reachable as hosts
 
 if TYPE_CHECKING:
-    from fruits_cli.tunnel.link import Link, LinkEvent
-    from fruits_cli.tunnel.session import Tunnel, TunnelSpec
+    from fruits_cli.tunnel.connection import Link, LinkEvent
+    from fruits_cli.tunnel.tunnel import Tunnel, TunnelSpec
+
 
 _USER = "hadoop"
 _PAGES = ("jupyterhub", "spark", "yarn")
@@ -73,9 +76,9 @@ def open_tunnel(config: Config, request: Request, screen: Screen) -> None:
 
 
 def _access_to(request: Request, config: Config, screen: Screen) -> ClusterAccess:
-    from fruits_cli.aws import cluster_access, is_stand_in
-    from fruits_cli.session import open_session
-    from fruits_cli.targets import find_cluster
+    from fruits_cli.aws.clients import cluster_access, is_stand_in
+    from fruits_cli.cluster.find import find_cluster
+    from fruits_cli.commands.wiring import open_session
 
     session = open_session(config, screen)
     cloud = session.cloud
@@ -134,8 +137,8 @@ def _given_fingerprints(request: Request) -> frozenset[str]:
 
 
 def _goal_of_host(config: Config, request: Request) -> Goal:
-    from fruits_cli.tunnel.session import TunnelSpec
     from fruits_cli.tunnel.transport import Endpoint
+    from fruits_cli.tunnel.tunnel import TunnelSpec
 
     user, _, host = (request.host or "").rpartition("@")
     if not host:
@@ -156,8 +159,8 @@ def _goal_of_cluster(
     config: Config, screen: Screen, request: Request, access: ClusterAccess, clock: Clock
 ) -> Goal:
     from fruits_cli.tunnel.keys import load_keys
-    from fruits_cli.tunnel.session import TunnelSpec
     from fruits_cli.tunnel.transport import Endpoint
+    from fruits_cli.tunnel.tunnel import TunnelSpec
 
     if config.tunnel.key_file is not None:
         # A key that cannot be used is known before a cluster is waited for, or changed.
@@ -218,14 +221,14 @@ def _print_password(screen: Screen, cluster_id: str) -> None:
 
 
 def _print_command(config: Config, screen: Screen, spec: TunnelSpec) -> None:
-    from fruits_cli.tunnel.session import ssh_command
+    from fruits_cli.tunnel.tunnel import ssh_command
 
     line = ssh_command(spec, key_file=config.tunnel.key_file, known_hosts=_pins().path)
     screen.answer([line], {"command": line})
 
 
 def _keep_open(config: Config, screen: Screen, request: Request, goal: Goal) -> None:
-    from fruits_cli.tunnel.session import Trust, link_to, opened_tunnel
+    from fruits_cli.tunnel.tunnel import Trust, link_to, opened_tunnel
 
     endpoint = goal.spec.endpoint
     trust = Trust(_pins(), goal.expected, lambda key: _ask_to_trust(screen, endpoint.name, key))
@@ -307,7 +310,7 @@ def _key_hashes(screen: Screen, opened: Tunnel, *, is_wanted: bool) -> tuple[str
 
 
 def _said(event: LinkEvent) -> str:
-    from fruits_cli.tunnel.link import Back, Lost
+    from fruits_cli.tunnel.connection import Back, Lost
 
     if isinstance(event, Lost):
         return "The connection is lost; reconnecting. The local ports stay."

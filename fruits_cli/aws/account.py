@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fruits_cli import payloads
+from fruits_cli.aws import arguments as payloads
 from fruits_cli.aws.errors import asking, found
-from fruits_cli.aws.storage import MakesClients
-from fruits_cli.cloud import Clock, Identity
-from fruits_cli.cluster import MANAGED_POLICY_TAG, Machine, Market, Network, PriceBook, Quota
+from fruits_cli.aws.s3 import MakesClients
+from fruits_cli.cloud.account import (
+    ON_DEMAND_QUOTA,
+    SPOT_QUOTA,
+    Identity,
+    Machine,
+    Network,
+    PriceBook,
+    Quota,
+)
+from fruits_cli.cloud.clusters import MANAGED_POLICY_TAG, Market
+from fruits_cli.cloud.machines import MACHINES
+from fruits_cli.cloud.prices import parse_price, table_prices
+from fruits_cli.cloud.protocols import Clock
 from fruits_cli.errors import CloudError, ConfigError
-from fruits_cli.memory import MACHINES
-from fruits_cli.pricing import parse_price, table_prices
-from fruits_cli.shape import ON_DEMAND_QUOTA, SPOT_QUOTA
 
 # The Pricing API has endpoints in these regions alone; each tells the prices of all.
 _PRICING_REGIONS = {"eu": "eu-central-1", "ap": "ap-south-1"}

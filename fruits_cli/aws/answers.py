@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from fruits_cli.cluster import (
+from fruits_cli.cloud.clusters import (
     Cluster,
     ClusterState,
     ErrorDetail,
@@ -17,7 +17,7 @@ from fruits_cli.cluster import (
     Step,
     StepState,
 )
-from fruits_cli.models import S3Uri, is_s3_uri, parse_s3_uri
+from fruits_cli.s3uri import S3Uri, is_s3_uri, parse_s3_uri
 
 
 def parse_cluster(answer: Mapping[str, Any]) -> Cluster:

@@ -10,12 +10,12 @@ import boto3
 from botocore.exceptions import ClientError
 
 from fruits_cli.aws.errors import asking, found
-from fruits_cli.aws.storage import MakesClients
+from fruits_cli.aws.s3 import MakesClients
 from fruits_cli.aws.vpc import parse_subnets, private_names
-from fruits_cli.cloud import Clock
-from fruits_cli.cluster import MANAGED_POLICY_TAG
+from fruits_cli.cloud.account import OpenRule, PublicAccess, RoleFacts, SubnetFacts, VpcFacts
+from fruits_cli.cloud.clusters import MANAGED_POLICY_TAG
+from fruits_cli.cloud.protocols import Clock
 from fruits_cli.errors import CloudError
-from fruits_cli.preflight import OpenRule, PublicAccess, RoleFacts, SubnetFacts, VpcFacts
 
 _EVERYBODY = ("0.0.0.0/0", "::/0")
 # Our own groups, and those that EMR makes in a VPC and uses for all of its clusters.

@@ -7,8 +7,9 @@ from typing import Any
 
 from fruits_cli.aws.errors import asking, found, tolerating
 from fruits_cli.aws.rights import has_security_configuration
-from fruits_cli.aws.storage import MakesClients
-from fruits_cli.cluster import LAUNCH_ID_TAG, TOOL_TAG, Remnant, RemnantKind
+from fruits_cli.aws.s3 import MakesClients
+from fruits_cli.cloud.account import Remnant, RemnantKind
+from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, TOOL_TAG
 
 _GROUPS, _KEYS = "fruits-*-ssh", "fruits-*"
 

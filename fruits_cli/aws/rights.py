@@ -8,10 +8,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from fruits_cli import payloads
+from fruits_cli.aws import arguments as payloads
 from fruits_cli.aws.errors import asking, code_of, found, tolerating
-from fruits_cli.aws.storage import MakesClients
-from fruits_cli.cluster import TOOL_TAG
+from fruits_cli.aws.s3 import MakesClients
+from fruits_cli.cloud.clusters import TOOL_TAG
 
 _CLEANUP_ROLE = "AWSServiceRoleForEMRCleanup"
 _CLEANUP_SERVICE = "elasticmapreduce.amazonaws.com"

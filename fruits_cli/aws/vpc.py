@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fruits_cli.preflight import SubnetFacts
+from fruits_cli.cloud.account import SubnetFacts
 
 Answer = Mapping[str, Any]
 _ANYWHERE = "0.0.0.0/0"

@@ -1,0 +1,1 @@
+"""One file for each word that the user types."""

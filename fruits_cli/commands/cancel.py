@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fruits_cli.config import Config
 from fruits_cli.options import ClusterChoice, Yes, with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 
 @with_config()
@@ -12,8 +12,8 @@ def cancel(
     *, cluster: ClusterChoice = None, yes: Yes = False, config: Config, screen: Screen
 ) -> None:
     """Stop the running job; the cluster stays."""
+    from fruits_cli.commands.wiring import open_session
     from fruits_cli.ending import cancel_job
-    from fruits_cli.session import open_session
 
     outcome = cancel_job(cluster, open_session(config, screen), yes=yes)
     screen.answer(outcome.lines, outcome.facts)

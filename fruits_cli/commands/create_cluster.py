@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fruits_cli.config import Config
-from fruits_cli.models import new_run_id
+from fruits_cli.ledger import new_run_id
 from fruits_cli.options import DryRun, Yes, with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 
 @with_config("storage", "cluster")
@@ -17,9 +17,9 @@ def create_cluster(
     \b
     fruits create-cluster --dry-run    what would be made, and its price
     """
+    from fruits_cli.commands.wiring import open_session
     from fruits_cli.creation import Creation
     from fruits_cli.creation import create_cluster as created
-    from fruits_cli.session import open_session
 
     asked = Creation(new_run_id(), yes=yes, dry_run=dry_run)
     outcome = created(config, asked, open_session(config, screen))

@@ -9,7 +9,7 @@ import typer
 
 from fruits_cli.config import Config
 from fruits_cli.options import with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 
 @with_config("storage", "job", "cluster", "tunnel")
@@ -20,8 +20,8 @@ def doctor(*, config: Config, screen: Screen) -> None:
     fruits doctor                    this machine alone, while no bucket is configured
     fruits doctor --bucket NAME      the account as well; exit code 1 where something fails
     """
-    from fruits_cli.aws import connect
-    from fruits_cli.doctor import Surroundings, examine, is_ill, report
+    from fruits_cli.aws.clients import connect
+    from fruits_cli.doctor.examination import Surroundings, examine, is_ill, report
 
     around = Surroundings(os.environ, Path.cwd(), lambda: connect(config.aws, is_hasty=True))
     findings = examine(config, around)

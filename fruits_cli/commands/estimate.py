@@ -9,7 +9,7 @@ import typer
 
 from fruits_cli.config import Config
 from fruits_cli.options import with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 Images = Annotated[
     str | None, typer.Argument(help="Folder of pictures, or a dataset on S3.", show_default=False)

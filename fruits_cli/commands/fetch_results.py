@@ -9,7 +9,7 @@ import typer
 
 from fruits_cli.config import Config
 from fruits_cli.options import with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 Run = Annotated[str, typer.Argument(help="A run id, a prefix of one, last, or an s3:// address.")]
 Target = Annotated[
@@ -23,7 +23,7 @@ def fetch_results(
 ) -> None:
     """Fetch features, components, rejected pictures and manifest of a run, with pca.csv."""
     from fruits_cli.bringing import bring_results
-    from fruits_cli.session import open_session
+    from fruits_cli.commands.wiring import open_session
 
     outcome = bring_results(config, run, output_dir, open_session(config, screen))
     screen.answer(outcome.lines, outcome.facts)

@@ -12,10 +12,10 @@ import typer
 from fruits_cli.config import FILE_NAME, Config
 from fruits_cli.errors import UsageError
 from fruits_cli.options import with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 if TYPE_CHECKING:
-    from fruits_cli.keypair import KeyPair
+    from fruits_cli.cluster.key_pair import KeyPair
 
 
 @with_config("storage")
@@ -57,7 +57,7 @@ def init(
 
 
 def _make_key(config: Config) -> KeyPair:
-    from fruits_cli.aws import connect
-    from fruits_cli.keypair import make_key_pair
+    from fruits_cli.aws.clients import connect
+    from fruits_cli.cluster.key_pair import make_key_pair
 
     return make_key_pair(config, connect(config.aws), environ=os.environ)

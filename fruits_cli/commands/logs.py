@@ -9,7 +9,7 @@ import typer
 from fruits_cli.config import Config
 from fruits_cli.errors import UsageError
 from fruits_cli.options import ClusterChoice, with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 Run = Annotated[
     str | None, typer.Argument(help="A run id, a prefix of one, or last.", show_default=False)

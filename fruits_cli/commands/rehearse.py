@@ -10,9 +10,9 @@ import typer
 
 from fruits_cli.config import Config
 from fruits_cli.errors import UsageError
-from fruits_cli.models import new_run_id
+from fruits_cli.ledger import new_run_id
 from fruits_cli.options import with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 Images = Annotated[str | None, typer.Argument(help="Folder of pictures.", show_default=False)]
 Sample = Annotated[bool, typer.Option("--sample", help="Run on a small drawn set of fruit.")]

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fruits_cli.config import Config
+from fruits_cli.config import Config, Target
 from fruits_cli.errors import UsageError
-from fruits_cli.models import RunRecord, Target, new_run_id
+from fruits_cli.ledger import RunRecord, new_run_id
 from fruits_cli.options import DryRun, Yes, with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 Images = Annotated[
     str | None,
@@ -52,14 +52,14 @@ def run(
         raise UsageError("Give one of IMAGES, --sample and --resume.")
     record = _record_on_emr(resume)
     if record is None and (resume or local or config.target is Target.LOCAL):
-        from fruits_cli import local as here
+        from fruits_cli.runs import local as here
 
         asked = here.Asked(images=images, sample=sample, resume=resume, dry_run=dry_run)
         outcome = here.run_here(config, asked, screen, flags)
     else:
-        from fruits_cli import remote
-        from fruits_cli.sample import ensure_sample, sample_folder
-        from fruits_cli.session import open_session
+        from fruits_cli.commands.wiring import open_session
+        from fruits_cli.dataset.sample import ensure_sample, sample_folder
+        from fruits_cli.runs import emr as remote
 
         config = remote.resumed_config(config, record, flags) if record else config
         wanted = remote.CloudRun(

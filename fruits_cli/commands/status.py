@@ -8,7 +8,7 @@ import typer
 
 from fruits_cli.config import Config
 from fruits_cli.options import ClusterChoice, with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 Watch = Annotated[bool, typer.Option("--watch", help="Follow the newest job to its end.")]
 All = Annotated[bool, typer.Option("--all", help="Every live cluster of fruits in the region.")]

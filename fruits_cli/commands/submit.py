@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from fruits_cli.config import Config
-from fruits_cli.models import new_run_id
+from fruits_cli.ledger import new_run_id
 from fruits_cli.options import ClusterChoice, with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 Images = Annotated[
     str | None, typer.Argument(help="A dataset, or an s3:// address.", show_default="the newest")
@@ -31,7 +31,7 @@ def submit(
     \b
     fruits submit --wait --pca-k 50
     """
-    from fruits_cli.session import open_session
+    from fruits_cli.commands.wiring import open_session
     from fruits_cli.submission import Submission, submit_job
 
     asked = Submission(new_run_id(), images=images, cluster=cluster, wait=wait)

@@ -8,7 +8,7 @@ import typer
 
 from fruits_cli.config import Config
 from fruits_cli.options import ClusterChoice, DryRun, Yes, with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 
 @with_config("storage")
@@ -24,10 +24,10 @@ def terminate(
     screen: Screen,
 ) -> None:
     """End the cluster, wait until it is gone, and show what it cost."""
-    from fruits_cli.aws import connect_everywhere
+    from fruits_cli.aws.clients import connect_everywhere
+    from fruits_cli.commands.wiring import open_session
     from fruits_cli.ending import Ending, terminate_cluster
     from fruits_cli.purging import purge_account
-    from fruits_cli.session import open_session
 
     asked = Ending(cluster, yes=yes, dry_run=dry_run)
     session = open_session(config, screen)

@@ -9,7 +9,7 @@ import typer
 
 from fruits_cli.config import Config
 from fruits_cli.options import ClusterChoice, with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 Host = Annotated[
     str | None, typer.Option(help="A host that fruits did not make: [USER@]NAME or address.")

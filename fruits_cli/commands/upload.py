@@ -8,7 +8,7 @@ import typer
 
 from fruits_cli.config import Config
 from fruits_cli.options import Yes, with_config
-from fruits_cli.ui import Screen
+from fruits_cli.screen import Screen
 
 Images = Annotated[str, typer.Argument(help="Folder of pictures.")]
 Raw = Annotated[bool, typer.Option("--raw", help="One object per picture, in the same layout.")]
@@ -23,8 +23,8 @@ def upload(
     \b
     fruits upload ./Test --bucket my-bucket
     """
+    from fruits_cli.commands.wiring import open_session
     from fruits_cli.sending import Upload, upload_folder
-    from fruits_cli.session import open_session
 
     session = open_session(config, screen)
     outcome = upload_folder(config, Upload(images, raw=raw, yes=yes), session)

@@ -13,7 +13,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from fruits_cli.rehearsal.pace import Pace
+from fruits_cli.rehearsal.cluster_life import Pace
 from fruits_cli.rehearsal.state import (
     Rehearsal,
     held_lock,

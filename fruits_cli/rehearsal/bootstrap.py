@@ -14,10 +14,10 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from fruits_cli.errors import UsageError
-from fruits_cli.models import parse_s3_uri
 from fruits_cli.rehearsal.faults import Fault, FaultBook
 from fruits_cli.rehearsal.logs import append_line, append_text
 from fruits_cli.rehearsal.world import Cluster, Ending, Node
+from fruits_cli.s3uri import parse_s3_uri
 
 
 class BootstrapFailed(Exception):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fruits_cli.rehearsal import answers
+from fruits_cli.rehearsal import emr_answers as answers
 from fruits_cli.rehearsal.admission import (
     admit_cluster,
     admit_steps,
@@ -18,11 +18,11 @@ from fruits_cli.rehearsal.admission import (
     require_open,
     require_shape,
 )
-from fruits_cli.rehearsal.appui import OPERATIONS as APP_UI_OPERATIONS
-from fruits_cli.rehearsal.appui import AppUis
+from fruits_cli.rehearsal.app_ui import OPERATIONS as APP_UI_OPERATIONS
+from fruits_cli.rehearsal.app_ui import AppUis
+from fruits_cli.rehearsal.cluster_life import USER_REQUEST, Life
 from fruits_cli.rehearsal.emr_settings import SETTINGS
 from fruits_cli.rehearsal.inside import Inside
-from fruits_cli.rehearsal.life import USER_REQUEST, Life
 from fruits_cli.rehearsal.wire import Answer, Call, Refused, json_answer
 from fruits_cli.rehearsal.world import Cluster, Fleet, Region, Step, World, new_id
 

@@ -15,7 +15,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from fruits_cli.errors import UsageError
-from fruits_cli.models import parse_s3_uri
+from fruits_cli.s3uri import parse_s3_uri
 
 _LOG = logging.getLogger(__name__)
 

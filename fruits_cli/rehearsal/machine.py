@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from fruits_cli.java import find_java, spark_home
+from fruits_cli.job.spark import find_java, spark_home
 
 
 def step_environ(*, work: Path, endpoint: str, region: str, access_key: str) -> dict[str, str]:

@@ -16,13 +16,12 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from fruits_cli.errors import FruitsError
-from fruits_cli.java import spark_home
-from fruits_cli.models import S3Uri, parse_s3_uri
+from fruits_cli.job.spark import spark_home
 from fruits_cli.rehearsal import guard
 from fruits_cli.rehearsal.faults import Fault
 from fruits_cli.rehearsal.logs import append_line, append_text
 from fruits_cli.rehearsal.machine import step_environ
-from fruits_cli.rehearsal.submit import (
+from fruits_cli.rehearsal.spark_submit import (
     Submission,
     command_line,
     fetched_arguments,
@@ -32,6 +31,7 @@ from fruits_cli.rehearsal.submit import (
 )
 from fruits_cli.rehearsal.wire import Refused
 from fruits_cli.rehearsal.world import Step
+from fruits_cli.s3uri import S3Uri, parse_s3_uri
 
 _GUARD = Path(guard.__file__)
 _TRACEBACK = (

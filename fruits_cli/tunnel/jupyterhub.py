@@ -13,8 +13,8 @@ from typing import Protocol
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import load_pem_x509_certificate
 
-from fruits_cli.disk import write_private
 from fruits_cli.errors import TunnelError
+from fruits_cli.files import write_private
 
 USER = "jovyan"
 # The user lives in the container, not on the node. Source: EMR Release Guide, JupyterHub,

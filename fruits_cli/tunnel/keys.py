@@ -20,6 +20,12 @@ from paramiko.pkey import UnknownKeyType
 
 from fruits_cli.errors import LoginRefused, UsageError
 
+
+def bare_print(fingerprint: str) -> str:
+    """A fingerprint without what EC2 and ssh-keygen put around it in different ways."""
+    return fingerprint.removeprefix("SHA256:").rstrip("=")
+
+
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 

@@ -6,7 +6,7 @@ import json
 from ipaddress import IPv4Network, ip_address
 from string import Template
 
-from fruits_cli.tunnel.hosts import Reachable
+from fruits_cli.tunnel.reachable import Reachable
 
 
 def pac_file(template: str, reachable: Reachable, *, socks_port: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 
-from fruits_cli.tunnel.link import Stream
+from fruits_cli.tunnel.connection import Stream
 from fruits_cli.tunnel.socks import Reply
 from fruits_cli.tunnel.transport import OpenFailed
 

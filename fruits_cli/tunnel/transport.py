@@ -12,9 +12,9 @@ import paramiko
 from paramiko import Channel, Message, PKey, SSHException
 
 from fruits_cli.errors import HostKeyRefused, HostUnreachable, LoginRefused
-from fruits_cli.tunnel.hostkeys import HostKey
-from fruits_cli.tunnel.packets import BufferedPacketizer
-from fruits_cli.tunnel.pieces import PiecePipe
+from fruits_cli.tunnel.channel_buffer import PiecePipe
+from fruits_cli.tunnel.host_keys import HostKey
+from fruits_cli.tunnel.packetizer import BufferedPacketizer
 from fruits_cli.tunnel.socks import Reply, Target
 
 CONNECT_TIMEOUT_S = 15.0

@@ -1,0 +1,356 @@
+"""Arguments of boto3 calls, as functions of what we want; pure.
+
+Sources: the API references of EMR, S3, EC2 and IAM, as botocore's models hold them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
+from typing import Any
+
+from fruits_cli.cloud.clusters import (
+    MANAGED_POLICY_TAG,
+    BootstrapAction,
+    ClusterSpec,
+    Market,
+    NodeGroup,
+    Role,
+    StepSpec,
+)
+from fruits_cli.s3uri import S3Uri
+
+_FLEET = {Role.PRIMARY: "MASTER", Role.CORE: "CORE", Role.TASK: "TASK"}
+_SPOT_TIMEOUT_MIN = 10
+_NOTEBOOKS = "JupyterHub"
+
+
+def run_job_flow_payload(spec: ClusterSpec) -> dict[str, Any]:
+    """Arguments for `emr.run_job_flow`.
+
+    IdleTimeout: 60 to 604800 s. Source: EMR API reference, RunJobFlow.
+    """
+    payload: dict[str, Any] = {
+        "Name": spec.emr_name,
+        "ReleaseLabel": spec.release_label,
+        "Applications": [{"Name": name} for name in spec.applications],
+        "LogUri": str(spec.log_uri),
+        "ServiceRole": spec.service_role,
+        "JobFlowRole": spec.instance_profile,
+        "SecurityConfiguration": spec.security_configuration,
+        "Instances": _instances(spec),
+        "Configurations": _configurations(spec),
+        "BootstrapActions": [_bootstrap_action(action) for action in spec.bootstrap],
+        "EbsRootVolumeSize": spec.root_volume_gib,
+        "ScaleDownBehavior": "TERMINATE_AT_TASK_COMPLETION",
+        # CANCEL_AND_WAIT and TERMINATE_CLUSTER are refused where steps run side by side.
+        "StepConcurrencyLevel": 1,
+        "Tags": tags_payload({**spec.tags, MANAGED_POLICY_TAG: "true"}),
+    }
+    if spec.step:
+        payload["Steps"] = [step_payload(spec.step)]
+    if spec.idle_timeout_s is not None:
+        payload["AutoTerminationPolicy"] = {"IdleTimeout": spec.idle_timeout_s}
+    if spec.managed_max is not None:
+        payload["ManagedScalingPolicy"] = _managed_scaling(spec)
+    return payload
+
+
+def _instances(spec: ClusterSpec) -> dict[str, Any]:
+    instances: dict[str, Any] = {
+        "InstanceFleets": [_fleet(group) for group in spec.groups if group.count],
+        "KeepJobFlowAliveWhenNoSteps": spec.keep_alive,
+        "TerminationProtected": False,
+        "UnhealthyNodeReplacement": True,
+    }
+    if spec.subnets:
+        instances["Ec2SubnetIds"] = list(spec.subnets)
+    if spec.key_name:
+        instances["Ec2KeyName"] = spec.key_name
+    if spec.ssh_group_id:
+        instances["AdditionalMasterSecurityGroups"] = [spec.ssh_group_id]
+    return instances
+
+
+def _fleet(group: NodeGroup) -> dict[str, Any]:
+    spot = group.market is Market.SPOT
+    fleet: dict[str, Any] = {
+        "Name": group.role.value,
+        "InstanceFleetType": _FLEET[group.role],
+        "TargetSpotCapacity" if spot else "TargetOnDemandCapacity": group.count,
+        "InstanceTypeConfigs": [{"InstanceType": group.instance_type}],
+    }
+    # EMR refuses a weight for the primary node, whose capacity is always 1.
+    if group.role is not Role.PRIMARY:
+        fleet["InstanceTypeConfigs"][0]["WeightedCapacity"] = 1
+    specifications: dict[str, Any] = {
+        "OnDemandSpecification": {"AllocationStrategy": "lowest-price"}
+    }
+    if spot:
+        fleet["InstanceTypeConfigs"][0]["BidPriceAsPercentageOfOnDemandPrice"] = 100.0
+        specifications["SpotSpecification"] = {
+            "TimeoutDurationMinutes": _SPOT_TIMEOUT_MIN,
+            "TimeoutAction": "SWITCH_TO_ON_DEMAND",
+            "AllocationStrategy": "price-capacity-optimized",
+        }
+    return {**fleet, "LaunchSpecifications": specifications}
+
+
+def _configurations(spec: ClusterSpec) -> list[dict[str, Any]]:
+    configurations: list[dict[str, Any]] = []
+    if spec.python:
+        # Both, so that steps and Livy's sessions find the same interpreter.
+        configurations.append(
+            {
+                "Classification": "spark-defaults",
+                "Properties": {"spark.pyspark.python": spec.python},
+            }
+        )
+        configurations.append(
+            {
+                "Classification": "spark-env",
+                "Properties": {},
+                "Configurations": [
+                    {
+                        "Classification": "export",
+                        "Properties": {"PYSPARK_PYTHON": spec.python},
+                    }
+                ],
+            }
+        )
+    if spec.notebook_bucket and _NOTEBOOKS in spec.applications:
+        configurations.append(
+            {
+                "Classification": "jupyter-s3-conf",
+                "Properties": {
+                    "s3.persistence.enabled": "true",
+                    "s3.persistence.bucket": spec.notebook_bucket,
+                },
+            }
+        )
+    if "Livy" in spec.applications:
+        configurations.append(
+            {
+                "Classification": "livy-conf",
+                "Properties": {
+                    "livy.server.session.timeout": "2h",
+                    "livy.server.yarn.app-lookup-timeout": "120s",
+                },
+            }
+        )
+    return configurations
+
+
+def _bootstrap_action(action: BootstrapAction) -> dict[str, Any]:
+    script = {"Path": str(action.script), "Args": list(action.args)}
+    return {"Name": action.name, "ScriptBootstrapAction": script}
+
+
+def _managed_scaling(spec: ClusterSpec) -> dict[str, Any]:
+    on_demand = sum(
+        group.count
+        for group in spec.groups
+        if group.role is not Role.PRIMARY and group.market is Market.ON_DEMAND
+    )
+    core = sum(group.count for group in spec.groups if group.role is Role.CORE)
+    return {
+        "ComputeLimits": {
+            "UnitType": "InstanceFleetUnits",
+            "MinimumCapacityUnits": core,
+            "MaximumCapacityUnits": max(spec.managed_max or 0, core),
+            "MaximumOnDemandCapacityUnits": on_demand,
+            "MaximumCoreCapacityUnits": core,
+        }
+    }
+
+
+def step_payload(step: StepSpec) -> dict[str, Any]:
+    """One StepConfig of `emr.add_job_flow_steps` and `emr.run_job_flow`."""
+    return {
+        "Name": step.name,
+        "ActionOnFailure": step.on_failure.value,
+        "HadoopJarStep": {"Jar": "command-runner.jar", "Args": list(step.args)},
+    }
+
+
+def add_step_payload(cluster_id: str, step: StepSpec) -> dict[str, Any]:
+    """Arguments for `emr.add_job_flow_steps`."""
+    return {"JobFlowId": cluster_id, "Steps": [step_payload(step)]}
+
+
+def cancel_step_payload(cluster_id: str, step_id: str, *, force: bool) -> dict[str, Any]:
+    """Arguments for `emr.cancel_steps`."""
+    option = "TERMINATE_PROCESS" if force else "SEND_INTERRUPT"
+    return {"ClusterId": cluster_id, "StepIds": [step_id], "StepCancellationOption": option}
+
+
+def put_object_payload(
+    uri: S3Uri, *, sha256: bytes | None = None, if_absent: bool = False, if_etag: str | None = None
+) -> dict[str, Any]:
+    """Arguments for `s3.put_object`, less the body.
+
+    With `sha256` (32 bytes) S3 refuses a body that has another digest.
+    """
+    payload: dict[str, Any] = {"Bucket": uri.bucket, "Key": uri.key}
+    if sha256 is not None:
+        payload["ChecksumAlgorithm"] = "SHA256"
+        payload["ChecksumSHA256"] = base64.b64encode(sha256).decode()
+    if if_absent:
+        payload["IfNoneMatch"] = "*"
+    if if_etag is not None:
+        payload["IfMatch"] = if_etag
+    return payload
+
+
+def create_bucket_payload(bucket: str, region: str) -> dict[str, Any]:
+    """Arguments for `s3.create_bucket`: us-east-1 is the one region that may not be named."""
+    payload: dict[str, Any] = {"Bucket": bucket, "ObjectOwnership": "BucketOwnerEnforced"}
+    if region != "us-east-1":
+        payload["CreateBucketConfiguration"] = {"LocationConstraint": region}
+    return payload
+
+
+def public_access_block_payload(bucket: str) -> dict[str, Any]:
+    """Arguments for `s3.put_public_access_block`: nothing in the bucket can become public."""
+    rules = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    return {"Bucket": bucket, "PublicAccessBlockConfiguration": dict.fromkeys(rules, True)}
+
+
+def bucket_encryption_payload(bucket: str) -> dict[str, Any]:
+    """Arguments for `s3.put_bucket_encryption`: SSE-S3."""
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    return {"Bucket": bucket, "ServerSideEncryptionConfiguration": {"Rules": [rule]}}
+
+
+def security_configuration_payload(
+    name: str, *, hop_limit: int, kms_key: str | None
+) -> dict[str, Any]:
+    """Arguments for `emr.create_security_configuration`: IMDSv2 alone, EBS encrypted with a key.
+
+    Source: EMR Management Guide, create a security configuration.
+    """
+    document: dict[str, Any] = {
+        "InstanceMetadataServiceConfiguration": {
+            "MinimumInstanceMetadataServiceVersion": 2,
+            "HttpPutResponseHopLimit": hop_limit,
+        }
+    }
+    if kms_key:
+        disks = {
+            "EncryptionKeyProviderType": "AwsKms",
+            "AwsKmsKey": kms_key,
+            "EnableEbsEncryption": True,
+        }
+        document["EncryptionConfiguration"] = {
+            "EnableInTransitEncryption": False,
+            "EnableAtRestEncryption": True,
+            "AtRestEncryptionConfiguration": {"LocalDiskEncryptionConfiguration": disks},
+        }
+    return {"Name": name, "SecurityConfiguration": json.dumps(document)}
+
+
+def ssh_group_payload(group_name: str, vpc_id: str, tags: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments for `ec2.create_security_group`: a group without any inbound rule."""
+    return {
+        "GroupName": group_name,
+        "Description": "SSH to the primary node of a fruits cluster",
+        "VpcId": vpc_id,
+        "TagSpecifications": [
+            {
+                "ResourceType": "security-group",
+                "Tags": tags_payload({**tags, MANAGED_POLICY_TAG: "true"}),
+            }
+        ],
+    }
+
+
+def ssh_ingress_payload(group_id: str, cidr: str, *, note: str | None = None) -> dict[str, Any]:
+    """Arguments for `ec2.authorize_security_group_ingress`, without a note for `revoke_...`.
+
+    Port 22 for one address range, IPv4 or IPv6. Raises ValueError for all the world's.
+    """
+    network = ip_network(cidr)
+    if network.prefixlen == 0:
+        raise ValueError(f"Port 22 is never opened to {cidr}.")
+    ranges, key = ("IpRanges", "CidrIp") if network.version == 4 else ("Ipv6Ranges", "CidrIpv6")
+    described = {key: cidr} if note is None else {key: cidr, "Description": note}
+    permission = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, ranges: [described]}
+    return {"GroupId": group_id, "IpPermissions": [permission]}
+
+
+def import_key_pair_payload(
+    key_name: str, public: bytes, tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """Arguments for `ec2.import_key_pair`; public: a line in OpenSSH's format, RSA or Ed25519."""
+    return {
+        "KeyName": key_name,
+        "PublicKeyMaterial": public,
+        "TagSpecifications": [{"ResourceType": "key-pair", "Tags": tags_payload(tags)}],
+    }
+
+
+def primary_instances_payload(cluster_id: str, *, fleets: bool) -> dict[str, Any]:
+    """Arguments for `emr.list_instances`: the primary node that runs now."""
+    which: dict[str, Any] = (
+        {"InstanceFleetType": "MASTER"} if fleets else {"InstanceGroupTypes": ["MASTER"]}
+    )
+    return {"ClusterId": cluster_id, "InstanceStates": ["RUNNING"], **which}
+
+
+def role_payload(
+    name: str, trust: Mapping[str, Any], *, description: str, tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """Arguments for `iam.create_role`."""
+    return {
+        "RoleName": name,
+        "AssumeRolePolicyDocument": json.dumps(trust),
+        "Description": description,
+        "Tags": tags_payload(tags),
+    }
+
+
+def ec2_price_payload(instance_type: str, region: str) -> dict[str, Any]:
+    """Arguments for `pricing.get_products`: Linux on demand, shared tenancy."""
+    return _price_payload(
+        "AmazonEC2",
+        {
+            "regionCode": region,
+            "instanceType": instance_type,
+            "operatingSystem": "Linux",
+            "tenancy": "Shared",
+            "preInstalledSw": "NA",
+            "capacitystatus": "Used",
+        },
+    )
+
+
+def emr_price_payload(instance_type: str, region: str) -> dict[str, Any]:
+    """Arguments for `pricing.get_products`: what EMR adds on EC2."""
+    return _price_payload(
+        "ElasticMapReduce",
+        {
+            "regionCode": region,
+            "instanceType": instance_type,
+            "productFamily": "Elastic Map Reduce Instance",
+            "softwareType": "EMR",
+        },
+    )
+
+
+def _price_payload(service: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    filters = [
+        {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in fields.items()
+    ]
+    return {"ServiceCode": service, "Filters": filters, "FormatVersion": "aws_v1"}
+
+
+def tags_payload(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as EMR, EC2 and IAM spell them."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def delete_objects_payload(bucket: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Arguments for `s3.delete_objects`, at most 1000 keys."""
+    return {"Bucket": bucket, "Delete": {"Objects": [{"Key": key} for key in keys], "Quiet": True}}

@@ -1,0 +1,161 @@
+"""One cluster as the tunnel sees it: its primary node, its console, its port 22."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from fruits_cli.aws import arguments as payloads
+from fruits_cli.aws.answers import parse_cluster
+from fruits_cli.aws.errors import asking, code_of, tolerating
+from fruits_cli.aws.s3 import MakesClients
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, Primary, SshRule
+from fruits_cli.errors import CloudError, ClusterNotFound
+
+_NO_SSH = (
+    "No key and no port lead into a cluster that fruits run makes; create-cluster's have them."
+)
+
+
+class AwsAccess:
+    """EMR and EC2 as `access.ClusterAccess` asks for them."""
+
+    def __init__(
+        self,
+        clients: MakesClients,
+        region: str,
+        cluster: Cluster,
+        *,
+        own_addresses: Callable[[], Sequence[str]],
+    ) -> None:
+        self._clients, self._region, self._cluster = clients, region, cluster
+        self._own_addresses = own_addresses
+        self._group_id = ""
+
+    @property
+    def cluster_id(self) -> str:
+        return self._cluster.cluster_id
+
+    @property
+    def _ec2(self) -> Any:
+        return self._clients("ec2")
+
+    def primary(self) -> Primary | None:
+        answer = self._live()
+        node = self._primary_node(answer) if parse_cluster(answer).state.is_ready else None
+        if node is None:
+            return None
+        subnet = (answer.get("Ec2InstanceAttributes") or {}).get("Ec2SubnetId")
+        return Primary(
+            cluster_id=self.cluster_id,
+            region=self._region,
+            instance_id=node["Ec2InstanceId"],
+            # A VPC may have no DNS names; an address will do.
+            public_name=node.get("PublicDnsName") or node.get("PublicIpAddress") or None,
+            private_name=node.get("PrivateDnsName") or node.get("PrivateIpAddress", ""),
+            private_address=node.get("PrivateIpAddress", ""),
+            networks=self._networks(subnet) if subnet else (),
+        )
+
+    def require_live(self) -> None:
+        self._live(once=True)
+
+    def _live(self, *, once: bool = False) -> Mapping[str, Any]:
+        """The `Cluster` of DescribeCluster. Raises ClusterNotFound where it ends or has ended."""
+        with asking(f"look at cluster {self.cluster_id}"):
+            emr = self._clients("emr", once=once)
+            answer: Mapping[str, Any] = emr.describe_cluster(ClusterId=self.cluster_id)["Cluster"]
+        cluster = parse_cluster(answer)
+        if not cluster.state.is_live:
+            raise ClusterNotFound(_end_of(cluster), hint="fruits create-cluster makes a new one.")
+        return answer
+
+    def _primary_node(self, answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        fleets = answer.get("InstanceCollectionType") == "INSTANCE_FLEET"
+        payload = payloads.primary_instances_payload(self.cluster_id, fleets=fleets)
+        with asking(f"list the instances of {self.cluster_id}"):
+            found = self._clients("emr").list_instances(**payload)["Instances"]
+        return next((node for node in found if node.get("Ec2InstanceId")), None)
+
+    def _networks(self, subnet_id: str) -> tuple[str, ...]:
+        with asking(f"look at the network of {self.cluster_id}"):
+            subnet = self._ec2.describe_subnets(SubnetIds=[subnet_id])["Subnets"][0]
+            vpc = self._ec2.describe_vpcs(VpcIds=[subnet["VpcId"]])["Vpcs"][0]
+        return tuple(_ranges(vpc))
+
+    def console_output(self, instance_id: str) -> str:
+        with asking("read the console output of the primary node"):
+            posted = self._ec2.get_console_output(InstanceId=instance_id)
+            try:
+                latest = self._ec2.get_console_output(InstanceId=instance_id, Latest=True)
+            except ClientError as error:
+                # Not every type tells more than what was posted after its last start.
+                if code_of(error) not in ("UnsupportedOperation", "InvalidParameterCombination"):
+                    raise
+                latest = {}
+        return f"{posted.get('Output', '')}\n{latest.get('Output', '')}".strip()
+
+    def ssh_rules(self) -> list[SshRule]:
+        """Rules for port 22 alone; a wider one is nothing that we made, or may count on."""
+        return [
+            SshRule(cidr, note)
+            for permission in self._group()["IpPermissions"]
+            if (permission.get("FromPort"), permission.get("ToPort")) == (22, 22)
+            and permission["IpProtocol"] == "tcp"
+            for cidr, note in _openings(permission)
+        ]
+
+    def add_ssh_rule(self, rule: SshRule) -> None:
+        payload = payloads.ssh_ingress_payload(self._ssh_group(), rule.cidr, note=rule.note)
+        # Another tunnel may have done the same a moment ago.
+        with asking(f"open port 22 to {rule.cidr}"), tolerating("InvalidPermission.Duplicate"):
+            self._ec2.authorize_security_group_ingress(**payload)
+
+    def remove_ssh_rule(self, rule: SshRule) -> None:
+        payload = payloads.ssh_ingress_payload(self._ssh_group(), rule.cidr)
+        with asking(f"close port 22 to {rule.cidr}"), tolerating("InvalidPermission.NotFound"):
+            self._ec2.revoke_security_group_ingress(**payload)
+
+    def _ssh_group(self) -> str:
+        return self._group_id or str(self._group()["GroupId"])
+
+    def _group(self) -> Mapping[str, Any]:
+        """The cluster's own group, among those that its primary node really has."""
+        name = f"{EMR_NAME_PREFIX}{self._cluster.name}-ssh"
+        attributes = self._live().get("Ec2InstanceAttributes") or {}
+        ids = attributes.get("AdditionalMasterSecurityGroups") or []
+        with asking(f"look for security group {name}"):
+            found = self._ec2.describe_security_groups(GroupIds=ids) if ids else {}
+        for group in found.get("SecurityGroups", ()):
+            if group["GroupName"] == name:
+                self._group_id = group["GroupId"]
+                return dict(group)
+        raise CloudError(
+            f"Cluster {self.cluster_id} has no security group {name}, so port 22 stays shut.",
+            hint=_NO_SSH,
+        )
+
+    def own_addresses(self) -> Sequence[str]:
+        return self._own_addresses()
+
+
+def _end_of(cluster: Cluster) -> str:
+    reason = f": {cluster.reason.rstrip('.')}" if cluster.reason else ""
+    verb = "has ended" if cluster.state.is_final else "is ending"
+    return f"Cluster {cluster.cluster_id} {verb}{reason}."
+
+
+def _ranges(vpc: Mapping[str, Any]) -> Iterator[str]:
+    for kind in ("CidrBlock", "Ipv6CidrBlock"):
+        for one in vpc.get(f"{kind}AssociationSet", ()):
+            if one[f"{kind}State"]["State"] == "associated":
+                yield one[kind]
+
+
+def _openings(permission: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for opening in permission.get("IpRanges", ()):
+        yield opening["CidrIp"], opening.get("Description", "")
+    for opening in permission.get("Ipv6Ranges", ()):
+        yield opening["CidrIpv6"], opening.get("Description", "")

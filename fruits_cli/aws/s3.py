@@ -1,0 +1,146 @@
+"""Objects and buckets on S3."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from botocore.exceptions import ClientError
+
+from fruits_cli.aws import arguments as payloads
+from fruits_cli.aws.errors import asking, code_of, found
+from fruits_cli.cloud.protocols import Fetched, StoredObject
+from fruits_cli.errors import AccessDenied, CloudError
+from fruits_cli.files import replacing
+from fruits_cli.s3uri import S3Uri
+
+_ABSENT = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
+# 409: another conditional write to the same key is under way.
+_LOST_RACE = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
+_PIECE_BYTES = 1 << 20
+
+
+class MakesClients(Protocol):
+    """What makes or keeps the boto3 client of a service."""
+
+    def __call__(self, service: str, *, region: str | None = None, once: bool = False) -> Any: ...
+
+
+class AwsStorage:
+    """S3 as `cloud.Storage` asks for it."""
+
+    def __init__(self, clients: MakesClients, region: str) -> None:
+        self._clients, self._region = clients, region
+
+    @property
+    def _s3(self) -> Any:
+        return self._clients("s3")
+
+    def bucket_region(self, bucket: str) -> str | None:
+        """The bucket's region, None where there is no such bucket.
+
+        Raises AccessDenied where it belongs to somebody else.
+        """
+        with asking(f"look at bucket {bucket}"):
+            try:
+                answer = self._s3.head_bucket(Bucket=bucket)
+            except ClientError as error:
+                if code_of(error) in _ABSENT:
+                    return None
+                if code_of(error) == "403":
+                    raise AccessDenied(
+                        f"Bucket {bucket} exists, and you may not use it.",
+                        hint="Another account may own the name: choose another --bucket.",
+                    ) from error
+                raise
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        return str(answer.get("BucketRegion") or headers.get("x-amz-bucket-region", self._region))
+
+    def create_bucket(self, bucket: str) -> None:
+        """Make a private bucket in our region, encrypted by S3; one of our own may exist."""
+        with asking(f"create bucket {bucket}"):
+            try:
+                self._s3.create_bucket(**payloads.create_bucket_payload(bucket, self._region))
+            except ClientError as error:
+                if code_of(error) == "BucketAlreadyExists":
+                    raise CloudError(
+                        f"The bucket name {bucket} is taken by another account.",
+                        hint="Bucket names are shared by all of AWS: choose another --bucket.",
+                    ) from error
+                if code_of(error) != "BucketAlreadyOwnedByYou":
+                    raise
+            self._s3.put_public_access_block(**payloads.public_access_block_payload(bucket))
+            self._s3.put_bucket_encryption(**payloads.bucket_encryption_payload(bucket))
+
+    def put_bytes(self, content: bytes, uri: S3Uri, *, sha256: bytes | None = None) -> None:
+        with asking(f"write {uri}"):
+            self._s3.put_object(Body=content, **payloads.put_object_payload(uri, sha256=sha256))
+
+    def put_file(self, path: Path, uri: S3Uri, *, sha256: bytes | None = None) -> None:
+        with asking(f"write {uri}"), path.open("rb") as stream:
+            self._s3.put_object(Body=stream, **payloads.put_object_payload(uri, sha256=sha256))
+
+    def put_if_absent(self, content: bytes, uri: S3Uri) -> bool:
+        return self._put_if(content, payloads.put_object_payload(uri, if_absent=True), uri)
+
+    def replace_if_same(self, content: bytes, uri: S3Uri, *, etag: str) -> bool:
+        return self._put_if(content, payloads.put_object_payload(uri, if_etag=etag), uri)
+
+    def _put_if(self, content: bytes, payload: dict[str, Any], uri: S3Uri) -> bool:
+        with asking(f"write {uri}"):
+            try:
+                self._s3.put_object(Body=content, **payload)
+            except ClientError as error:
+                if code_of(error) in _LOST_RACE | _ABSENT:
+                    return False
+                raise
+        return True
+
+    def fetch_bytes(self, uri: S3Uri) -> Fetched | None:
+        with asking(f"read {uri}"):
+            answer = found(lambda: self._s3.get_object(Bucket=uri.bucket, Key=uri.key), *_ABSENT)
+            if answer is None:
+                return None
+            return Fetched(answer["Body"].read(), answer["ETag"], answer["LastModified"])
+
+    def fetch_file(self, uri: S3Uri, path: Path) -> None:
+        """Write the object to `path`, which appears whole or not at all."""
+        with asking(f"read {uri}"), replacing(path) as scratch:
+            body = self._s3.get_object(Bucket=uri.bucket, Key=uri.key)["Body"]
+            with scratch.open("wb") as stream:
+                for piece in body.iter_chunks(_PIECE_BYTES):
+                    stream.write(piece)
+
+    def stored_sha256(self, uri: S3Uri) -> bytes | None:
+        """The digest that S3 checked when the object was written; None where it keeps none."""
+        with asking(f"look at {uri}"):
+            answer = found(
+                lambda: self._s3.head_object(
+                    Bucket=uri.bucket, Key=uri.key, ChecksumMode="ENABLED"
+                ),
+                *_ABSENT,
+            )
+        checksum = answer and answer.get("ChecksumSHA256")
+        return base64.b64decode(checksum) if checksum else None
+
+    def list_objects(self, below: S3Uri) -> Iterator[StoredObject]:
+        pages = self._s3.get_paginator("list_objects_v2")
+        with asking(f"list {below}"):
+            for page in pages.paginate(Bucket=below.bucket, Prefix=below.key):
+                for one in page.get("Contents", ()):
+                    yield StoredObject(
+                        S3Uri(below.bucket, one["Key"]), one["Size"], one["LastModified"]
+                    )
+
+    def list_folders(self, below: S3Uri) -> Iterator[S3Uri]:
+        pages = self._s3.get_paginator("list_objects_v2")
+        with asking(f"list {below}"):
+            for page in pages.paginate(Bucket=below.bucket, Prefix=below.key, Delimiter="/"):
+                for one in page.get("CommonPrefixes", ()):
+                    yield S3Uri(below.bucket, one["Prefix"])
+
+    def delete_object(self, uri: S3Uri) -> None:
+        with asking(f"delete {uri}"):
+            self._s3.delete_object(Bucket=uri.bucket, Key=uri.key)

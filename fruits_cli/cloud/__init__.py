@@ -1,0 +1,1 @@
+"""What we ask of AWS and what it answers, as values."""

@@ -1,0 +1,39 @@
+"""How much memory and how many cores a Spark executor gets on an instance type."""
+
+from __future__ import annotations
+
+import re
+
+from fruits_cli.cloud.account import Machine
+
+_FAMILIES_GIB_PER_VCPU = {"m5": 4, "m6i": 4, "m7i": 4, "c5": 2, "r5": 8}
+_SIZES_VCPUS = {"xlarge": 4, "2xlarge": 8, "4xlarge": 16}
+
+# What EMR 7 is known to run our job on; other types are asked of EC2.
+MACHINES = {
+    f"{family}.{size}": Machine(vcpus, vcpus * gib * 1024)
+    for family, gib in _FAMILIES_GIB_PER_VCPU.items()
+    for size, vcpus in _SIZES_VCPUS.items()
+}
+
+_ARM = re.compile(r"(a1|[a-z]+\d+[a-z]*g[a-z]*)[.-]")
+# Sapphire Rapids and later have amx_bf16, Zen 4 and later avx512_bf16.
+_BF16 = re.compile(r"[mcr][78][ia](-flex)?\.")
+
+
+def yarn_mib(machine: Machine) -> int:
+    """What EMR lets YARN use of a node: all but a quarter, that quarter between 2 and 8 GiB.
+
+    Source: EMR Release Guide, Hadoop task configuration (c5.2xlarge: 12288 MB of 16 GiB).
+    """
+    return machine.memory_mib - min(max(machine.memory_mib // 4, 2048), 8192)
+
+
+def is_arm_type(instance_type: str) -> bool:
+    """Whether the name is that of an Arm type, such as m7g.xlarge."""
+    return _ARM.match(instance_type) is not None
+
+
+def has_bf16(instance_type: str) -> bool:
+    """Whether the type's processor computes bf16 by itself (amx_bf16 or avx512_bf16)."""
+    return _BF16.match(instance_type) is not None

@@ -1,0 +1,124 @@
+"""Many puts and gets at once, in bounded memory, stopped at the first failure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from fruits_cli.cloud.protocols import Storage
+from fruits_cli.errors import CloudError
+from fruits_cli.s3uri import S3Uri
+
+_Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
+
+CONNECTIONS = 32
+# So much may wait on disk to be sent, beside what is being sent.
+_AHEAD_BYTES = 256 << 20
+_FETCH_ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Sending:
+    """One file on its way to S3; `sha256` is verified by S3, `remove` deletes the file after."""
+
+    file: Path
+    uri: S3Uri
+    size: int
+    pictures: int
+    sha256: bytes | None = None
+    remove: bool = False
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """One object on its way to disk."""
+
+    uri: S3Uri
+    file: Path
+    size: int
+    modified_at: datetime
+
+
+def send_all(
+    storage: Storage, sendings: Iterable[Sending], *, connections: int = CONNECTIONS
+) -> Generator[Sending, None, None]:
+    """Each file once it is on S3. Takes from `sendings` as it goes; raises the first failure."""
+
+    def send(one: Sending) -> Sending:
+        storage.put_file(one.file, one.uri, sha256=one.sha256)
+        if one.remove:
+            one.file.unlink(missing_ok=True)
+        return one
+
+    return _Crew(send, lambda one: one.size, connections).work(sendings)
+
+
+def fetch_all(
+    storage: Storage, fetchings: Iterable[Fetching], *, connections: int = CONNECTIONS
+) -> Generator[Fetching, None, None]:
+    """Each object once it is on disk. Raises the first failure."""
+
+    def fetch(one: Fetching) -> Fetching:
+        for attempt in range(_FETCH_ATTEMPTS):
+            try:
+                storage.fetch_file(one.uri, one.file)
+                break
+            except CloudError:
+                # botocore repeats requests, but not a body that breaks off.
+                if attempt + 1 == _FETCH_ATTEMPTS:
+                    raise
+        return one
+
+    return _Crew(fetch, lambda one: one.size, connections).work(fetchings)
+
+
+@dataclass(frozen=True)
+class _Crew(Generic[_Item, _Done]):
+    """Threads that do one thing to many items."""
+
+    act: Callable[[_Item], _Done]
+    size: Callable[[_Item], int]
+    connections: int
+
+    def work(self, items: Iterable[_Item]) -> Generator[_Done, None, None]:
+        pool = ThreadPoolExecutor(self.connections, thread_name_prefix="transfer")
+        under_way: dict[Future[_Done], int] = {}
+        try:
+            for item in items:
+                under_way[pool.submit(self.act, item)] = self.size(item)
+                yield from self._ended(under_way, block=self._is_full(under_way))
+            while under_way:
+                yield from self._ended(under_way, block=True)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _is_full(self, under_way: dict[Future[_Done], int]) -> bool:
+        if len(under_way) >= 2 * self.connections:
+            return True
+        return len(under_way) > 1 and sum(under_way.values()) >= _AHEAD_BYTES
+
+    def _ended(self, under_way: dict[Future[_Done], int], *, block: bool) -> Iterator[_Done]:
+        timeout_s = None if block else 0
+        ended, _ = wait(under_way, timeout=timeout_s, return_when=FIRST_COMPLETED)
+        for future in ended:
+            del under_way[future]
+            yield future.result()
+
+
+@dataclass
+class Speed:
+    """Units a second since the first one; `clock` is time.monotonic unless a test gives another."""
+
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._since_s = self.clock()
+
+    def of(self, units: int) -> float:
+        return units / max(self.clock() - self._since_s, 1e-3)

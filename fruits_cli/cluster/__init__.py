@@ -1,0 +1,1 @@
+"""An EMR cluster from wish to bill."""

@@ -1,0 +1,82 @@
+"""Which cluster and which run a command means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, Cluster
+from fruits_cli.cloud.protocols import Clusters
+from fruits_cli.errors import ClusterNotFound, UsageError
+from fruits_cli.ledger import Ledger
+
+_CREATE = "fruits create-cluster makes one."
+
+
+def find_cluster(
+    wanted: str | None, clusters: Clusters, ledger: Ledger, *, region: str, ended: bool = False
+) -> Cluster:
+    """The cluster of that name or id, else this folder's, else the only live one of fruits.
+
+    ended: one that has ended will do, where no live one is meant. Raises ClusterNotFound for a
+    name that nothing answers to, UsageError with the list where the choice is open.
+    """
+    if wanted and wanted.startswith("j-"):
+        return clusters.cluster(wanted)
+    if wanted:
+        return _named(wanted, clusters, region)
+    records = [record for record in ledger.records() if record.region in ("", region)]
+    live: list[Cluster] | None = None
+    for record in records:
+        if record.cluster_id and not record.cluster_ended:
+            cluster = _known(record.cluster_id, clusters)
+            if cluster and cluster.state.is_live:
+                return cluster
+        elif record.launch_id and not record.cluster_id and not record.phase.is_final:
+            # A launch whose answer got lost.
+            live = clusters.find_clusters(live=True) if live is None else live
+            for cluster in live:
+                if cluster.tags.get(LAUNCH_ID_TAG) == record.launch_id:
+                    return cluster
+    live = clusters.find_clusters(live=True) if live is None else live
+    live = [cluster for cluster in live if cluster.state.is_live]
+    if len(live) == 1:
+        return live[0]
+    if live:
+        raise UsageError(
+            f"There are {len(live)} live clusters in {region}.",
+            hint=f"Give --cluster NAME. {_list(live)}",
+        )
+    if ended:
+        for record in records:
+            if record.cluster_id and (cluster := _known(record.cluster_id, clusters)):
+                return cluster
+    raise UsageError(f"No cluster of fruits is live in {region}.", hint=_CREATE)
+
+
+def _known(cluster_id: str, clusters: Clusters) -> Cluster | None:
+    """EMR forgets a cluster two months after its end."""
+    try:
+        return clusters.cluster(cluster_id)
+    except ClusterNotFound:
+        return None
+
+
+def _named(name: str, clusters: Clusters, region: str) -> Cluster:
+    live = clusters.find_clusters(live=True)
+    found = [one for one in live if one.name == name or one.emr_name == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(
+            f"More than one live cluster is named {name}.",
+            hint=f"Give --cluster with an id. {_list(found)}",
+        )
+    known = _list(live) if live else _CREATE
+    raise ClusterNotFound(f"No live cluster in {region} is named {name}.", hint=known)
+
+
+def _list(clusters: Iterable[Cluster]) -> str:
+    return "Live: " + ", ".join(
+        f"{one.name} ({one.cluster_id}, {one.state})"
+        for one in sorted(clusters, key=lambda one: one.name)
+    )

@@ -1,0 +1,124 @@
+"""What AWS lets us see before a launch: the questions that a plan needs answered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fruits_cli.cloud.account import Foundation, Network, Observed
+from fruits_cli.cloud.clusters import Market
+from fruits_cli.cloud.layout import places_of
+from fruits_cli.cloud.protocols import Cloud
+from fruits_cli.cluster.nodes import node_groups
+from fruits_cli.config import Config
+from fruits_cli.errors import AccessDenied, BucketElsewhere
+from fruits_cli.session import Session
+
+
+@dataclass(frozen=True)
+class FoundationNames:
+    """Names derived from bucket, prefix and settings, so that a second launch finds the first's."""
+
+    instance_role: str
+    service_role: str
+    security_configuration: str
+    hop_limit: int
+
+
+def foundation_names(config: Config, *, keep_alive: bool) -> FoundationNames:
+    """The names of roles and security configuration for this bucket, prefix and kind of cluster.
+
+    JupyterHub runs in a container, one hop further from the metadata service than YARN.
+    """
+    places = places_of(config)
+    hop_limit = 2 if keep_alive and "JupyterHub" in config.cluster.applications else 1
+    digest = short_digest(f"{places.bucket}/{places.root_prefix}")
+    key = f"-{short_digest(config.cluster.kms_key)}" if config.cluster.kms_key else ""
+    return FoundationNames(
+        instance_role=f"fruits-ec2-{digest}",
+        service_role=f"fruits-emr-{digest}",
+        security_configuration=f"fruits-imdsv2-hop{hop_limit}{key}",
+        hop_limit=hop_limit,
+    )
+
+
+def short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def ensure_bucket(bucket: str, session: Session, *, yes: bool) -> None:
+    """Make the bucket unless it is there, once the user agrees. Raises BucketElsewhere."""
+    if check_bucket(session.cloud, bucket):
+        return
+    region = session.cloud.region
+    session.screen.ask(f"Bucket {bucket} does not exist. Make it in {region}, private?", yes=yes)
+    session.cloud.storage.create_bucket(bucket)
+    session.screen.tell(f"Bucket {bucket} was made in {region}.")
+
+
+def observe(config: Config, cloud: Cloud, *, keep_alive: bool) -> Observed:
+    """The account as the plan needs to know it; changes nothing.
+
+    What may not be asked counts as there: the launch itself will tell. Raises BucketElsewhere.
+    """
+    identity, account = cloud.account.identity(), cloud.account
+    types = [group.instance_type for group in node_groups(config.cluster)]
+    network = _network(config, cloud)
+    return Observed(
+        account_id=identity.account_id,
+        user=identity.user,
+        region=cloud.region,
+        missing=_missing(config, cloud, network, keep_alive=keep_alive),
+        machines=account.machines(types),
+        network=network,
+        on_demand=account.quota(Market.ON_DEMAND),
+        spot=account.quota(Market.SPOT),
+        prices=account.prices(types),
+    )
+
+
+def check_bucket(cloud: Cloud, bucket: str) -> bool:
+    """Whether the bucket exists; one in another region is refused with BucketElsewhere."""
+    region = cloud.storage.bucket_region(bucket)
+    if region is not None and region != cloud.region:
+        raise BucketElsewhere(
+            f"Bucket {bucket} lies in {region}, and the cluster would run in {cloud.region}: "
+            "every picture would be paid for on its way.",
+            hint=f"Give --region {region}, or another --bucket.",
+        )
+    return region is not None
+
+
+def _network(config: Config, cloud: Cloud) -> Network | None:
+    try:
+        return cloud.account.network(config.cluster.subnets)
+    except AccessDenied:
+        return None
+
+
+def _missing(
+    config: Config, cloud: Cloud, network: Network | None, *, keep_alive: bool
+) -> frozenset[Foundation]:
+    names, rights = foundation_names(config, keep_alive=keep_alive), cloud.rights
+    bucket = places_of(config).bucket
+    questions: dict[Foundation, Callable[[], bool]] = {
+        Foundation.BUCKET: lambda: check_bucket(cloud, bucket),
+        Foundation.CLEANUP_ROLE: rights.has_cleanup_role,
+        Foundation.INSTANCE_ROLE: lambda: rights.has_instance_role(names.instance_role),
+        Foundation.SERVICE_ROLE: lambda: rights.has_service_role(names.service_role),
+        Foundation.SECURITY_CONFIGURATION: lambda: rights.has_security_configuration(
+            names.security_configuration
+        ),
+        Foundation.NETWORK_TAGS: lambda: network is None or not network.untagged,
+    }
+    return frozenset(what for what, is_there in questions.items() if not _answered(is_there, what))
+
+
+def _answered(is_there: Callable[[], bool], what: Foundation) -> bool:
+    try:
+        return is_there()
+    except AccessDenied:
+        if what is Foundation.BUCKET:
+            raise
+        return True

@@ -1,0 +1,220 @@
+"""A plan becomes a cluster, a step, a record; and a cluster becomes nothing again.
+
+Every paid act stands between two writes to the ledger: what a crash leaves can be found.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import uuid
+from dataclasses import replace
+from datetime import timedelta
+
+from fruits_cli.cloud import policies
+from fruits_cli.cloud.account import Foundation
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG, Cluster, ClusterSpec
+from fruits_cli.cloud.protocols import Clock, Cloud, Clusters
+from fruits_cli.cluster.foundations import check_bucket
+from fruits_cli.cluster.lock import Holder, read_lock, release_lock, take_lock
+from fruits_cli.cluster.plan import RunPlan
+from fruits_cli.cluster.steps import ATTEMPTS, LOOK_EVERY_S, LOOK_FOR_S, step_named
+from fruits_cli.config import Config, Target
+from fruits_cli.errors import CloudError, Locked, RoleNotReady, Unanswered
+from fruits_cli.ledger import Ledger, RunPhase, RunRecord, records_of
+from fruits_cli.s3uri import S3Uri
+from fruits_cli.session import Session
+
+
+def new_launch_id() -> str:
+    """An id that no other launch has."""
+    return uuid.uuid4().hex
+
+
+def holder(launch_id: str) -> Holder:
+    """Who we are, for those who find our lock."""
+    return Holder(launch_id, getpass.getuser(), socket.gethostname())
+
+
+def living(name: str, cloud: Cloud) -> Cluster | None:
+    """The live cluster of that name, None where there is none."""
+    found = cloud.clusters.find_clusters(live=True, emr_name=f"{EMR_NAME_PREFIX}{name}")
+    return next((one for one in found if one.state.is_live and one.name == name), None)
+
+
+def launch_once(plan: RunPlan, record: RunRecord, session: Session, *, adopt: bool) -> RunRecord:
+    """Launch under the lock of the plan's name, so that there is one such cluster.
+
+    adopt: take one that lives already. Raises Locked where somebody else launches or has it.
+    """
+    cloud, ledger, clock = session.cloud, session.ledger, session.clock
+    lock = plan.places.lock(plan.name)
+    if not check_bucket(cloud, plan.places.bucket):
+        # The lock lies in the bucket, so the bucket comes before everything else.
+        cloud.storage.create_bucket(plan.places.bucket)
+    dead = _dead_launches(lock, session)
+    take_lock(cloud.storage, lock, holder(plan.spec.launch_id), clock=clock, own=dead)
+    try:
+        # Whoever held the lock before us may have brought it up.
+        if cluster := living(plan.name, cloud):
+            if adopt:
+                return adopted(cluster, record, ledger)
+            raise Locked(
+                f"Run {plan.run_id} is at work already, on {cluster.cluster_id}.",
+                hint=f"fruits status --cluster {cluster.cluster_id}",
+            )
+        record = launch(plan, record, cloud=cloud, ledger=ledger, clock=clock)
+        # Until the list shows it, the next to hold the lock would not see it.
+        look_for(plan.spec.emr_name, plan.spec.launch_id, cloud.clusters, clock)
+        return record
+    finally:
+        release_lock(cloud.storage, lock, plan.spec.launch_id)
+
+
+def _dead_launches(lock: S3Uri, session: Session) -> list[str]:
+    """Launch ids of this folder that hold the lock and led to no cluster."""
+    held = read_lock(session.cloud.storage, lock)
+    if held is None:
+        return []
+    for record in session.ledger.records():
+        if record.launch_id == held.holder.launch_id and not record.cluster_id:
+            name = f"{EMR_NAME_PREFIX}{record.cluster_name}"
+            found = look_for(name, record.launch_id, session.cloud.clusters, session.clock)
+            return [] if found else [record.launch_id]
+    return []
+
+
+def adopted(cluster: Cluster, record: RunRecord, ledger: Ledger) -> RunRecord:
+    """The record of a cluster that lived already, written to the ledger unless it is there."""
+    for known in records_of(cluster.cluster_id, ledger):
+        if not known.images:
+            return known
+    launch_id = cluster.tags.get(LAUNCH_ID_TAG, "")
+    for known in ledger.records():
+        if known.launch_id and known.launch_id == launch_id:
+            record = known
+    return ledger.write(
+        replace(
+            record,
+            phase=RunPhase.LAUNCHED,
+            launch_id=launch_id,
+            cluster_id=cluster.cluster_id,
+        )
+    )
+
+
+def cluster_record(config: Config, plan: RunPlan, region: str) -> RunRecord:
+    """The record of a launch that is about to happen."""
+    return RunRecord(
+        plan.run_id,
+        Target.EMR,
+        region=region,
+        cluster_name=plan.name,
+        launch_id=plan.spec.launch_id,
+        job=config.job.model_dump(mode="json", exclude={"target", "output_dir"}),
+    )
+
+
+# A new role or profile takes seconds until EMR sees it.
+_ROLE_WAIT_S = 60.0
+_CLOCK_SKEW = timedelta(minutes=15)
+
+
+def launch(
+    plan: RunPlan, record: RunRecord, *, cloud: Cloud, ledger: Ledger, clock: Clock
+) -> RunRecord:
+    """Make what is missing, then the cluster; the record with its id, written to the ledger.
+
+    Raises CloudError; then no cluster is left behind that the ledger's launch id would not find.
+    """
+    # RunJobFlow takes no idempotency token: this line is how a crash stays findable.
+    record = ledger.write(replace(record, phase=RunPhase.PLANNED, launch_id=plan.spec.launch_id))
+    prepare(plan, cloud)
+    spec = replace(plan.spec, ssh_group_id=_ssh_group_id(plan, cloud))
+    cluster_id = _start(spec, cloud.clusters, clock)
+    record = ledger.write(replace(record, phase=RunPhase.LAUNCHED, cluster_id=cluster_id))
+    if spec.step is None:
+        return record
+    # RunJobFlow answers with the cluster's id alone.
+    step_id = step_named(spec.step.name, cluster_id, cloud.clusters, clock) or ""
+    return ledger.write(replace(record, phase=RunPhase.SUBMITTED, step_id=step_id))
+
+
+def prepare(plan: RunPlan, cloud: Cloud) -> None:
+    """Make the foundations that the plan found missing; each is left alone where it exists."""
+    names, rights = plan.names, cloud.rights
+    if Foundation.BUCKET in plan.missing:
+        cloud.storage.create_bucket(plan.places.bucket)
+    if Foundation.CLEANUP_ROLE in plan.missing:
+        rights.create_cleanup_role()
+    if Foundation.INSTANCE_ROLE in plan.missing:
+        policy = policies.node_policy(
+            bucket=plan.places.bucket,
+            prefix=plan.places.root_prefix,
+            region=cloud.region,
+            account_id=plan.account_id,
+        )
+        rights.create_instance_role(
+            names.instance_role, trust=policies.ec2_trust_policy(), policy=policy
+        )
+    if Foundation.SERVICE_ROLE in plan.missing:
+        rights.create_service_role(
+            names.service_role,
+            trust=policies.emr_trust_policy(plan.account_id),
+            policy=policies.pass_role_policy(plan.account_id, names.instance_role),
+            managed_arn=policies.SERVICE_POLICY_ARN,
+        )
+    if Foundation.SECURITY_CONFIGURATION in plan.missing:
+        rights.create_security_configuration(
+            names.security_configuration, hop_limit=names.hop_limit, kms_key=plan.kms_key
+        )
+    if Foundation.NETWORK_TAGS in plan.missing and plan.network:
+        cloud.account.tag_network(plan.network.untagged)
+
+
+def _ssh_group_id(plan: RunPlan, cloud: Cloud) -> str | None:
+    if plan.ssh_group is None or plan.network is None:
+        return None
+    return cloud.rights.create_ssh_group(
+        plan.ssh_group, vpc_id=plan.network.vpc_id, tags=plan.spec.tags
+    )
+
+
+def _start(spec: ClusterSpec, clusters: Clusters, clock: Clock) -> str:
+    roles_until = clock.monotonic() + _ROLE_WAIT_S
+    lost: Unanswered | None = None
+    attempts = 0
+    while attempts < ATTEMPTS:
+        try:
+            return clusters.start_cluster(spec)
+        except RoleNotReady:
+            if clock.monotonic() >= roles_until:
+                raise
+            clock.sleep(LOOK_EVERY_S)
+        except Unanswered as error:
+            lost, attempts = error, attempts + 1
+            if found := look_for(spec.emr_name, spec.launch_id, clusters, clock):
+                return found.cluster_id
+    raise CloudError(
+        f"The cluster was asked for {ATTEMPTS} times, and none came up: {lost}",
+        hint="fruits status --all shows whether one came up after all.",
+    ) from lost
+
+
+def look_for(
+    emr_name: str,
+    launch_id: str,
+    clusters: Clusters,
+    clock: Clock,
+    *,
+    for_s: float = LOOK_FOR_S,
+) -> Cluster | None:
+    """The cluster of this launch, looked for until it is seen or `for_s` seconds have passed."""
+    since, until = clock.now() - _CLOCK_SKEW, clock.monotonic() + for_s
+    while True:
+        for cluster in clusters.find_clusters(live=False, emr_name=emr_name, since=since):
+            if cluster.tags.get(LAUNCH_ID_TAG) == launch_id:
+                return cluster
+        if clock.monotonic() >= until:
+            return None
+        clock.sleep(LOOK_EVERY_S)

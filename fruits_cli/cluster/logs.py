@@ -1,0 +1,116 @@
+"""The logs that EMR puts on S3, fetched and named; they may come minutes after the fact.
+
+Source: EMR Management Guide, view log files (`<LogUri>/<cluster>/steps`, `containers`, `node`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from fruits_cli.cloud.clusters import Cluster
+from fruits_cli.cloud.protocols import Storage, StoredObject
+from fruits_cli.s3uri import S3Uri
+
+_APPLICATION = re.compile(r"application_\d+_\d+")
+# The first container of an application is its driver.
+_DRIVER = re.compile(r"/container_\w*_000001/(stdout|stderr)(\.gz)?$")
+_CONTAINER = re.compile(r"/(stdout|stderr)(\.gz)?$")
+_MOST_CONTAINERS = 24
+# The end of a log tells why; a driver of a long night may have written gigabytes.
+_MOST_BYTES, _MOST_TEXT_BYTES = 32 << 20, 1 << 20
+
+
+@dataclass(frozen=True)
+class JobLogs:
+    """Texts by name: what the driver wrote, what EMR wrote of the step, what workers wrote."""
+
+    driver: Mapping[str, str] = field(default_factory=dict)
+    step: Mapping[str, str] = field(default_factory=dict)
+    workers: Mapping[str, str] = field(default_factory=dict)
+    bootstrap: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def telling(self) -> dict[str, str]:
+        """All of them, those first in which the cause of a failure stands."""
+        return {**self.bootstrap, **self.driver, **self.workers, **self.step}
+
+
+def fetch_logs(storage: Storage, cluster: Cluster, step_id: str, *, workers: bool) -> JobLogs:
+    """The logs of a step as far as they are on S3 by now; empty ones are left out.
+
+    workers: also those of the executors, which a failure may need.
+    """
+    if cluster.log_uri is None:
+        return JobLogs()
+    root = cluster.log_uri / f"{cluster.cluster_id}/"
+    step = (
+        _texts(storage, root, storage.list_objects(root / f"steps/{step_id}/")) if step_id else {}
+    )
+    applications = set(_APPLICATION.findall("\n".join(step.values())))
+    containers = [
+        one
+        for one in storage.list_objects(root / "containers/")
+        if not applications or applications & set(_APPLICATION.findall(one.uri.key))
+    ]
+    drivers = [one for one in containers if _DRIVER.search(one.uri.key)]
+    others = [
+        one
+        for one in containers
+        if workers and one not in drivers and one.size and _CONTAINER.search(one.uri.key)
+    ]
+    return JobLogs(
+        driver=_texts(storage, root, drivers),
+        step=step,
+        workers=_texts(storage, root, others[:_MOST_CONTAINERS]),
+        bootstrap=_texts(storage, root, _bootstrap_logs(storage, cluster, root)),
+    )
+
+
+def _bootstrap_logs(storage: Storage, cluster: Cluster, root: S3Uri) -> list[StoredObject]:
+    """Those of the bootstrap action that EMR names as the culprit."""
+    found: list[StoredObject] = []
+    for error in cluster.errors:
+        instance = error.facts.get("primary-instance-id") or error.facts.get("instance-id")
+        if not instance or not error.code.startswith("BOOTSTRAP_FAILURE"):
+            continue
+        action = error.facts.get("bootstrap-action", "")
+        below = root / f"node/{instance}/bootstrap-actions/"
+        found += [
+            one
+            for one in storage.list_objects(below)
+            if not action.isdigit() or f"/bootstrap-actions/{action}/" in one.uri.key
+        ]
+    return found
+
+
+def _texts(storage: Storage, root: S3Uri, objects: Iterable[StoredObject]) -> dict[str, str]:
+    # stderr before stdout before EMR's own controller log: so the traceback is met first.
+    order = sorted(objects, key=lambda one: (_rank(one.uri.key), one.uri.key))
+    texts = {}
+    for one in order:
+        if not 0 < one.size <= _MOST_BYTES:
+            continue
+        found = storage.fetch_bytes(one.uri)
+        if found and (text := readable(found.content).strip()):
+            texts[one.uri.key.removeprefix(root.key)] = text
+    return texts
+
+
+def _rank(key: str) -> int:
+    name = key.rpartition("/")[2]
+    return next((n for n, word in enumerate(("stderr", "stdout")) if name.startswith(word)), 2)
+
+
+def readable(content: bytes) -> str:
+    """The end of a log as text, unpacked where it is gzip; broken bytes are replaced."""
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error):
+            # Half of a log is better than none.
+            content = zlib.decompressobj(wbits=31).decompress(content)
+    return content[-_MOST_TEXT_BYTES:].decode("utf-8", "replace")

@@ -1,0 +1,237 @@
+"""From what the user wants and what AWS lets us see to what will be done; pure.
+
+A plan is complete: executing it asks nothing more, and a dry run is a plan that is not executed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fruits_cli.cloud.account import Foundation, Machine, Network, Observed
+from fruits_cli.cloud.clusters import (
+    EMR_NAME_PREFIX,
+    LAUNCH_ID_TAG,
+    NAME_TAG,
+    OWNER_TAG,
+    RUN_ID_TAG,
+    ClusterSpec,
+    NodeGroup,
+    OnFailure,
+    Role,
+    StepSpec,
+)
+from fruits_cli.cloud.layout import Places, places_of
+from fruits_cli.cluster.foundations import FoundationNames, foundation_names
+from fruits_cli.cluster.nodes import (
+    check_quota,
+    executor_plan,
+    node_groups,
+    on_demand_falls_short,
+    refuse_unfit_types,
+    workers,
+)
+from fruits_cli.cluster.steps import SparkOptions, step_args
+from fruits_cli.config import ClusterConfig, Config
+from fruits_cli.job.arguments import Job, job_args
+from fruits_cli.job.node_python import NodePython, bootstrap_action
+
+_RUN_LIFETIME_MIN, _CLUSTER_LIFETIME_MIN = 240, 720
+_RUN_APPLICATIONS = ("Hadoop", "Spark")
+_NOT_IN_A_TAG = re.compile(r"[^\w .:/=+@-]")
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One launch, decided: the cluster with its step, and what has to be made before."""
+
+    run_id: str
+    name: str
+    account_id: str
+    places: Places
+    spec: ClusterSpec
+    names: FoundationNames
+    missing: frozenset[Foundation]
+    network: Network | None
+    kms_key: str | None
+    # None for run's own cluster: no key pair and no port 22.
+    ssh_group: str | None
+    lifetime_min: int
+    notes: tuple[str, ...] = ()
+
+
+def plan_cluster(
+    config: Config,
+    observed: Observed,
+    *,
+    run_id: str,
+    launch_id: str,
+    python: NodePython,
+) -> RunPlan:
+    """A cluster that stays until it has been idle: create-cluster's.
+
+    Raises ConfigError on types that cannot run the job, QuotaTooSmall with the shape that fits.
+    """
+    name = config.cluster.name
+    spec = _spec(config, observed, name=name, run_id=run_id, launch_id=launch_id, python=python)
+    return _run_plan(config, observed, spec, run_id=run_id, name=name)
+
+
+def plan_run(
+    config: Config,
+    observed: Observed,
+    job: Job,
+    *,
+    run_id: str,
+    launch_id: str,
+    python: NodePython,
+    keep: bool = False,
+) -> RunPlan:
+    """run's own cluster: the job travels with the launch, and EMR ends the cluster after it.
+
+    With `keep` the cluster stays as create-cluster's would. Raises as `plan_cluster` does.
+    """
+    shell = _spec(
+        config,
+        observed,
+        name=run_id,
+        run_id=run_id,
+        launch_id=launch_id,
+        python=python,
+        transient=not keep,
+    )
+    deadline_min = lifetime_min(config.cluster, transient=not keep)
+    options = SparkOptions(
+        executor_plan(workers(shell.groups, observed.machines), config.job.engine),
+        region=observed.region,
+        python=python.interpreter,
+        fixed=config.cluster.managed_max is None,
+    )
+    on_failure = OnFailure.CONTINUE if keep else OnFailure.TERMINATE_CLUSTER
+    step = _step(config, job, options, run_id, deadline_min, on_failure)
+    return _run_plan(config, observed, replace(shell, step=step), run_id=run_id, name=run_id)
+
+
+def plan_step(
+    config: Config,
+    job: Job,
+    *,
+    node_types: Sequence[str],
+    machines: Mapping[str, Machine],
+    region: str,
+    run_id: str,
+    python: str,
+) -> StepSpec:
+    """The job as a step of a cluster that lives already, sized for the smallest of its nodes.
+
+    python: the interpreter that those nodes have.
+    """
+    groups = [NodeGroup(Role.CORE, one, 1) for one in dict.fromkeys(node_types)]
+    refuse_unfit_types(groups, machines, config.job.precision)
+    options = SparkOptions(
+        executor_plan(workers(groups, machines), config.job.engine),
+        region=region,
+        python=python,
+        fixed=False,
+    )
+    deadline_min = lifetime_min(config.cluster, transient=False)
+    return _step(config, job, options, run_id, deadline_min, OnFailure.CONTINUE)
+
+
+def lifetime_min(cluster: ClusterConfig, *, transient: bool) -> int:
+    """Minutes after which a cluster or a job ends, whatever it does."""
+    return cluster.max_lifetime_min or (_RUN_LIFETIME_MIN if transient else _CLUSTER_LIFETIME_MIN)
+
+
+def _spec(
+    config: Config,
+    observed: Observed,
+    *,
+    name: str,
+    run_id: str,
+    launch_id: str,
+    python: NodePython,
+    transient: bool = False,
+) -> ClusterSpec:
+    cluster, places = config.cluster, places_of(config)
+    groups = node_groups(cluster)
+    refuse_unfit_types(groups, observed.machines, config.job.precision)
+    check_quota(cluster, observed)
+    names = foundation_names(config, keep_alive=not transient)
+    bootstrap = bootstrap_action(
+        python,
+        places,
+        region=observed.region,
+        lifetime_min=lifetime_min(cluster, transient=transient),
+    )
+    return ClusterSpec(
+        emr_name=f"{EMR_NAME_PREFIX}{name}",
+        release_label=cluster.release_label,
+        applications=_RUN_APPLICATIONS if transient else cluster.applications,
+        groups=groups,
+        subnets=observed.network.subnets if observed.network else cluster.subnets,
+        log_uri=places.logs,
+        service_role=names.service_role,
+        instance_profile=names.instance_role,
+        security_configuration=names.security_configuration,
+        root_volume_gib=cluster.root_volume_gib,
+        idle_timeout_s=None if transient else cluster.idle_timeout_min * 60,
+        tags={
+            NAME_TAG: name,
+            RUN_ID_TAG: run_id,
+            LAUNCH_ID_TAG: launch_id,
+            OWNER_TAG: _NOT_IN_A_TAG.sub("_", observed.user)[:256],
+            **python.tags,
+        },
+        key_name=None if transient else cluster.key_name,
+        managed_max=cluster.managed_max,
+        notebook_bucket=None if transient else places.bucket,
+        python=python.interpreter,
+        bootstrap=(bootstrap,),
+    )
+
+
+def _step(
+    config: Config,
+    job: Job,
+    options: SparkOptions,
+    run_id: str,
+    deadline_min: int,
+    on_failure: OnFailure,
+) -> StepSpec:
+    # The run id in the name is how a step is found again after an answer got lost.
+    name = f"{EMR_NAME_PREFIX}{run_id}"
+    arguments = job_args(
+        config.job, job.places, run_id=run_id, resume=job.resume, deadline_min=deadline_min
+    )
+    args = step_args(options, main=job.main, package=job.package, name=name, job=arguments)
+    return StepSpec(name, args, on_failure)
+
+
+def _run_plan(
+    config: Config, observed: Observed, spec: ClusterSpec, *, run_id: str, name: str
+) -> RunPlan:
+    return RunPlan(
+        run_id=run_id,
+        name=name,
+        account_id=observed.account_id,
+        places=places_of(config),
+        spec=spec,
+        names=foundation_names(config, keep_alive=spec.keep_alive),
+        missing=observed.missing,
+        network=observed.network,
+        kms_key=config.cluster.kms_key,
+        ssh_group=f"{EMR_NAME_PREFIX}{name}-ssh" if spec.keep_alive else None,
+        lifetime_min=lifetime_min(config.cluster, transient=not spec.keep_alive),
+        notes=tuple(_notes(config, observed)),
+    )
+
+
+def _notes(config: Config, observed: Observed) -> Iterator[str]:
+    if observed.on_demand is None:
+        yield "The vCPU quota could not be read; AWS may refuse the launch for it."
+    if observed.network is None:
+        yield "No subnet was found; EMR chooses one of the default VPC."
+    if on_demand_falls_short(config.cluster, observed):
+        yield "Should Spot have no capacity: the quota leaves no room on demand instead."

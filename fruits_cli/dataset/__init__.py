@@ -1,0 +1,1 @@
+"""Pictures: listed, packed, sent, sampled."""

@@ -1,0 +1,1 @@
+"""Every question that a launch may fail on, and its fix."""

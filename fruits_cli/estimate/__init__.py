@@ -1,0 +1,1 @@
+"""Minutes and dollars before anything runs."""

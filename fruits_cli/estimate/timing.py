@@ -1,0 +1,134 @@
+"""How many pictures a second this machine computes: spark_job.embed, one process a core."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from fruits_cli.config import Engine, Precision
+from fruits_cli.errors import FruitsError, MachineError
+from fruits_cli.job.model import ModelArtefact
+from fruits_cli.job.progress import job_error
+
+_ERROR, _HINT = "Error: ", "Hint: "
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What computes the features of a sample, and in how many processes at once."""
+
+    artefact: ModelArtefact
+    engine: Engine
+    precision: Precision
+    processes: int
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Images a second of all processes together, at work at the same time.
+
+    at_work: the share of the time for which they had a core; the rest went to other programs, or
+    to waiting for the disk.
+    """
+
+    images_s: float
+    pictures: int
+    rejected: int
+    at_work: float = 1.0
+
+    @property
+    def undisturbed_images_s(self) -> float:
+        """Images a second, had they had their cores all the time."""
+        return self.images_s / min(1.0, self.at_work)
+
+
+def time_sample(files: Sequence[str], embedding: Embedding, environ: Mapping[str, str]) -> Timed:
+    """The speed of these files, start-up left out: the clock runs once every model is ready.
+
+    Raises what spark_job.embed says, MachineError where it says nothing.
+    """
+    shares = [files[n :: embedding.processes] for n in range(embedding.processes)]
+    shares = [share for share in shares if share]
+    # The pool is left last: its threads wait for processes that an interrupt ends first.
+    with (
+        ThreadPoolExecutor(max(1, len(shares))) as pool,
+        _embedding_processes(len(shares), embedding, environ) as processes,
+    ):
+        for process in processes:
+            _told(process, "ready")
+        done = list(pool.map(_fed, processes, shares))
+    pictures = sum(one["pictures"] for one in done)
+    return Timed(
+        sum(one["pictures"] / one["seconds"] for one in done),
+        pictures,
+        sum(one["rejected"] for one in done),
+        sum(one["cpu_seconds"] for one in done) / sum(one["seconds"] for one in done),
+    )
+
+
+@contextlib.contextmanager
+def _embedding_processes(
+    count: int, embedding: Embedding, environ: Mapping[str, str]
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    # -P: a json.py in the user's folder is not the one that is wanted.
+    command = [sys.executable, "-P", "-m", "spark_job.embed"]
+    command += ["--model", str(embedding.artefact.folder), "--engine", embedding.engine.value]
+    command += ["--precision", embedding.precision.value]
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    with contextlib.ExitStack() as ending:
+        processes = []
+        for _ in range(count):
+            process = subprocess.Popen(
+                command,
+                env={**environ, **quiet},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                # A buffer would be written once more, into the broken pipe of a dead process.
+                bufsize=0,
+            )
+            # Last in, first out: killed, then waited for; after a good end both do nothing.
+            ending.enter_context(process)
+            ending.callback(process.kill)
+            processes.append(process)
+        yield processes
+
+
+def _fed(process: subprocess.Popen[bytes], files: Sequence[str]) -> dict[str, Any]:
+    assert process.stdin is not None
+    # Where it died, its own last word tells more than the broken pipe.
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(b"".join(os.fsencode(file) + b"\0" for file in files))
+        process.stdin.close()
+    return _told(process, "done")
+
+
+def _told(process: subprocess.Popen[bytes], word: str) -> dict[str, Any]:
+    """What the process says under that word. Raises its error where it ends before."""
+    assert process.stderr is not None
+    last = []
+    for line in process.stderr:
+        text = line.decode(errors="replace").rstrip()
+        last.append(text)
+        if text.startswith(f'{{"{word}"'):
+            told: dict[str, Any] = json.loads(text)[word]
+            return told
+    raise _failure(process.wait(), last)
+
+
+def _failure(code: int, lines: Sequence[str]) -> FruitsError:
+    for number, line in enumerate(lines):
+        if line.startswith(_ERROR):
+            after = lines[number + 1] if number + 1 < len(lines) else ""
+            hint = after.removeprefix(_HINT) if after.startswith(_HINT) else ""
+            message = line.removeprefix(_ERROR)
+            return job_error({"exit_code": code, "message": message, "hint": hint})
+    said = lines[-1] if lines else "it said nothing"
+    return MachineError(f"The sample could not be timed, code {code}: {said}")

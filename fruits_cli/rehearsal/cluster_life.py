@@ -1,0 +1,297 @@
+"""One cluster's life, from STARTING to its end, as one thread that reads from top to bottom.
+
+Sources: EMR API reference, ClusterStatus; ManagementGuide, emr-plan-bootstrap, emr-cancel-steps,
+emr-auto-termination-policy; emr-facts.md, sections 2, 3 and 7. Guesses say so.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from fruits_cli.rehearsal.bootstrap import BootstrapFailed, run_bootstrap
+from fruits_cli.rehearsal.faults import FaultBook
+from fruits_cli.rehearsal.inside import Inside
+from fruits_cli.rehearsal.logs import LogShipping
+from fruits_cli.rehearsal.network import CannotProvision
+from fruits_cli.rehearsal.nodes import Ec2Side, provision, replaced
+from fruits_cli.rehearsal.stepqueue import POLL_S, StepQueue, Workshop
+from fruits_cli.rehearsal.world import Cluster, Ending, Node, Step, Timeline
+
+_LIFETIME = re.compile(r"--(?:max-)?lifetime-min")
+USER_REQUEST = Ending("USER_REQUEST", "Terminated by user request")
+_STEPS_DONE = Ending("ALL_STEPS_COMPLETED", "Steps completed")
+_STEP_FAILED = Ending("STEP_FAILURE", "Shut down as step failed", with_errors=True)
+# The API has no code of its own for it; which one EMR uses is a guess.
+_IDLE = Ending("ALL_STEPS_COMPLETED", "Terminated by the auto-termination policy: cluster idle")
+_FLEET_CLOSED = {"Code": "CLUSTER_TERMINATED", "Message": "Job flow terminated"}
+_PRIMARY_LOST = Ending(
+    "INSTANCE_FAILURE",
+    "The primary node was lost: its Spot instance was interrupted.",
+    True,
+    "INTERNAL_ERROR_SPOT_PRICE_INCREASE_PRIMARY",
+)
+_BOOTSTRAP_REASON = {"Code": "BOOTSTRAP_FAILURE", "Message": "A bootstrap action failed"}
+_SPOT_REASON = {"Code": "INSTANCE_FAILURE", "Message": "The Spot instance was interrupted"}
+
+
+class _Ends(Exception):
+    """Unwinds a life to its end; `cluster.ending` says why."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a life needs beside its cluster."""
+
+    folder: Path
+    endpoint: str
+    step_key: str
+    pace: Pace
+    faults: FaultBook
+    inside: Inside
+
+
+class Life:
+    """Takes one cluster through its states; the API only asks, this thread acts."""
+
+    def __init__(self, cluster: Cluster, ec2: Callable[[], Ec2Side], around: Surroundings) -> None:
+        self._cluster, self._ec2, self._around = cluster, ec2, around
+        self._names = (cluster.cluster_id, cluster.request["Name"])
+        self._tree = around.folder / "logs" / cluster.cluster_id
+        self._logs = LogShipping(
+            self._tree,
+            cluster.request.get("LogUri", ""),
+            cluster.cluster_id,
+            self._s3(),
+            around.pace.wait_s(LOG_UPLOAD_MIN),
+        )
+        self._expires: float | None = None
+        self._is_hurried = False
+        shop = Workshop(around.folder, self._tree, around.endpoint, around.step_key, self._s3())
+        self._queue = StepQueue(
+            cluster, shop, faults=around.faults, logs=self._logs, check=self._check
+        )
+        self._thread = threading.Thread(target=self._live, name=cluster.cluster_id, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the cluster has ended."""
+        self._thread.join(timeout_s)
+
+    def _live(self) -> None:
+        try:
+            self._start()
+            self._bootstrap()
+            self._work()
+        except _Ends:
+            pass
+        except (ClientError, BotoCoreError) as error:
+            self._end(Ending("INTERNAL_ERROR", f"EC2 error: {error}", True))
+        finally:
+            # Without a reason by now it is a fault of the rehearsal; the thread's log has it.
+            self._end(Ending("INTERNAL_ERROR", "The rehearsal itself failed.", True))
+            self._shut_down()
+
+    def ask_to_end(self, ending: Ending, *, at_once: bool = False) -> None:
+        """End the cluster for the first reason given; `at_once` skips EMR's own delay."""
+        with self._cluster.changed:
+            self._is_hurried = self._is_hurried or at_once
+            self._end(ending)
+
+    def _end(self, ending: Ending) -> None:
+        with self._cluster.changed:
+            self._cluster.ending = self._cluster.ending or ending
+            self._cluster.changed.notify_all()
+
+    def _ended(self, ending: Ending) -> _Ends:
+        self._end(ending)
+        return _Ends()
+
+    def _check(self) -> None:
+        """Raise _Ends where something ended the cluster, faults and lifetime included."""
+        if self._expires is not None and time.monotonic() >= self._expires:
+            self._end(USER_REQUEST)
+        if self._cluster.ending is not None:
+            raise _Ends
+        self._lose_spot_nodes()
+        self._logs.ship_when_due()
+
+    def _pause(self, minutes: float) -> None:
+        """Wait as long as EMR would, at the rehearsal's pace. Raises _Ends."""
+        until = time.monotonic() + self._around.pace.wait_s(minutes)
+        while (left := until - time.monotonic()) > 0:
+            self._check()
+            with self._cluster.changed:
+                self._cluster.changed.wait(min(left, POLL_S))
+        self._check()
+
+    def _start(self) -> None:
+        ec2 = self._ec2()
+        self._pause(PROVISION_MIN / 2)
+        try:
+            ec2.site.settle()
+            ec2.require_quota()
+            provision(self._cluster, ec2, self._around.faults, self._pause)
+        except CannotProvision as refused:
+            raise self._ended(refused.ending) from None
+        self._pause(PROVISION_MIN / 2)
+
+    def _bootstrap(self) -> None:
+        self._set_state("BOOTSTRAPPING", nodes="BOOTSTRAPPING")
+        self._wind_lifetime()
+        actions = self._cluster.request.get("BootstrapActions", [])
+        try:
+            run_bootstrap(self._cluster, actions, self._tree, self._s3(), self._around.faults)
+        except BootstrapFailed as failed:
+            with self._cluster.changed:
+                for node in self._cluster.live_nodes():
+                    node.reason = _BOOTSTRAP_REASON
+            raise self._ended(failed.ending) from None
+        self._pause(BOOTSTRAP_MIN)
+        with self._cluster.changed:
+            now = time.time()
+            self._set_state("RUNNING", nodes="RUNNING")
+            for timeline in self._timelines():
+                timeline.ready = now
+
+    def _timelines(self) -> list[Timeline]:
+        fleets = [fleet.timeline for fleet in self._cluster.fleets]
+        nodes = [node.timeline for node in self._cluster.live_nodes()]
+        return [self._cluster.timeline, *fleets, *nodes]
+
+    def _wind_lifetime(self) -> None:
+        """The timer that bootstrap.sh starts on the primary: `--max-lifetime-min N` among its
+        arguments. The script itself needs a node; only its timer is played."""
+        for action in self._cluster.request.get("BootstrapActions", []):
+            args = action["ScriptBootstrapAction"].get("Args", [])
+            for name, value in pairwise(args):
+                if _LIFETIME.fullmatch(name):
+                    seconds = self._around.pace.timer_s(float(value) * 60)
+                    self._expires = time.monotonic() + seconds
+
+    def _set_state(self, state: str, *, nodes: str = "") -> None:
+        with self._cluster.changed:
+            self._cluster.state = state
+            if nodes:
+                for fleet in self._cluster.fleets:
+                    fleet.state = nodes
+                for node in self._cluster.live_nodes():
+                    node.state = nodes
+            self._cluster.changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            step = self._queue.next()
+            if step is not None:
+                self._set_state("RUNNING")
+                self._pause(STEP_START_MIN)
+                if self._queue.run(step) == "FAILED":
+                    self._act_on_failure(step)
+            elif not self._cluster.keep_alive:
+                raise self._ended(_STEPS_DONE)
+            else:
+                self._wait_for_work()
+
+    def _wait_for_work(self) -> None:
+        self._set_state("WAITING")
+        idle_since = time.monotonic()
+        while self._queue.next() is None and self._cluster.keep_alive:
+            self._check()
+            policy = self._cluster.auto_termination
+            # 60 minutes where a policy names no time (ManagementGuide, auto-termination policy).
+            timeout_s = self._around.pace.timer_s(policy.get("IdleTimeout", 3600))
+            if policy and time.monotonic() - idle_since >= timeout_s:
+                raise self._ended(_IDLE)
+            with self._cluster.changed:
+                self._cluster.changed.wait(POLL_S)
+
+    def _act_on_failure(self, step: Step) -> None:
+        """ActionOnFailure. Source: EMR API reference, StepConfig."""
+        if step.action_on_failure in ("TERMINATE_CLUSTER", "TERMINATE_JOB_FLOW"):
+            raise self._ended(_STEP_FAILED)
+        if step.action_on_failure == "CANCEL_AND_WAIT":
+            self._queue.drop_pending()
+
+    def _s3(self) -> Any:
+        return self._around.inside.client("s3", self._cluster.region)
+
+    def _lose_spot_nodes(self) -> None:
+        """A Spot interruption; EMR replaces the node at once (a guess), the primary ends it all."""
+        for node in self._cluster.live_nodes():
+            if node.market != "SPOT" or node.state != "RUNNING":
+                continue
+            fault = self._around.faults.of_cluster("spot-loss", *self._names, role=node.role)
+            if fault is not None:
+                self._lose(node)
+
+    def _lose(self, node: Node) -> None:
+        ec2 = self._ec2()
+        ec2.release([node], _SPOT_REASON)
+        if node.role == "MASTER":
+            raise self._ended(_PRIMARY_LOST)
+        replaced(self._cluster, node, ec2)
+
+    def _shut_down(self) -> None:
+        """TERMINATING, then the end; a running step is INTERRUPTED (a guess), others CANCELLED."""
+        self._set_state("TERMINATING")
+        self._queue.drop_pending()
+        for fleet in self._cluster.fleets:
+            fleet.state, fleet.reason = "TERMINATING", _FLEET_CLOSED
+        self._logs.ship()
+        self._sleep_unless_hurried(TERMINATE_MIN)
+        # Where the server stops, its EC2 may be gone already.
+        with suppress(ClientError, BotoCoreError):
+            self._ec2().release(self._cluster.live_nodes(), _FLEET_CLOSED)
+        with self._cluster.changed:
+            now = time.time()
+            for fleet in self._cluster.fleets:
+                fleet.state, fleet.timeline.ended = "TERMINATED", now
+            ending = self._cluster.ending
+            with_errors = ending is not None and ending.with_errors
+            self._cluster.timeline.ended = now
+            self._set_state("TERMINATED_WITH_ERRORS" if with_errors else "TERMINATED")
+
+    def _sleep_unless_hurried(self, minutes: float) -> None:
+        with self._cluster.changed:
+            self._cluster.changed.wait_for(
+                lambda: self._is_hurried, self._around.pace.wait_s(minutes)
+            )
+
+
+# How long EMR takes, in minutes. The five minutes between log uploads are documented
+# (ManagementGuide, emr-plan-debugging); the others are guesses of the usual order.
+PROVISION_MIN = 3.0
+BOOTSTRAP_MIN = 2.0
+STEP_START_MIN = 0.3
+LOG_UPLOAD_MIN = 5.0
+TERMINATE_MIN = 1.0
+APP_UI_MIN = 0.2
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Waits of Amazon pass at `minutes_per_second`, the user's own timers at theirs.
+
+    Time stamps are the wall clock's: a step takes as long as it takes here, and so does the bill.
+    Idle time-out and lifetime are compared with real work, hence real time unless told otherwise.
+    """
+
+    minutes_per_second: float = 1.0
+    timer_minutes_per_second: float = 1 / 60
+
+    def wait_s(self, minutes: float) -> float:
+        return minutes / self.minutes_per_second
+
+    def timer_s(self, seconds: float) -> float:
+        return seconds / 60 / self.timer_minutes_per_second

@@ -1,0 +1,1 @@
+"""One run of the job from plan to results."""

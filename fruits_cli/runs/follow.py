@@ -1,0 +1,184 @@
+"""A run on its cluster, followed to its end; a failure comes with its cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, ClusterState, Step, StepState
+from fruits_cli.cluster.diagnosis import Diagnosis, Evidence, diagnose, proof_lines
+from fruits_cli.cluster.logs import JobLogs, fetch_logs
+from fruits_cli.cluster.steps import is_housekeeping
+from fruits_cli.cluster.watch import RunState, watch_cluster, watch_run
+from fruits_cli.errors import CloudError, FruitsError, JobFailed, UsageError
+from fruits_cli.job.progress import fetch_progress
+from fruits_cli.ledger import RunRecord
+from fruits_cli.s3uri import parse_s3_uri
+from fruits_cli.screen import Progress
+from fruits_cli.session import Session
+
+_BAD_STEPS = (StepState.FAILED, StepState.INTERRUPTED)
+
+
+def has_failed(state: RunState) -> bool:
+    """Whether there is a cause to look for."""
+    if state.step and state.step.state in _BAD_STEPS:
+        return True
+    return state.cluster.state is ClusterState.TERMINATED_WITH_ERRORS
+
+
+# EMR copies logs to S3 every five minutes.
+_LOGS_AFTER_S, _LOGS_POLL_S = 330.0, 15.0
+_LAST_WORDS_S = 900.0
+_KINDS: dict[int, type[FruitsError]] = {2: UsageError}
+
+
+def follow(record: RunRecord, session: Session, *, timeout_s: float) -> RunState:
+    """Show the run until it is at its end; its last state. Raises CloudError at the deadline."""
+    last: list[RunState] = []
+    states = watch_run(
+        session.cloud,
+        record.cluster_id,
+        record.step_id,
+        parse_s3_uri(record.output),
+        clock=session.clock,
+        timeout_s=timeout_s,
+    )
+    session.screen.follow(_shown(states, last))
+    return last[-1]
+
+
+def _shown(states: Iterator[RunState], last: list[RunState]) -> Iterator[Progress]:
+    for state in states:
+        last.append(state)
+        yield progress_of(state)
+
+
+def progress_of(state: RunState) -> Progress:
+    """A run's state as the bar shows it: the job's own progress once it runs."""
+    step = state.step.state if state.step else None
+    if state.progress and step is StepState.RUNNING:
+        return state.progress
+    if step is None or step is StepState.PENDING:
+        return Progress(f"cluster {state.cluster.cluster_id} {state.cluster.state}", 0, 0, 0.0)
+    return Progress(f"step {step}", 0, 0, 0.0)
+
+
+def raise_failure(state: RunState, session: Session, *, wait_for_logs: bool = True) -> None:
+    """Return where the step completed; else tell the cause and raise.
+
+    JobFailed for a failed job, UsageError for options that the job refused, CloudError where the
+    cluster never came to it.
+    """
+    if state.step and state.step.state is StepState.COMPLETED:
+        return
+    state = _at_its_end(state, session)
+    found = diagnosed(state, session, wait_for_logs=wait_for_logs)
+    for line in proof_lines(found):
+        session.screen.tell(line)
+    if state.error:
+        kind = _KINDS.get(_exit_code(state), JobFailed)
+        raise kind(found.cause, hint=found.hint)
+    if state.step and state.step.state is StepState.CANCELLED:
+        if found.stage in ("launch", "bootstrap"):
+            raise CloudError(f"The cluster did not come up: {found.cause}", hint=found.hint)
+        raise FruitsError("The job was cancelled.", hint="fruits run --resume goes on with it.")
+    if state.step and state.step.started_at:
+        where = "" if found.stage == "job" else f" in stage {found.stage}"
+        raise JobFailed(f"The job failed{where}: {found.cause}", hint=found.hint)
+    raise CloudError(f"The cluster ended in stage {found.stage}: {found.cause}", hint=found.hint)
+
+
+def _at_its_end(state: RunState, session: Session) -> RunState:
+    """The state with its cluster's last words: EMR tells why only when the cluster is gone."""
+    if state.cluster.state.is_live or (state.step and state.step.started_at):
+        return state
+    cluster = state.cluster
+    with suppress(CloudError):
+        for cluster in watch_cluster(
+            session.cloud.clusters,
+            state.cluster.cluster_id,
+            until=lambda one: one.is_final,
+            clock=session.clock,
+            timeout_s=_LAST_WORDS_S,
+        ):
+            session.screen.detail(f"cluster {cluster.cluster_id} {cluster.state}")
+    return replace(state, cluster=cluster)
+
+
+def _exit_code(state: RunState) -> int:
+    with suppress(TypeError, ValueError):
+        return int((state.error or {}).get("exit_code") or 0)
+    return 0
+
+
+def diagnosed(state: RunState, session: Session, *, wait_for_logs: bool) -> Diagnosis:
+    """The cause of a failure; waits for EMR's logs only where the job left no word itself."""
+    logs = JobLogs()
+    if not state.error:
+        logs = _logs(state, session, wait=wait_for_logs)
+    stage = state.progress.stage if state.progress else ""
+    return diagnose(
+        Evidence(
+            cluster=state.cluster,
+            step=state.step,
+            stage="" if stage in ("failed", "done") else stage,
+            job_error=state.error,
+            logs=logs.telling,
+        )
+    )
+
+
+def _logs(state: RunState, session: Session, *, wait: bool) -> JobLogs:
+    step_id = state.step.step_id if state.step else ""
+    ran = state.step is not None and state.step.started_at is not None
+    until = session.clock.monotonic() + (_LOGS_AFTER_S if wait and _has_logs(state, ran) else 0)
+    told = False
+    while True:
+        logs = fetch_logs(session.cloud.storage, state.cluster, step_id, workers=True)
+        if (logs.driver if ran else logs.bootstrap) or session.clock.monotonic() >= until:
+            return logs
+        if not told:
+            session.screen.tell("Waiting up to 5 minutes until EMR has copied the logs to S3.")
+            told = True
+        session.clock.sleep(_LOGS_POLL_S)
+
+
+def _has_logs(state: RunState, ran: bool) -> bool:
+    """Whether logs are to come at all: a launch that was refused never had a node."""
+    codes = [error.code for error in state.cluster.errors]
+    return ran or any(code.startswith("BOOTSTRAP_FAILURE") for code in codes)
+
+
+def step_of_run(run_id: str, cluster_id: str, session: Session) -> Step | None:
+    """The newest step of a run on a cluster, found by its name."""
+    steps = session.cloud.clusters.steps(cluster_id)
+    return next((step for step in steps if step.name == f"{EMR_NAME_PREFIX}{run_id}"), None)
+
+
+def state_of(cluster: Cluster, record: RunRecord | None, session: Session) -> RunState:
+    """The state of a run, or of the cluster's newest step, at this moment."""
+    step = _step_of(cluster, record, session)
+    if record is None or not record.output.startswith("s3://"):
+        output = _output_of(step)
+    else:
+        output = record.output
+    if not output:
+        return RunState(cluster, step)
+    progress, error = fetch_progress(session.cloud.storage, parse_s3_uri(output))
+    return RunState(cluster, step, progress, error)
+
+
+def _step_of(cluster: Cluster, record: RunRecord | None, session: Session) -> Step | None:
+    if record and record.step_id:
+        return session.cloud.clusters.step(cluster.cluster_id, record.step_id)
+    steps = session.cloud.clusters.steps(cluster.cluster_id)
+    return next((step for step in steps if not is_housekeeping(step.name)), None)
+
+
+def _output_of(step: Step | None) -> str:
+    """`--output` of a step's own arguments: also for runs that another folder started."""
+    if step and "--output" in step.args[:-1]:
+        return step.args[step.args.index("--output") + 1]
+    return ""

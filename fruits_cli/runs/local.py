@@ -1,0 +1,263 @@
+"""One run on this machine from plan to summary: the same job as on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fruits_cli.config import Config, JobConfig, Layer, Target, configured
+from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
+from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
+from fruits_cli.job.model import obtain_model
+from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
+from fruits_cli.ledger import Ledger, RunPhase, RunRecord, ledger_here, new_run_id
+from fruits_cli.runs import results
+from fruits_cli.screen import Outcome, Screen
+
+RUNS_DIR = "fruits-runs"
+_JOB_FILE = "_plan/job.json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked of `fruits run` on this machine."""
+
+    images: str | None = None
+    sample: bool = False
+    resume: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Here:
+    """What a local run is given by its command."""
+
+    screen: Screen
+    ledger: Ledger
+    environ: Mapping[str, str]
+
+
+def run_here(
+    config: Config, asked: Asked, screen: Screen, flags: Mapping[str, Mapping[str, Any]]
+) -> Outcome:
+    """The whole story of a run on this machine; a dry run ends after the plan.
+
+    Raises UsageError for what cannot be read, and what the job reported.
+    """
+    here = Here(screen, ledger_here(), os.environ)
+    if asked.resume is not None:
+        plan = resumed_run(here.ledger, asked.resume, flags)
+    else:
+        plan = new_run(config, _given_folder(asked, here.environ), run_id=new_run_id())
+    if asked.dry_run:
+        return Outcome(plan_lines(plan), plan_facts(plan))
+    manifest = execute(plan, here)
+    return Outcome(summary_lines(plan, manifest), summary_facts(plan, manifest))
+
+
+def _given_folder(asked: Asked, environ: Mapping[str, str]) -> Path:
+    if asked.sample:
+        return sample_folder(environ)
+    if asked.images is None:
+        raise UsageError(
+            "Give one of IMAGES, --sample and --resume.",
+            hint="fruits run ./pictures, or fruits run --sample for a first look",
+        )
+    return images_folder(asked.images)
+
+
+def images_folder(images: str) -> Path:
+    """The whole path of the folder that the user gave. Raises UsageError where it is none."""
+    folder = _absolute(images)
+    # os.path, unlike Path, does not mind a name that is too long or may not be looked at.
+    if not os.path.isdir(folder):
+        problem = "is not a folder" if os.path.exists(folder) else "does not exist"
+        raise UsageError(
+            f"The images folder {images} {problem}.", hint="fruits run --sample needs none."
+        )
+    return folder
+
+
+def new_run(config: Config, folder: Path, *, run_id: str) -> LocalPlan:
+    """The plan of a new run. Raises UsageError where its folders cannot be used."""
+    output = _absolute(config.job.output_dir or Path(RUNS_DIR) / run_id)
+    if os.path.lexists(output) and not (output.is_dir() and not any(output.iterdir())):
+        raise UsageError(
+            f"The output folder {output} is not empty.",
+            hint=f"Give another, or go on with fruits run --resume {output}",
+        )
+    for path in (folder, output):
+        if not _is_utf8(str(path)):
+            raise UsageError(
+                f"The name of the folder {path} is not UTF-8.",
+                hint="Java cannot be given such a name: rename the folder, or link to it.",
+            )
+    job = config.job.model_copy(update={"weights": _whole_path(config.job.weights)})
+    return LocalPlan(run_id, str(folder), output, job, usable_cores())
+
+
+def _absolute(path: str | Path) -> Path:
+    # Without `..`, so that one folder has one name in the ledger.
+    return Path(os.path.abspath(path))
+
+
+def _is_utf8(text: str) -> bool:
+    # Python stands in for bytes that are not UTF-8 with lone surrogates.
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def resumed_run(ledger: Ledger, wanted: str, flags: Mapping[str, Mapping[str, Any]]) -> LocalPlan:
+    """The plan that goes on with a run: its own options, and over them the given flags.
+
+    wanted: a run id, a unique prefix of one, `last`, or the run's folder. Raises UsageError.
+    """
+    for key in {"output_dir", "target"} & flags.get("job", {}).keys():
+        raise UsageError(
+            f"{key} of a run that goes on cannot change.",
+            hint="Without --resume, a new run takes it.",
+        )
+    record = _record_of(ledger, wanted)
+    layers = [Layer("command line", flags), Layer(f"run {record.run_id}", {"job": record.job})]
+    job = configured(layers).job
+    job = job.model_copy(update={"weights": _whole_path(job.weights)})
+    output = Path(record.output)
+    return LocalPlan(record.run_id, record.images, output, job, usable_cores(), resume=True)
+
+
+def _record_of(ledger: Ledger, wanted: str) -> RunRecord:
+    folder = _absolute(wanted)
+    if "/" not in wanted and not (folder / _JOB_FILE).is_file():
+        return ledger.find(wanted)
+    for record in ledger.records():
+        if record.output == str(folder):
+            return record
+    return _record_in(folder)
+
+
+def _record_in(folder: Path) -> RunRecord:
+    """What a run's folder tells of a run that another working folder started."""
+    try:
+        facts = json.loads((folder / _JOB_FILE).read_bytes())
+        keys = ("engine", "precision", "image_size", "weights", "extensions")
+        job = {key: facts[key] for key in keys}
+        return RunRecord(
+            folder.name, Target.LOCAL, images=facts["images"], output=str(folder), job=job
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{folder} holds no run that could be continued.",
+            hint="fruits status lists the runs of this folder.",
+        ) from error
+
+
+def _whole_path(weights: str) -> str:
+    if weights in ("imagenet", "random"):
+        return weights
+    return str(_absolute(Path(weights).expanduser()))
+
+
+def plan_lines(plan: LocalPlan) -> list[str]:
+    """The plan in one line, and where it leads."""
+    job = plan.job
+    size = f"{job.image_size} px, weights {Path(job.weights).name}"
+    what = f"{job.engine} {job.precision}, {size}, {plan.cores} cores"
+    verb = "Going on with run" if plan.resume else "Run"
+    return [f"{verb} {plan.run_id} on this machine: {what}.", f"{plan.images} -> {plan.output}"]
+
+
+def plan_facts(plan: LocalPlan) -> dict[str, Any]:
+    """The plan for --output json."""
+    return {
+        "run_id": plan.run_id,
+        "target": Target.LOCAL.value,
+        "images": plan.images,
+        "output": str(plan.output),
+        "resume": plan.resume,
+        "cores": plan.cores,
+        "job": _job_values(plan.job),
+    }
+
+
+def execute(plan: LocalPlan, here: Here) -> dict[str, Any]:
+    """Carry the plan out, with its record in the ledger; the manifest of the finished run.
+
+    Raises what the job reported. Where it wrote a manifest all the same, the summary is shown.
+    """
+    for line in plan_lines(plan):
+        here.screen.tell(line)
+    before = here.ledger.load(plan.run_id)
+    record = here.ledger.write(_record(plan))
+    sample = plan.images == str(sample_folder(here.environ))
+    try:
+        if sample:
+            ensure_sample(Path(plan.images))
+        artefact, job = obtain_model(
+            plan.job, here.screen, here.environ, if_absent=IF_ABSENT if sample else ""
+        )
+        plan = replace(plan, job=job)
+        record = here.ledger.write(replace(record, job=_job_values(plan.job)))
+        with contextlib.closing(run_job(plan, artefact, here.environ)) as states:
+            here.screen.follow(states)
+        results.write_pca_csv(plan.output)
+    except BaseException as error:
+        with contextlib.suppress(MachineError):
+            here.ledger.write(_ended(record, before, error))
+        if isinstance(error, KeyboardInterrupt):
+            here.screen.tell(f"Stopped. fruits run --resume {plan.run_id} goes on from here.")
+        elif isinstance(error, JobFailed):
+            _tell_all(plan, here.screen)
+        raise
+    here.ledger.write(replace(record, phase=RunPhase.DONE))
+    return results.load_manifest(plan.output)
+
+
+def _ended(record: RunRecord, before: RunRecord | None, error: BaseException) -> RunRecord:
+    # A refused --resume has run nothing: its options must not become those of the run.
+    if isinstance(error, UsageError) and before is not None:
+        return before
+    interrupted = isinstance(error, KeyboardInterrupt)
+    return replace(record, phase=RunPhase.CANCELLED if interrupted else RunPhase.FAILED)
+
+
+def _tell_all(plan: LocalPlan, screen: Screen) -> None:
+    with contextlib.suppress(FruitsError):
+        for line in summary_lines(plan, results.load_manifest(plan.output)):
+            screen.tell(line)
+
+
+def _record(plan: LocalPlan) -> RunRecord:
+    return RunRecord(
+        plan.run_id,
+        Target.LOCAL,
+        RunPhase.LAUNCHED,
+        images=plan.images,
+        output=str(plan.output),
+        job=_job_values(plan.job),
+    )
+
+
+def _job_values(job: JobConfig) -> dict[str, Any]:
+    return job.model_dump(mode="json", exclude={"target", "output_dir"})
+
+
+def summary_lines(plan: LocalPlan, manifest: Mapping[str, Any]) -> list[str]:
+    """What the user wants to know at the end of a run."""
+    return [*results.manifest_lines(manifest), f"Results: {plan.output}"]
+
+
+def summary_facts(plan: LocalPlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary for --output json."""
+    keys = ("engine", "precision", "image_size", "weights", "counts", "seconds", "pca_k")
+    facts = {key: manifest[key] for key in (*keys, "cumulative_variance", "model_fingerprint")}
+    return {
+        "run_id": plan.run_id,
+        "target": Target.LOCAL.value,
+        "images": plan.images,
+        "output": str(plan.output),
+        **facts,
+    }

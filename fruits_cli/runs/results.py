@@ -1,0 +1,225 @@
+"""A run's results from S3 to disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from fruits_cli.cloud.protocols import Storage
+from fruits_cli.cloud.transfer import Fetching, Speed, fetch_all
+from fruits_cli.errors import CloudError, FruitsError, UsageError
+from fruits_cli.files import replacing
+from fruits_cli.s3uri import S3Uri
+from fruits_cli.screen import Progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+# What resume compares stays where the run is.
+_LEFT = ("_plan", "_chunks")
+
+
+def fetch_manifest(storage: Storage, run: S3Uri) -> dict[str, Any]:
+    """manifest.json of a run on S3. Raises FruitsError where there is none to read."""
+    found = storage.fetch_bytes(run / MANIFEST_FILE)
+    if found is None:
+        raise FruitsError(
+            f"The run {run} has no results: it is under way, it failed, or it never was.",
+            hint="fruits status and fruits logs tell more.",
+        )
+    return parse_manifest(found.content, run / MANIFEST_FILE)
+
+
+def fetch_run(storage: Storage, run: S3Uri, folder: Path) -> Iterator[Progress]:
+    """Progress until everything but resume's files is in `folder`, and pca.csv is made there.
+
+    A file that is there with the right size stays. Raises UsageError where the folder holds
+    something else than this run.
+    """
+    fetchings = _fetchings(storage, run, folder)
+    _refuse_foreign(folder, fetchings)
+    # The manifest says "finished": it comes when all else has come.
+    last = [one for one in fetchings if one.file.name == MANIFEST_FILE]
+    others = [one for one in fetchings if one not in last and not _is_there(one)]
+    done, total, speed = 0, sum(one.size for one in others), Speed()
+    for group in (others, last):
+        with closing(fetch_all(storage, group)) as fetched:
+            for one in fetched:
+                done += one.size
+                yield _progress(done, total, speed)
+    write_pca_csv(folder)
+
+
+def _fetchings(storage: Storage, run: S3Uri, folder: Path) -> list[Fetching]:
+    found = []
+    for one in storage.list_objects(run):
+        path = PurePosixPath(one.uri.key.removeprefix(run.key))
+        if path.is_absolute() or ".." in path.parts:
+            raise CloudError(f"{one.uri} would be written outside of {folder}.")
+        # An empty key is the folder itself, as consoles make one.
+        if path.parts and path.parts[0] not in _LEFT and not one.uri.key.endswith("/"):
+            found.append(Fetching(one.uri, folder / path, one.size, one.modified_at))
+    return found
+
+
+def _refuse_foreign(folder: Path, fetchings: list[Fetching]) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder.")
+    ours = {one.file for one in fetchings} | {folder / PCA_CSV}
+    foreign = [file for file in folder.rglob("*") if file.is_file() and file not in ours]
+    # Scratch files of a fetch that was interrupted.
+    foreign = [file for file in foreign if not (file.name[0] == "." and file.suffix == ".tmp")]
+    if foreign:
+        raise UsageError(
+            f"{folder} holds something else: {foreign[0].relative_to(folder)}.",
+            hint="Give an --output-dir that is empty, or does not exist yet.",
+        )
+
+
+def _is_there(one: Fetching) -> bool:
+    """Whether an earlier fetch brought this very version."""
+    try:
+        found = one.file.stat()
+    except OSError:
+        return False
+    return found.st_size == one.size and found.st_mtime >= one.modified_at.timestamp()
+
+
+def _progress(done: int, total: int, speed: Speed) -> Progress:
+    note = f"{done / 2**20:.1f} of {total / 2**20:.1f} MiB ({speed.of(done) / 2**20:.1f} MiB/s)"
+    return Progress("fetching", 0, 0, 0.0, note)
+
+
+MANIFEST_FILE, PCA_DIR, PCA_CSV = "manifest.json", "pca", "pca.csv"
+_COLUMNS = ["path", "label", "pca_features"]
+_BATCH_ROWS = 8192
+_KEYS = {"counts", "seconds", "settings", "pca_k", "cumulative_variance"}
+# A spreadsheet would run such a cell as a formula; with an apostrophe before it, it is text.
+_FORMULA = "^[=+@\t\r-]"
+
+
+def load_manifest(run_folder: Path) -> dict[str, Any]:
+    """What manifest.json of the run says. Raises UsageError where there is none to read."""
+    file = run_folder / MANIFEST_FILE
+    try:
+        return parse_manifest(file.read_bytes(), file)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"There is no finished run in {run_folder}.", hint=f"A finished one has {file}."
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def parse_manifest(content: bytes, name: object) -> dict[str, Any]:
+    """A manifest out of the bytes of the file of that name. Raises UsageError where it is none."""
+    try:
+        manifest = json.loads(content)
+    except ValueError as error:
+        raise UsageError(f"{name} is not a manifest: {error}.") from error
+    missing = _KEYS - manifest.keys() if isinstance(manifest, dict) else _KEYS
+    if missing:
+        raise UsageError(f"{name} is not a manifest: it has no {min(missing)}.")
+    return dict(manifest)
+
+
+def manifest_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """What the user wants to know of a finished run: pictures, components, time."""
+    return [_pictures_line(manifest["counts"]), _components_line(manifest), _time_line(manifest)]
+
+
+def _pictures_line(counts: Mapping[str, Any]) -> str:
+    line = f"Pictures: {counts['pictures']}, {counts['features']} with features"
+    reasons = [f"{count} {why}" for why, count in counts["rejected_by_reason"].items()]
+    return f"{line}, {counts['rejected']} rejected ({', '.join(reasons)})" if reasons else line
+
+
+def _components_line(manifest: Mapping[str, Any]) -> str:
+    if manifest["pca_k"] is None:
+        return "Components: none; they need two pictures with features and an accepted share."
+    share = f"{manifest['cumulative_variance']:.1%} of the variance"
+    unasked = manifest["settings"]["pca_k"] is None and manifest["settings"]["pca_variance"] is None
+    default = " (pca_k unset: min(50, pictures - 1))" if unasked else ""
+    return f"Components: {manifest['pca_k']}, {share}{default}"
+
+
+def _time_line(manifest: Mapping[str, Any]) -> str:
+    counts, seconds = manifest["counts"], manifest["seconds"]
+    times = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())
+    if seconds.get("features", 0) > 0 and counts["inferences"]:
+        times += f" ({counts['inferences'] / seconds['features']:.0f} images/s)"
+    return f"Time: {times}"
+
+
+def write_pca_csv(run_folder: Path) -> Path | None:
+    """pca.csv with path, label and pc_1 to pc_k, from pca/*.parquet file by file, batch by batch.
+
+    Quoted as RFC 4180 says; numbers are the shortest that read back as the same float32.
+    None where the run has no components. Raises UsageError naming a broken file.
+    """
+    import pyarrow.csv as pacsv
+
+    batches = _batches(_parts(run_folder / PCA_DIR))
+    first = next(batches, None)
+    if first is None:
+        return None
+    target = run_folder / PCA_CSV
+    with replacing(target) as scratch, scratch.open("xb") as stream:
+        stream.write(",".join(first.schema.names).encode() + b"\n")
+        options = pacsv.WriteOptions(include_header=False)
+        with pacsv.CSVWriter(stream, first.schema, write_options=options) as writer:
+            writer.write_batch(first)
+            for batch in batches:
+                writer.write_batch(batch)
+    return target
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith((".", "_")))
+
+
+def _batches(files: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+    """The rows of all files, a column for each component; the first batch decides how many."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = None
+    for file in files:
+        try:
+            with file.open("rb") as stream, pq.ParquetFile(stream) as rows:
+                for batch in rows.iter_batches(_BATCH_ROWS, columns=_COLUMNS):
+                    if not batch.num_rows:
+                        continue
+                    cells = _cells(batch)
+                    if schema is not None and cells.schema != schema:
+                        raise UsageError(f"{file} has other components than {files[0]}.")
+                    schema = cells.schema
+                    yield cells
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise UsageError(f"{file} cannot be read: {error}.") from error
+
+
+def _cells(batch: pa.RecordBatch) -> pa.RecordBatch:
+    import numpy as np
+    import pyarrow as pa
+
+    path, label, rows = (batch.column(name) for name in _COLUMNS)
+    rows = rows.cast(pa.list_(pa.float32()))
+    lengths = np.diff(rows.offsets.to_numpy())
+    if rows.null_count or np.ptp(lengths):
+        raise pa.ArrowInvalid("its rows are not equally long")
+    components = rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), lengths[0])
+    columns = [_as_text(path), _as_text(label), *np.ascontiguousarray(components.T)]
+    names = ["path", "label", *(f"pc_{number + 1}" for number in range(lengths[0]))]
+    return pa.record_batch([pa.array(column) for column in columns], names)
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    import pyarrow.compute as pc
+
+    is_formula = pc.match_substring_regex(column, _FORMULA)
+    return pc.if_else(is_formula, pc.binary_join_element_wise("'", column, ""), column)

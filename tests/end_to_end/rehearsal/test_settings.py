@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from xml.etree import ElementTree
+
+import pytest
+
+from fruits_cli.rehearsal.app_ui import OPERATIONS as APP_UI_OPERATIONS
+from fruits_cli.rehearsal.emr import _OPERATIONS
+from fruits_cli.rehearsal.emr_settings import SETTINGS
+
+
+@pytest.fixture
+def cluster_id(aws):
+    cluster_id = aws.launch(keep_alive=True)
+    yield cluster_id
+    aws.emr.terminate_job_flows(JobFlowIds=[cluster_id])
+
+
+def test_auto_termination_is_put_shown_and_removed(aws, cluster_id):
+    aws.emr.put_auto_termination_policy(
+        ClusterId=cluster_id, AutoTerminationPolicy={"IdleTimeout": 604800}
+    )
+    shown = aws.emr.get_auto_termination_policy(ClusterId=cluster_id)
+    aws.emr.remove_auto_termination_policy(ClusterId=cluster_id)
+
+    assert shown["AutoTerminationPolicy"] == {"IdleTimeout": 604800}
+    assert "AutoTerminationPolicy" not in aws.emr.get_auto_termination_policy(ClusterId=cluster_id)
+
+
+def test_managed_scaling_is_put_shown_and_removed(aws, cluster_id):
+    limits = {
+        "UnitType": "InstanceFleetUnits",
+        "MinimumCapacityUnits": 1,
+        "MaximumCapacityUnits": 3,
+    }
+    policy = {"ComputeLimits": limits}
+    aws.emr.put_managed_scaling_policy(ClusterId=cluster_id, ManagedScalingPolicy=policy)
+    shown = aws.emr.get_managed_scaling_policy(ClusterId=cluster_id)
+    aws.emr.remove_managed_scaling_policy(ClusterId=cluster_id)
+
+    assert shown["ManagedScalingPolicy"] == policy
+    assert "ManagedScalingPolicy" not in aws.emr.get_managed_scaling_policy(ClusterId=cluster_id)
+
+
+def test_tags_are_added_and_removed(aws, cluster_id):
+    aws.emr.add_tags(
+        ResourceId=cluster_id, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}]
+    )
+    aws.emr.remove_tags(ResourceId=cluster_id, TagKeys=["a"])
+
+    assert aws.cluster(cluster_id)["Tags"] == [{"Key": "b", "Value": "2"}]
+
+
+def test_releases_name_their_applications(aws, refusal):
+    labels = aws.emr.list_release_labels(Filters={"Prefix": "emr-7"})["ReleaseLabels"]
+    release = aws.emr.describe_release_label(ReleaseLabel="emr-7.14.0")
+    spark_4 = aws.emr.describe_release_label(ReleaseLabel="emr-spark-8.0.0")
+
+    assert "emr-7.14.0" in labels
+    assert all(label.startswith("emr-7") for label in labels)
+    assert {"Name": "Spark", "Version": "3.5.8"} in release["Applications"]
+    assert "JupyterHub" not in [entry["Name"] for entry in spark_4["Applications"]]
+    assert refusal(lambda: aws.emr.describe_release_label(ReleaseLabel="emr-7"))[0] == (
+        "ValidationException"
+    )
+
+
+def test_supported_types_are_paged(aws):
+    found, marker = [], {}
+    while True:
+        page = aws.emr.list_supported_instance_types(ReleaseLabel="emr-7.14.0", **marker)
+        found += page["SupportedInstanceTypes"]
+        if "Marker" not in page:
+            break
+        marker = {"Marker": page["Marker"]}
+
+    by_type = {entry["Type"]: entry for entry in found}
+    assert len(found) > 100
+    assert (by_type["m5.xlarge"]["VCPU"], by_type["m5.xlarge"]["MemoryGB"]) == (4, 16.0)
+
+
+def test_a_security_configuration_is_made_found_and_deleted(aws, refusal):
+    document = json.dumps({"InstanceMetadataServiceConfiguration": {}})
+    aws.emr.create_security_configuration(Name="imds", SecurityConfiguration=document)
+    listed = aws.emr.list_security_configurations()["SecurityConfigurations"]
+    found = aws.emr.describe_security_configuration(Name="imds")
+    again = refusal(
+        lambda: aws.emr.create_security_configuration(Name="imds", SecurityConfiguration=document)
+    )
+    aws.emr.delete_security_configuration(Name="imds")
+
+    assert "imds" in [entry["Name"] for entry in listed]
+    assert found["SecurityConfiguration"] == document
+    assert "already exists" in again[1]
+    assert refusal(lambda: aws.emr.describe_security_configuration(Name="imds"))[0] == (
+        "InvalidRequestException"
+    )
+
+
+def test_public_access_is_blocked_but_for_port_22(aws):
+    elsewhere = aws.client("emr", "us-west-2")
+
+    found = elsewhere.get_block_public_access_configuration()["BlockPublicAccessConfiguration"]
+    elsewhere.put_block_public_access_configuration(
+        BlockPublicAccessConfiguration={"BlockPublicSecurityGroupRules": False}
+    )
+    changed = elsewhere.get_block_public_access_configuration()["BlockPublicAccessConfiguration"]
+
+    assert found["PermittedPublicSecurityGroupRuleRanges"] == [{"MinRange": 22, "MaxRange": 22}]
+    assert changed["BlockPublicSecurityGroupRules"] is False
+
+
+def test_modifying_a_cluster_and_its_flags(aws, cluster_id, wait_until):
+    level = aws.emr.modify_cluster(ClusterId=cluster_id, StepConcurrencyLevel=2)
+    aws.emr.set_unhealthy_node_replacement(JobFlowIds=[cluster_id], UnhealthyNodeReplacement=True)
+    shown = aws.cluster(cluster_id)
+    aws.emr.set_keep_job_flow_alive_when_no_steps(
+        JobFlowIds=[cluster_id], KeepJobFlowAliveWhenNoSteps=False
+    )
+
+    assert level["StepConcurrencyLevel"] == shown["StepConcurrencyLevel"] == 2
+    assert shown["UnhealthyNodeReplacement"] is True
+    wait_until(lambda: aws.state(cluster_id) == "TERMINATED")
+
+
+def test_every_operation_we_answer_is_one_of_emrs(aws):
+    names = set(aws.emr.meta.service_model.operation_names)
+
+    assert set(_OPERATIONS) | set(SETTINGS) | set(APP_UI_OPERATIONS) <= names
+
+
+def test_bootstrap_actions_are_listed(aws):
+    action = {"Path": aws.put("b.sh", "#!/bin/bash\n"), "Args": ["--x", "1"]}
+    cluster_id = aws.launch(BootstrapActions=[{"Name": "b", "ScriptBootstrapAction": action}])
+
+    found = aws.emr.list_bootstrap_actions(ClusterId=cluster_id)["BootstrapActions"]
+
+    assert found == [{"Name": "b", "ScriptPath": action["Path"], "Args": ["--x", "1"]}]
+
+
+def test_long_lists_come_in_pages(aws, make_step):
+    steps = [make_step("s3://nowhere/m.py", name=str(number)) for number in range(60)]
+    cluster_id = aws.launch(Steps=steps)
+
+    first = aws.emr.list_steps(ClusterId=cluster_id)
+    pages = aws.emr.get_paginator("list_steps").paginate(ClusterId=cluster_id)
+    names = [step["Name"] for page in pages for step in page["Steps"]]
+
+    assert len(first["Steps"]) == 50
+    assert names == [str(number) for number in reversed(range(60))]
+    aws.emr.terminate_job_flows(JobFlowIds=[cluster_id])
+
+
+def test_a_cluster_that_ended_takes_no_steps(aws, make_step, refusal):
+    cluster_id = aws.launch()
+    aws.await_end(cluster_id)
+
+    code, message = refusal(
+        lambda: aws.emr.add_job_flow_steps(JobFlowId=cluster_id, Steps=[make_step("m.py")])
+    )
+
+    assert code == "ValidationException"
+    assert "may not be modified" in message
+
+
+def test_an_operation_we_lack_says_so(aws, refusal):
+    assert refusal(lambda: aws.emr.list_studios())[0] == "UnknownOperationException"
+
+
+def test_prices_have_amazons_shape_and_regions(aws, refusal):
+    prices = aws.client("pricing", "us-east-1")
+    fields = {
+        "regionCode": "eu-west-3",
+        "instanceType": "m5.xlarge",
+        "operatingSystem": "Linux",
+        "tenancy": "Shared",
+        "preInstalledSw": "NA",
+        "capacitystatus": "Used",
+    }
+
+    ec2 = _hourly(prices, "AmazonEC2", fields)
+    emr = _hourly(
+        prices,
+        "ElasticMapReduce",
+        {
+            "regionCode": "eu-west-3",
+            "instanceType": "m5.xlarge",
+            "productFamily": "Elastic Map Reduce Instance",
+            "softwareType": "EMR",
+        },
+    )
+
+    assert (ec2, emr) == ([0.224], [0.048])
+    assert _hourly(prices, "AmazonEC2", fields | {"tenancy": "Dedicated"}) == []
+    assert _hourly(prices, "AmazonEC2", fields | {"instanceType": "x9.none"}) == []
+    elsewhere = aws.client("pricing", "eu-west-3")
+    assert refusal(lambda: _hourly(elsewhere, "AmazonEC2", fields))[0] == "UnknownEndpoint"
+
+
+def _hourly(prices, service, fields):
+    filters = [
+        {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in fields.items()
+    ]
+    texts = prices.get_products(ServiceCode=service, Filters=filters)["PriceList"]
+    return [
+        float(dimension["pricePerUnit"]["USD"])
+        for text in texts
+        for term in json.loads(text)["terms"]["OnDemand"].values()
+        for dimension in term["priceDimensions"].values()
+    ]
+
+
+def test_spot_prices_come_per_zone(aws):
+    found = aws.ec2.describe_spot_price_history(
+        InstanceTypes=["m5.xlarge", "m7i.xlarge"],
+        ProductDescriptions=["Linux/UNIX"],
+        StartTime=datetime.now(UTC),
+    )["SpotPriceHistory"]
+
+    m5 = {
+        entry["AvailabilityZone"]: float(entry["SpotPrice"])
+        for entry in found
+        if entry["InstanceType"] == "m5.xlarge"
+    }
+    assert m5 == dict.fromkeys(("eu-west-3a", "eu-west-3b", "eu-west-3c"), 0.07)
+    assert len(found) == 6
+    assert {entry["ProductDescription"] for entry in found} == {"Linux/UNIX"}
+
+
+def test_spot_prices_have_no_member_that_ec2_lacks(aws):
+    shape = aws.ec2.meta.service_model.operation_model("DescribeSpotPriceHistory").output_shape
+    bodies = []
+    aws.ec2.meta.events.register_last(
+        "before-parse.ec2.DescribeSpotPriceHistory",
+        lambda response_dict, **_: bodies.append(response_dict["body"]),
+        unique_id="spot",
+    )
+
+    aws.ec2.describe_spot_price_history(InstanceTypes=["m5.xlarge"])
+    aws.ec2.meta.events.unregister("before-parse.ec2.DescribeSpotPriceHistory", unique_id="spot")
+
+    members = shape.members["SpotPriceHistory"].member.members.values()
+    known = {member.serialization["name"] for member in members}
+    namespace = "{http://ec2.amazonaws.com/doc/2016-11-15/}"
+    items = ElementTree.fromstring(bodies[0]).iter(f"{namespace}item")
+    assert {child.tag.removeprefix(namespace) for item in items for child in item} <= known
+
+
+def test_both_vcpu_quotas_are_known(aws, refusal):
+    quotas = aws.client("service-quotas")
+
+    for code in ("L-1216C47A", "L-34B43A08"):
+        found = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
+        assert found["Value"] == 100_000
+    assert refusal(lambda: quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-0"))[0] == (
+        "NoSuchResourceException"
+    )

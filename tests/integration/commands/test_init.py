@@ -1,0 +1,272 @@
+import json
+import os
+import stat
+import tomllib
+from pathlib import Path
+
+import boto3
+import pytest
+from typer.testing import CliRunner
+
+from fruits_cli.app import app
+from fruits_cli.config import load_config
+from fruits_cli.errors import ConfigError, MachineError
+from fruits_cli.files import example_config
+from fruits_cli.screen import Screen
+from fruits_cli.starting import answers, filled, start_project
+from tests.support.on_moto import Fruits
+from tests.support.terminal import CTRL_C, sit_before
+
+GIVEN = ("--bucket", "grapes-and-figs", "--region", "eu-west-3")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def test_what_init_writes_is_what_load_config_reads(here: Path) -> None:
+    result = CliRunner().invoke(app, ["init", *GIVEN, "--profile", 'Ana\'s "own" é'])
+
+    assert result.exit_code == 0, result.stderr
+    config = load_config({}, environ={}, folder=here)
+    assert config.storage.bucket == "grapes-and-figs"
+    assert (config.aws.region, config.aws.profile) == ("eu-west-3", 'Ana\'s "own" é')
+    kept = tomllib.loads((here / "fruits.toml").read_text())
+    assert kept["job"] == kept["cluster"] == kept["tunnel"] == {}
+    assert "# pca_k = 50" in (here / "fruits.toml").read_text()
+
+
+def test_a_file_that_is_there_stays_as_it_is(here: Path) -> None:
+    (here / "fruits.toml").write_text("[job]\npca_k = 7\n")
+
+    result = CliRunner().invoke(app, ["init", *GIVEN])
+
+    assert result.exit_code == 2
+    assert "fruits.toml exists already and stays as it is." in result.stderr
+    assert (here / "fruits.toml").read_text() == "[job]\npca_k = 7\n"
+
+
+def test_without_a_terminal_the_missing_flag_is_named(here: Path) -> None:
+    result = CliRunner().invoke(app, ["init", "--region", "eu-west-3"])
+
+    assert result.exit_code == 2
+    assert "Give --bucket." in result.stderr
+    assert not (here / "fruits.toml").exists()
+
+
+def test_a_bucket_that_s3_would_refuse_leaves_no_file(here: Path) -> None:
+    result = CliRunner().invoke(app, ["init", "--bucket", "Grapes_", "--region", "eu-west-3"])
+
+    assert result.exit_code == 2
+    assert "storage.bucket" in result.stderr
+    assert not (here / "fruits.toml").exists()
+
+
+def test_a_bucket_typed_at_the_prompt_is_checked_too(tmp_path: Path) -> None:
+    typed = Typed({"--bucket": "Grapes_", "--region": "eu-west-3"})
+
+    with pytest.raises(ConfigError, match=r"storage\.bucket"):
+        start_project({}, typed, folder=tmp_path, environ={})
+
+    assert not (tmp_path / "fruits.toml").exists()
+
+
+def test_an_empty_answer_takes_the_suggestion_or_leaves_the_key_out() -> None:
+    asked = []
+
+    def ask(question: str, suggestion: str, flag: str) -> str:
+        asked.append((flag, suggestion))
+        return suggestion
+
+    values = answers({}, ask, {"AWS_DEFAULT_REGION": "eu-west-3"})
+
+    assert values == {"aws": {"region": "eu-west-3"}}
+    assert asked == [("--bucket", ""), ("--region", "eu-west-3"), ("", "")]
+
+
+def test_no_question_is_asked_for_what_a_flag_gives() -> None:
+    given = {"storage": {"bucket": "figs"}, "aws": {"region": "r", "profile": "p"}}
+
+    def ask(question: str, suggestion: str, flag: str) -> str:
+        raise AssertionError(question)
+
+    assert answers(given, ask, {}) == given
+
+
+def test_every_other_key_stays_a_comment() -> None:
+    example = example_config().read_text()
+
+    text = filled(example, {"storage": {"prefix": "apples"}})
+
+    changed = [new for old, new in zip(example.splitlines(), text.splitlines(), strict=True)
+               if old != new]  # fmt: skip
+    assert changed == ['prefix = "apples"']
+
+
+def test_show_tells_each_keys_value_and_where_it_comes_from(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "fruits.toml").write_text("[job]\npca_k = 7\n")
+    monkeypatch.setenv("FRUITS_JOB_IMAGE_SIZE", "160")
+
+    result = CliRunner().invoke(app, ["init", "--show", "--prefix", "x", "--output", "json"])
+
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["job.pca_k"] == {"value": 7, "origin": str(here / "fruits.toml")}
+    assert told["job.image_size"] == {"value": 160, "origin": "FRUITS_JOB_IMAGE_SIZE"}
+    assert told["storage.prefix"]["origin"] == "--prefix"
+    assert told["cluster.core_count"] == {"value": 2, "origin": "default"}
+
+
+def test_show_as_a_table_has_a_line_for_every_key(here: Path) -> None:
+    result = CliRunner().invoke(app, ["init", "--show"])
+
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["key", "value", "origin"]
+    assert any(line.split() == ["job.image_size", "224", "default"] for line in lines)
+
+
+@pytest.mark.parametrize("taken", ["a file", "a link to nowhere"])
+def test_what_stands_in_the_files_place_is_exit_2(here: Path, taken: str) -> None:
+    file = here / "fruits.toml"
+    if taken == "a file":
+        file.write_text("")
+    else:
+        file.symlink_to(here / "nowhere")
+
+    result = CliRunner().invoke(app, ["init", *GIVEN])
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"Error: {file} exists already and stays as it is.\n"
+        "Hint: Edit it; fruits init --show tells what is in force.\n"
+    )
+    assert not (here / "nowhere").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_exit_1(here: Path) -> None:
+    here.chmod(0o500)
+
+    result = CliRunner().invoke(app, ["init", *GIVEN])
+
+    here.chmod(0o700)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: {here / 'fruits.toml'} cannot be written: Permission denied.\n"
+    )
+
+
+def test_a_folder_that_went_is_told(tmp_path: Path) -> None:
+    given = {"storage": {"bucket": "figs-1"}, "aws": {"region": "r", "profile": "p"}}
+    gone = tmp_path / "gone"
+
+    with pytest.raises(MachineError) as told:
+        start_project(given, Screen(), folder=gone, environ={})
+
+    assert (
+        str(told.value) == f"{gone / 'fruits.toml'} cannot be written: No such file or directory."
+    )
+
+
+@pytest.mark.parametrize(("typed", "code"), [(CTRL_C, 130), ("figs-1\r", 0)])
+def test_at_the_prompt_an_answer_goes_on_and_an_interrupt_ends_it(
+    here: Path, typed: str, code: int
+) -> None:
+    script = (
+        f"import os, sys; os.chdir({str(here)!r})\n"
+        "from fruits_cli.app import main\n"
+        "sys.argv = ['fruits', 'init', '--region', 'eu-west-3', '--profile', 'figs']\n"
+        "main()\n"
+    )
+
+    sitting = sit_before(script, prompt="stay local): ", typed=typed)
+
+    assert sitting.exit_code == code, sitting.screen
+    assert (here / "fruits.toml").exists() is (code == 0)
+
+
+@pytest.mark.parametrize(
+    "profile", ["a\\b", "tab\there", "del\x7f", "# pears", "日本 🍐", "a = 'b'"]
+)
+def test_every_character_of_a_value_comes_back(here: Path, profile: str) -> None:
+    result = CliRunner().invoke(app, ["init", *GIVEN, "--profile", profile])
+
+    assert result.exit_code == 0, result.stderr
+    assert load_config({}, environ={}, folder=here).aws.profile == profile
+
+
+def test_key_writes_a_file_that_names_the_pair_and_tells_the_lines_the_next_time(
+    fruits: Fruits, tmp_path: Path
+) -> None:
+    file = tmp_path / "home" / ".ssh" / "fruits-fruits.pem"
+
+    first = fruits("init", "--key", *GIVEN)
+
+    assert first.exit_code == 0, first.stderr
+    assert first.stderr == (
+        f"Key pair fruits-fruits was imported into eu-west-3; its private key is {file}.\n"
+    )
+    written = load_config({}, environ={}, folder=tmp_path)
+    assert (written.cluster.key_name, written.tunnel.key_file) == ("fruits-fruits", file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    (pair,) = boto3.client("ec2").describe_key_pairs()["KeyPairs"]
+    assert pair["Tags"] == [{"Key": "fruits:tool", "Value": "fruits"}]
+
+
+def test_key_beside_a_file_leaves_it_and_tells_the_lines(fruits: Fruits, tmp_path: Path) -> None:
+    text = '[aws]\nregion = "eu-west-3"\n[cluster]\nname = "pears"\n'
+    (tmp_path / "fruits.toml").write_text(text)
+
+    result = fruits("init", "--key")
+
+    file = tmp_path / "home" / ".ssh" / "fruits-pears.pem"
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        f"Key pair fruits-pears was imported into eu-west-3; its private key is {file}.",
+        "For fruits.toml:",
+        "[cluster]",
+        'key_name = "fruits-pears"',
+        "[tunnel]",
+        f'key_file = "{file}"',
+    ]
+    assert (tmp_path / "fruits.toml").read_text() == text
+
+
+def test_a_lost_key_is_exit_1_and_no_file_names_it(fruits: Fruits, tmp_path: Path) -> None:
+    boto3.client("ec2").create_key_pair(KeyName="fruits-fruits")
+
+    result = fruits("init", "--key", *GIVEN)
+
+    file = tmp_path / "home" / ".ssh" / "fruits-fruits.pem"
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[0] == (
+        f"Error: EC2 has a key pair fruits-fruits in eu-west-3, but {file} is not on this machine."
+    )
+    assert not (tmp_path / "fruits.toml").exists()
+
+
+def test_show_and_key_exclude_each_other(here: Path) -> None:
+    result = CliRunner().invoke(app, ["init", "--show", "--key"])
+
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "Error: Give one of --show, --policies and --key.\n",
+    )
+
+
+class Typed(Screen):
+    """A screen on which somebody answers by flag name."""
+
+    def __init__(self, answers: dict[str, str]) -> None:
+        super().__init__()
+        object.__setattr__(self, "answers", answers)
+
+    def ask_for(self, question: str, suggestion: str, flag: str) -> str:
+        return str(getattr(self, "answers").get(flag, suggestion))  # noqa: B009

@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import boto3
+
+from tests.support.on_moto import Fruits
+from tests.support.scenes import pictures
+
+BUCKET = ("--bucket", "grapes-and-figs")
+
+
+def test_upload_makes_a_private_bucket_and_prints_where_the_dataset_is(
+    fruits: Fruits, tmp_path: Path
+) -> None:
+    pictures(tmp_path / "Test")
+
+    result = fruits("upload", "Test", *BUCKET, "--yes")
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[0] == "s3://grapes-and-figs/fruits/datasets/Test/"
+    s3 = boto3.client("s3")
+    assert all(
+        s3.get_public_access_block(Bucket=BUCKET[1])["PublicAccessBlockConfiguration"].values()
+    )
+    (rule,) = s3.get_bucket_encryption(Bucket=BUCKET[1])["ServerSideEncryptionConfiguration"][
+        "Rules"
+    ]
+    assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+
+
+def test_uploading_again_sends_nothing_and_json_says_so(fruits: Fruits, tmp_path: Path) -> None:
+    pictures(tmp_path / "Test")
+    fruits("upload", "Test", *BUCKET, "--yes")
+
+    result = fruits("upload", "Test", *BUCKET, "--output", "json")
+
+    facts = json.loads(result.stdout)
+    assert facts["files_sent"] == 0
+    assert facts["pictures"] == 6
+
+
+def test_raw_keeps_one_object_a_picture(fruits: Fruits, tmp_path: Path) -> None:
+    pictures(tmp_path / "Test")
+
+    result = fruits("upload", "Test", *BUCKET, "--yes", "--raw")
+
+    assert result.exit_code == 0, result.stderr
+    listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET[1])["Contents"]
+    assert "fruits/images/Test/fig/1.png" in [one["Key"] for one in listed]
+
+
+def test_a_bucket_is_not_made_without_consent(fruits: Fruits, tmp_path: Path) -> None:
+    pictures(tmp_path / "Test")
+
+    result = fruits("upload", "Test", *BUCKET)
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Bucket grapes-and-figs does not exist" in result.stderr
+    assert "Hint: Give --yes." in result.stderr
+
+
+def test_a_bucket_in_another_region_is_refused(fruits: Fruits, tmp_path: Path) -> None:
+    pictures(tmp_path / "Test")
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=BUCKET[1])
+
+    result = fruits("upload", "Test", *BUCKET)
+
+    assert result.exit_code == 1
+    assert "lies in us-east-1" in result.stderr
+
+
+def test_a_folder_that_is_not_there_is_exit_2(fruits: Fruits) -> None:
+    result = fruits("upload", "Test", *BUCKET)
+
+    assert result.exit_code == 2
+    assert result.stderr == "Error: The images folder Test does not exist.\n"
+
+
+def test_without_a_bucket_the_way_to_one_is_named(fruits: Fruits, tmp_path: Path) -> None:
+    pictures(tmp_path / "Test")
+
+    result = fruits("upload", "Test")
+
+    assert result.exit_code == 2
+    assert "No bucket is configured." in result.stderr
+    assert "--bucket NAME" in result.stderr

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fruits_cli.job import spark as driver
+from fruits_cli.screen import Progress
+
+
+def test_progress_is_what_the_job_last_said(tmp_path: Path) -> None:
+    facts = {"stage": "pca", "pictures_done": 3, "pictures": 4, "images_per_s": 1.5, "error": None}
+    (tmp_path / "progress.json").write_text(json.dumps(facts))
+
+    assert driver.load_progress(tmp_path) == Progress("pca", 3, 4, 1.5)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"{}", b"[]", b"7", b"\xff"])
+def test_progress_that_cannot_be_read_is_none(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "progress.json").write_bytes(content)
+
+    assert driver.load_progress(tmp_path) is None
+
+
+LEASHED = """
+import sys
+from pathlib import Path
+from fruits_cli.job import spark as driver
+with driver._scratch_folder() as scratch, driver._leash(scratch / "leash"):
+    print(scratch, flush=True)
+    sys.stdin.read()
+"""
+
+
+class Leashed:
+    """A process that holds a scratch folder as a run does."""
+
+    def __init__(self, temp: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", LEASHED],
+            env={**os.environ, "TMPDIR": str(temp)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.scratch = Path(self.process.stdout.readline().strip())
+
+    def end(self) -> None:
+        self.process.communicate()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def aged(folder: Path) -> Path:
+    """The folder as if it had been made an hour ago."""
+    hour_ago = folder.stat().st_mtime - 3600
+    os.utime(folder, (hour_ago, hour_ago))
+    return folder
+
+
+def test_the_scratch_folder_is_private_and_goes_with_the_run(tmp_path: Path) -> None:
+    run = Leashed(tmp_path)
+    mode = run.scratch.stat().st_mode & 0o777
+
+    run.end()
+
+    assert mode == 0o700
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_runs_scratch_is_swept_by_the_next_and_a_living_ones_is_not(
+    tmp_path: Path,
+) -> None:
+    killed, living = Leashed(tmp_path), Leashed(tmp_path)
+    killed.kill()
+    aged(killed.scratch)
+    aged(living.scratch)
+    other = tmp_path / "somebody-elses"
+    other.mkdir()
+    aged(other)
+
+    following = Leashed(tmp_path)
+
+    left = set(tmp_path.iterdir())
+    following.end()
+    living.end()
+    assert left == {living.scratch, following.scratch, other}
+
+
+def test_a_scratch_folder_that_is_only_being_made_is_left_alone(tmp_path: Path) -> None:
+    young = tmp_path / "fruits-run-young"
+    young.mkdir()
+
+    Leashed(tmp_path).end()
+
+    assert young.is_dir()
+    aged(young)
+    Leashed(tmp_path).end()
+    assert not young.exists()
+
+
+def test_what_was_set_for_another_spark_does_not_reach_ours(tmp_path: Path) -> None:
+    foreign = {
+        "SPARK_CONF_DIR": "/x",
+        "PYSPARK_PYTHON": "/x",
+        "PYSPARK_SUBMIT_ARGS": "--x",
+        "HADOOP_CONF_DIR": "/x",
+        "JAVA_TOOL_OPTIONS": "-x",
+        "_JAVA_OPTIONS": "-x",
+        "PYTHONPATH": "/x",
+        "FRUITS_JOB_PCA_K": "5",
+    }
+
+    environ = driver._spark_environ({**foreign, "HOME": "/h"}, Path("/jdk"), tmp_path)
+
+    assert environ["HOME"] == "/h"
+    assert environ["JAVA_HOME"] == "/jdk"
+    assert environ["PYSPARK_PYTHON"] == sys.executable
+    assert not any(environ.get(name) == value for name, value in foreign.items())

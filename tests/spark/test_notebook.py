@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from fruits_cli.cloud.layout import Places
+from fruits_cli.cluster.notebook import cluster_notebook, filled, ship_notebook
+from fruits_cli.files import templates_dir
+from fruits_cli.job.bundle import job_bundle
+from fruits_cli.s3uri import S3Uri
+from tests.support.fakes import FakeAws
+from tests.support.notebooks import COMPONENTS, SESSION, make_run, session_environ
+
+TEMPLATE = (templates_dir() / "notebook.ipynb").read_text(encoding="utf-8")
+RUNS = S3Uri("grapes-and-figs", "fruits/runs/")
+CODE = S3Uri("grapes-and-figs", "fruits/code/f00d/spark_job.zip")
+OLDER, NEWER = "20260822-090000-aaaa", "20260823-141502-k3f9"
+
+
+def parameters(notebook: Any) -> str:
+    """The source of the cell of parameters."""
+    (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
+    return str(cell.source)
+
+
+def test_the_template_is_a_clean_notebook_for_the_clusters_kernel() -> None:
+    notebook = nbformat.reads(TEMPLATE, as_version=4)
+
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "pysparkkernel"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.outputs for cell in code] == [[]] * len(code)
+    assert [cell.execution_count for cell in code] == [None] * len(code)
+
+
+def test_a_clusters_notebook_holds_the_buckets_paths_and_the_rest_of_the_template() -> None:
+    made = cluster_notebook(TEMPLATE, runs=RUNS, code=CODE)
+
+    before = nbformat.reads(TEMPLATE, as_version=4)
+    after = nbformat.reads(made.content.decode(), as_version=4)
+    nbformat.validate(after)
+    values = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(parameters(after)).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    assert values == {
+        "RUNS": "s3://grapes-and-figs/fruits/runs/",
+        "CODE": "s3://grapes-and-figs/fruits/code/f00d/spark_job.zip",
+        "RUN_ID": None,
+        "PICTURE": None,
+        "NEIGHBOURS": 5,
+        "VARIANCE": 0.95,
+    }
+    changed = [old != new for old, new in zip(before.cells, after.cells, strict=True)]
+    assert changed.count(True) == 1
+
+
+def test_a_clusters_notebook_lies_where_jupyterhub_looks_under_a_name_of_its_content() -> None:
+    one = cluster_notebook(TEMPLATE, runs=RUNS, code=CODE)
+    same = cluster_notebook(TEMPLATE, runs=RUNS, code=CODE)
+    newer = cluster_notebook(TEMPLATE, runs=RUNS, code=S3Uri(CODE.bucket, "other.zip"))
+
+    assert one == same
+    assert one.uri != newer.uri
+    assert one.uri.bucket == RUNS.bucket
+    assert one.uri.key.startswith("jupyter/jovyan/fruits-")
+    assert one.uri.key.endswith(".ipynb")
+
+
+@pytest.mark.parametrize("text", ["it's", 'a "b"', "back\\slash", "pêche 桃 \N{GRAPES}", "${HOME}"])
+def test_any_path_is_a_literal_of_python(text: str) -> None:
+    made = nbformat.reads(filled(TEMPLATE, {"PICTURE": text}), as_version=4)
+
+    assert ast.literal_eval(parameters(made).partition("PICTURE = ")[2].splitlines()[0]) == text
+
+
+def test_a_name_that_the_template_does_not_know_is_refused() -> None:
+    with pytest.raises(KeyError, match="NOBODY"):
+        filled(TEMPLATE, {"NOBODY": 1})
+
+
+def test_a_notebook_that_somebody_works_on_is_not_overwritten() -> None:
+    storage, places = FakeAws().cloud.storage, Places("grapes-and-figs", "fruits")
+    storage.create_bucket("grapes-and-figs")
+    uri = ship_notebook(places, storage)
+    storage.put_bytes(b"worked on", uri)
+
+    again = ship_notebook(places, storage)
+
+    found = storage.fetch_bytes(again)
+    assert again == uri
+    assert found is not None
+    assert found.content == b"worked on"
+
+
+_PROOF = """
+import spark_job.pca
+
+print(spark_job.pca.__file__)
+spark.stop()
+"""
+
+
+def executed(source: str, scratch: Path) -> list[str]:
+    """What each code cell of the notebook printed, run by a kernel between `SESSION` and `_PROOF`.
+
+    Raises AssertionError where a cell failed.
+    """
+    notebook = nbformat.reads(source, as_version=4)
+    around = [nbformat.v4.new_code_cell(code) for code in (SESSION, _PROOF)]
+    for cell in around:
+        # Cells have ids from format 4.5 on; JupyterHub of the cluster may be older.
+        del cell["id"]
+    notebook.cells = [around[0], *notebook.cells, around[1]]
+    file = scratch / "executed.ipynb"
+    nbformat.write(notebook, file)
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "LANG": "C.UTF-8",
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        **session_environ(),
+    }
+    run = "from nbclient.cli import main; main()"
+    command = [sys.executable, "-c", run, file.name, "--inplace", "--kernel_name=python3"]
+    ended = subprocess.run(
+        [*command, "--timeout=300"],
+        cwd=scratch,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return [
+        "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
+        for cell in nbformat.read(file, as_version=4).cells
+        if cell.cell_type == "code"
+    ]
+
+
+@pytest.mark.spark
+@pytest.mark.xdist_group("submit")
+def test_a_real_kernel_shows_the_newest_run_and_the_neighbours_of_a_picture(
+    tmp_path: Path,
+) -> None:
+    runs, scratch = tmp_path / "runs", tmp_path / "scratch"
+    scratch.mkdir()
+    make_run(runs / OLDER, pictures=9, rejected=0)
+    make_run(runs / NEWER)
+    (runs / "20260824-100000-zzzz").mkdir()
+    code = job_bundle(scratch).zip
+    values = {"RUNS": f"{runs}/", "CODE": str(code), "PICTURE": "kind 1/pêche 04.jpg"}
+
+    said = executed(filled(TEMPLATE, values), scratch)
+
+    _, _, run, features, rejected, model, again, nearest, proof = said
+    assert NEWER in run
+    assert "61 pictures: 60 with features, 1 rejected" in run
+    assert "openvino f32, weights imagenet, 224 pixels" in run
+    assert [line.split("|")[1:3] for line in features.splitlines() if "|kind" in line] == [
+        ["kind 0", "20   "],
+        ["kind 1", "20   "],
+        ["kind 2", "20   "],
+    ]
+    assert "kind 0/torn.jpg|truncated|image file is truncated" in rejected
+    assert "    1 components hold" in model
+    assert f"{COMPONENTS:5} components hold" in model
+    assert "components hold 95." in again
+    rows = [line for line in nearest.splitlines() if line.startswith("|kind")]
+    assert len(rows) == 5
+    assert all("|kind 1|" in row for row in rows)
+    assert "04.jpg" not in "".join(rows)
+    assert "spark_job.zip" in proof
+
+
+@pytest.mark.spark
+@pytest.mark.xdist_group("submit")
+def test_a_real_kernel_reads_the_run_that_is_named_without_rejected_pictures(
+    tmp_path: Path,
+) -> None:
+    runs = tmp_path / "runs"
+    make_run(runs / OLDER, pictures=30, rejected=0)
+    make_run(runs / NEWER)
+    code = job_bundle(tmp_path).zip
+    values = {"RUNS": f"{runs}/", "CODE": str(code), "RUN_ID": OLDER}
+
+    said = executed(filled(TEMPLATE, values), tmp_path)
+
+    assert OLDER in said[2]
+    assert "30 pictures: 30 with features, 0 rejected" in said[2]
+    assert said[4] == ""
+    assert "Nearest to kind 0/pêche 00.jpg:" in said[7]

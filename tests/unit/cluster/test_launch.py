@@ -1,0 +1,186 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fruits_cli.cloud.account import Foundation
+from fruits_cli.cluster.foundations import observe
+from fruits_cli.cluster.launch import launch
+from fruits_cli.cluster.plan import RunPlan, plan_cluster, plan_run
+from fruits_cli.cluster.steps import cancel, submit
+from fruits_cli.config import Target
+from fruits_cli.errors import AccessDenied, CloudError, RoleNotReady
+from fruits_cli.ledger import Ledger, RunPhase, RunRecord
+from tests.support.fakes import FakeAws
+from tests.support.worlds import PYTHON, RUN_ID, config, job, observed
+
+RECORD = RunRecord(RUN_ID, Target.EMR, cluster_name="fruits")
+
+
+@pytest.fixture
+def aws() -> FakeAws:
+    return FakeAws()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path)
+
+
+def standing(**changes: object) -> RunPlan:
+    return plan_cluster(config(), observed(**changes), run_id=RUN_ID, launch_id="l1", python=PYTHON)
+
+
+def launched(aws: FakeAws, ledger: Ledger, plan: RunPlan) -> RunRecord:
+    return launch(plan, RECORD, cloud=aws.cloud, ledger=ledger, clock=aws.clock)
+
+
+def test_a_launch_is_in_the_ledger_with_its_cluster(aws: FakeAws, ledger: Ledger) -> None:
+    record = launched(aws, ledger, standing())
+
+    assert record.phase is RunPhase.LAUNCHED
+    assert record.cluster_id == "j-0001"
+    assert ledger.load(RUN_ID) == record
+
+
+def test_a_launch_with_a_step_knows_the_steps_id(aws: FakeAws, ledger: Ledger) -> None:
+    plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON)
+
+    record = launched(aws, ledger, plan)
+
+    assert record.phase is RunPhase.SUBMITTED
+    assert record.step_id == "s-0001-1"
+
+
+def test_a_crash_at_launch_leaves_a_planned_record(aws: FakeAws, ledger: Ledger) -> None:
+    aws.script.refusals = [AccessDenied("no")]
+
+    with pytest.raises(AccessDenied):
+        launched(aws, ledger, standing())
+
+    left = ledger.load(RUN_ID)
+    assert left is not None
+    assert left.phase is RunPhase.PLANNED
+    assert left.launch_id == "l1"
+    assert left.cluster_id == ""
+
+
+def test_a_lost_answer_is_looked_for_before_a_second_launch(aws: FakeAws, ledger: Ledger) -> None:
+    aws.script.lost_after, aws.script.unseen_s = 1, 40
+
+    record = launched(aws, ledger, standing())
+
+    assert record.cluster_id == "j-0001"
+    assert aws.clusters.starts == 1
+
+
+def test_a_request_that_never_arrived_is_repeated_after_a_minute(
+    aws: FakeAws, ledger: Ledger
+) -> None:
+    aws.script.lost_before = 1
+
+    record = launched(aws, ledger, standing())
+
+    assert record.cluster_id == "j-0001"
+    assert aws.clusters.starts == 1
+    assert aws.clock.now_s >= 60
+
+
+def test_three_lost_requests_are_enough(aws: FakeAws, ledger: Ledger) -> None:
+    aws.script.lost_before = 99
+
+    with pytest.raises(CloudError, match="asked for 3 times"):
+        launched(aws, ledger, standing())
+
+    assert aws.live_clusters() == []
+
+
+def test_a_role_that_emr_does_not_see_yet_is_waited_for(aws: FakeAws, ledger: Ledger) -> None:
+    aws.script.refusals = [RoleNotReady("not yet"), RoleNotReady("not yet")]
+
+    assert launched(aws, ledger, standing()).cluster_id == "j-0001"
+
+
+def test_a_role_that_never_becomes_valid_ends_the_wait(aws: FakeAws, ledger: Ledger) -> None:
+    aws.script.refusals = [RoleNotReady("invalid")] * 99
+
+    with pytest.raises(RoleNotReady):
+        launched(aws, ledger, standing())
+
+    assert 60 <= aws.clock.now_s < 120
+
+
+def test_what_is_missing_is_made_and_found_the_next_time(aws: FakeAws, ledger: Ledger) -> None:
+    before = observe(config(), aws.cloud, keep_alive=True)
+    plan = plan_cluster(config(), before, run_id=RUN_ID, launch_id="l1", python=PYTHON)
+
+    launched(aws, ledger, plan)
+
+    assert before.missing == frozenset(Foundation)
+    assert observe(config(), aws.cloud, keep_alive=True).missing == frozenset()
+
+
+def test_a_standing_cluster_gets_its_own_security_group(aws: FakeAws, ledger: Ledger) -> None:
+    launched(aws, ledger, standing())
+
+    assert set(aws.rights.groups) == {"fruits-fruits-ssh"}
+
+
+def test_runs_own_cluster_has_no_security_group(aws: FakeAws, ledger: Ledger) -> None:
+    launched(
+        aws,
+        ledger,
+        plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON),
+    )
+
+    assert aws.rights.groups == {}
+
+
+def test_a_step_whose_answer_got_lost_is_not_added_twice(aws: FakeAws, ledger: Ledger) -> None:
+    record = launched(aws, ledger, standing())
+    step = plan_run(
+        config(), observed(), job(), run_id=RUN_ID, launch_id="l2", python=PYTHON
+    ).spec.step
+    assert step is not None
+    aws.script.lost_after = 1
+
+    record = submit(step, record, clusters=aws.clusters, ledger=ledger, clock=aws.clock)
+
+    assert record.phase is RunPhase.SUBMITTED
+    assert len(aws.clusters.steps(record.cluster_id)) == 1
+    assert ledger.load(RUN_ID) == record
+
+
+def test_cancelling_a_running_step_also_ends_what_it_left_in_yarn(
+    aws: FakeAws, ledger: Ledger
+) -> None:
+    plan = plan_run(
+        config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=True
+    )
+    record = launched(aws, ledger, plan)
+    aws.clock.sleep(aws.script.boot_s + 10)
+
+    cancel(record, aws.clusters)
+
+    assert aws.clusters.cancelled == [record.step_id]
+    names = [step.name for step in aws.clusters.steps(record.cluster_id)]
+    assert names == [f"fruits-stop-{RUN_ID}", f"fruits-{RUN_ID}"]
+
+
+def test_cancelling_a_waiting_step_needs_no_second_one(aws: FakeAws, ledger: Ledger) -> None:
+    plan = plan_run(
+        config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=True
+    )
+    record = launched(aws, ledger, plan)
+
+    cancel(record, aws.clusters)
+
+    assert len(aws.clusters.steps(record.cluster_id)) == 1
+
+
+def test_the_ledger_keeps_the_time_of_the_first_writing(aws: FakeAws, ledger: Ledger) -> None:
+    first = ledger.write(RECORD)
+
+    second = ledger.write(replace(first, phase=RunPhase.DONE))
+
+    assert second.created_at == first.created_at

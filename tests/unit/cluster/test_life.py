@@ -1,0 +1,501 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from fruits_cli.cloud.clusters import ErrorDetail, StepState
+from fruits_cli.cluster.find import find_cluster
+from fruits_cli.cluster.lock import Holder, release_lock, take_lock
+from fruits_cli.config import Engine
+from fruits_cli.creation import Creation, create_cluster
+from fruits_cli.ending import Ending, cancel_job, terminate_cluster
+from fruits_cli.errors import (
+    CloudError,
+    ClusterNotFound,
+    JobFailed,
+    Locked,
+    MachineError,
+    UsageError,
+)
+from fruits_cli.job.node_python import node_python
+from fruits_cli.ledger import RunPhase
+from fruits_cli.reporting import all_clusters, cluster_status
+from fruits_cli.s3uri import S3Uri
+from fruits_cli.submission import Submission, submit_job
+from tests.support.fakes import FakeAws, Script
+from tests.support.scenes import put, results, session
+from tests.support.worlds import BUCKET, RUN_ID, config
+
+LOCK = S3Uri(BUCKET, "fruits/locks/fruits")
+OTHER_RUN = "20260823-160000-abcd"
+CREATE = Creation(RUN_ID, yes=True)
+
+
+def created(aws: FakeAws, tmp_path: Path) -> str:
+    outcome = create_cluster(config(), CREATE, session(aws, tmp_path))
+    return str(outcome.facts["cluster_id"])
+
+
+def with_dataset(aws: FakeAws) -> FakeAws:
+    put(aws, S3Uri(BUCKET, "fruits/datasets/Test/dataset.json"), {})
+    return aws
+
+
+def test_a_created_cluster_takes_steps_when_the_command_returns(tmp_path: Path) -> None:
+    aws = FakeAws()
+
+    outcome = create_cluster(config(), CREATE, session(aws, tmp_path))
+
+    assert outcome.facts["state"] == "WAITING"
+    assert aws.live_clusters() == ["fruits-fruits"]
+
+
+def test_creating_twice_finds_the_first_cluster(tmp_path: Path) -> None:
+    aws = FakeAws()
+    first = created(aws, tmp_path)
+
+    second = create_cluster(config(), replace(CREATE, run_id=OTHER_RUN), session(aws, tmp_path))
+
+    assert second.facts["cluster_id"] == first
+    assert aws.clusters.starts == 1
+
+
+def test_another_folder_finds_it_too_and_writes_it_down(tmp_path: Path) -> None:
+    aws = FakeAws()
+    first = created(aws, tmp_path / "one")
+    there = session(aws, tmp_path / "two")
+
+    create_cluster(config(), replace(CREATE, run_id=OTHER_RUN), there)
+
+    (record,) = there.ledger.records()
+    assert record.cluster_id == first
+
+
+def test_a_launch_that_somebody_else_is_at_is_refused_by_name(tmp_path: Path) -> None:
+    aws = FakeAws()
+    aws.storage.create_bucket(BUCKET)
+    take_lock(aws.storage, LOCK, Holder("l9", "grace", "laptop"), clock=aws.clock)
+
+    with pytest.raises(Locked, match="grace on laptop is launching the same thing"):
+        created(aws, tmp_path)
+
+    assert aws.clusters.starts == 0
+
+
+def test_a_lock_of_ten_minutes_is_dead(tmp_path: Path) -> None:
+    aws = FakeAws()
+    aws.storage.create_bucket(BUCKET)
+    take_lock(aws.storage, LOCK, Holder("l9", "grace", "laptop"), clock=aws.clock)
+    aws.clock.sleep(601)
+
+    assert created(aws, tmp_path) == "j-0001"
+
+
+def test_the_lock_is_gone_after_the_launch(tmp_path: Path) -> None:
+    aws = FakeAws()
+
+    created(aws, tmp_path)
+
+    assert (BUCKET, LOCK.key) not in aws.storage.objects
+
+
+def test_a_lock_is_released_by_its_holder_alone() -> None:
+    aws = FakeAws()
+    aws.storage.create_bucket(BUCKET)
+    take_lock(aws.storage, LOCK, Holder("l1", "ada", "desk"), clock=aws.clock)
+
+    release_lock(aws.storage, LOCK, "l2")
+    assert (BUCKET, LOCK.key) in aws.storage.objects
+
+    release_lock(aws.storage, LOCK, "l1")
+    assert (BUCKET, LOCK.key) not in aws.storage.objects
+
+
+def test_of_two_who_find_a_dead_lock_one_wins() -> None:
+    aws = FakeAws()
+    aws.storage.create_bucket(BUCKET)
+    take_lock(aws.storage, LOCK, Holder("l1", "ada", "desk"), clock=aws.clock)
+    aws.clock.sleep(601)
+    take_lock(aws.storage, LOCK, Holder("l2", "ada", "desk"), clock=aws.clock)
+
+    with pytest.raises(Locked):
+        take_lock(aws.storage, LOCK, Holder("l3", "bob", "sofa"), clock=aws.clock)
+
+
+class Crash(BaseException):
+    """The machine goes off."""
+
+
+def crash_at_launch(aws: FakeAws, tmp_path: Path, *, after_the_act: bool) -> None:
+    start = aws.clusters.start_cluster
+
+    def dying(spec: object) -> str:
+        if after_the_act:
+            start(spec)  # type: ignore[arg-type]
+        raise Crash
+
+    delete = aws.storage.delete_object
+    aws.clusters.start_cluster = dying  # type: ignore[method-assign]
+    aws.storage.delete_object = lambda uri: None  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        created(aws, tmp_path)
+    aws.clusters.start_cluster = start  # type: ignore[method-assign]
+    aws.storage.delete_object = delete  # type: ignore[method-assign]
+
+
+def test_a_crash_after_the_launch_is_found_by_its_launch_id(tmp_path: Path) -> None:
+    aws = FakeAws()
+    crash_at_launch(aws, tmp_path, after_the_act=True)
+    here = session(aws, tmp_path)
+
+    found = find_cluster(None, aws.clusters, here.ledger, region="eu-west-3")
+
+    assert found.cluster_id == "j-0001"
+    assert created(aws, tmp_path) == "j-0001"
+    assert aws.clusters.starts == 1
+
+
+def test_a_crash_before_the_launch_does_not_keep_the_same_folder_out(tmp_path: Path) -> None:
+    aws = FakeAws()
+    crash_at_launch(aws, tmp_path, after_the_act=False)
+
+    assert created(aws, tmp_path) == "j-0001"
+    assert aws.clusters.starts == 1
+
+
+def test_a_ledger_that_cannot_be_written_starts_nothing(tmp_path: Path) -> None:
+    aws = FakeAws()
+    (tmp_path / "ledger").write_text("in the way")
+
+    with pytest.raises(MachineError, match="cannot be written"):
+        created(aws, tmp_path)
+
+    assert aws.clusters.starts == 0
+
+
+def test_a_cluster_that_does_not_boot_is_told_with_its_cause(tmp_path: Path) -> None:
+    error = ErrorDetail("INTERNAL_ERROR_EC2_INSUFFICIENT_CAPACITY_AZ", "No capacity")
+    aws = FakeAws(script=Script(boot_error=error))
+    here = session(aws, tmp_path)
+
+    with pytest.raises(CloudError, match="stage launch: No capacity") as failed:
+        create_cluster(config(), CREATE, here)
+
+    assert "--subnets in several zones" in failed.value.hint
+
+
+def test_terminating_shows_the_bill_and_removes_the_security_group(tmp_path: Path) -> None:
+    aws = FakeAws()
+    created(aws, tmp_path)
+    aws.rights.in_use = 3
+    aws.clock.sleep(3600)
+
+    outcome = terminate_cluster(Ending(yes=True), session(aws, tmp_path))
+
+    assert outcome.facts["state"] == "TERMINATED"
+    assert outcome.facts["cost_usd"] == pytest.approx(1.09 * 3780 / 3600, rel=0.05)
+    assert "about $" in outcome.lines[0]
+    assert aws.rights.groups == {}
+
+
+def test_terminating_twice_is_no_error(tmp_path: Path) -> None:
+    aws = FakeAws()
+    cluster_id = created(aws, tmp_path)
+    terminate_cluster(Ending(yes=True), session(aws, tmp_path))
+
+    again = terminate_cluster(Ending(cluster_id), session(aws, tmp_path))
+    nameless = terminate_cluster(Ending(), session(aws, tmp_path))
+    by_name = terminate_cluster(Ending("fruits"), session(aws, tmp_path))
+
+    assert again.facts["state"] == "TERMINATED"
+    assert nameless.facts["state"] == "TERMINATED"
+    assert by_name.lines == ["There is no cluster to end."]
+
+
+def test_an_unknown_id_is_not_taken_for_a_cluster_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(ClusterNotFound):
+        terminate_cluster(Ending("j-NOSUCH"), session(FakeAws(), tmp_path))
+
+
+def test_a_dry_run_of_terminate_ends_nothing(tmp_path: Path) -> None:
+    aws = FakeAws()
+    created(aws, tmp_path)
+
+    outcome = terminate_cluster(Ending(dry_run=True), session(aws, tmp_path))
+
+    assert aws.live_clusters() == ["fruits-fruits"]
+    assert "it ran" in outcome.lines[0]
+
+
+def test_terminate_asks_first(tmp_path: Path) -> None:
+    aws = FakeAws()
+    created(aws, tmp_path)
+
+    with pytest.raises(UsageError, match="no terminal"):
+        terminate_cluster(Ending(), session(aws, tmp_path))
+
+    assert aws.live_clusters() == ["fruits-fruits"]
+
+
+def test_a_submitted_job_is_a_step_and_a_record(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws())
+    created(aws, tmp_path)
+    here = session(aws, tmp_path)
+
+    outcome = submit_job(config(), Submission(OTHER_RUN), here)
+
+    record = here.ledger.load(OTHER_RUN)
+    assert record is not None
+    assert record.phase is RunPhase.SUBMITTED
+    assert record.step_id == outcome.facts["step_id"]
+    assert outcome.facts["images"] == f"s3://{BUCKET}/fruits/datasets/Test/"
+
+
+def test_a_submitted_job_runs_on_the_python_that_the_cluster_was_made_with(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws())
+    cluster_id = created(aws, tmp_path)
+
+    submit_job(config(), Submission(OTHER_RUN), session(aws, tmp_path))
+
+    (step,) = aws.clusters.steps(cluster_id)
+    python = node_python(Engine.OPENVINO).interpreter
+    assert f"spark.pyspark.python={python}" in step.args
+    assert f"spark.yarn.appMasterEnv.PYSPARK_PYTHON={python}" in step.args
+
+
+def test_a_job_for_tensorflow_is_refused_by_a_cluster_without_it(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws())
+    created(aws, tmp_path)
+    before = list(aws.storage.puts)
+
+    with pytest.raises(UsageError, match="its Python has no TensorFlow"):
+        submit_job(
+            config(job={"engine": "tensorflow"}), Submission(OTHER_RUN), session(aws, tmp_path)
+        )
+
+    assert aws.storage.puts == before
+
+
+def test_a_cluster_made_for_tensorflow_has_both_layers_of_wheels(tmp_path: Path) -> None:
+    aws = FakeAws()
+
+    create_cluster(config(job={"engine": "tensorflow"}), CREATE, session(aws, tmp_path))
+
+    base, more = node_python(Engine.TENSORFLOW).locks
+    keys = set(aws.storage.puts)
+    assert f"fruits/wheels/{base.digest}/lock.txt" in keys
+    assert f"fruits/wheels/{more.digest}/lock.txt" in keys
+    assert any(key.startswith(f"fruits/wheels/{more.digest}/tensorflow-") for key in keys)
+
+
+def test_what_the_nodes_need_is_sent_before_the_launch_and_only_once(tmp_path: Path) -> None:
+    aws = FakeAws()
+    created(aws, tmp_path)
+    first = list(aws.storage.puts)
+    (lock,) = node_python(Engine.OPENVINO).locks
+
+    sent = [key for key in first if key.startswith(("fruits/wheels/", "fruits/bootstrap/"))]
+    assert len(sent) == len(lock.pins) + 2
+    assert max(map(first.index, sent)) < first.index(LOCK.key)
+
+    create_cluster(
+        config(cluster={"name": "pears"}),
+        replace(CREATE, run_id=OTHER_RUN),
+        session(aws, tmp_path),
+    )
+
+    again = aws.storage.puts[len(first) :]
+    assert not [key for key in again if key.startswith(("fruits/wheels/", "fruits/bootstrap/"))]
+
+
+def test_an_s3_on_this_machine_gets_script_and_lock_but_no_wheels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws()
+
+    create_cluster(config(), CREATE, replace(session(aws, tmp_path), fetch_wheels=None))
+
+    keys = [key for key in aws.storage.puts if key.startswith("fruits/wheels/")]
+    assert [key.rpartition("/")[2] for key in keys] == ["lock.txt"]
+    assert "The nodes' wheels are not sent" in capsys.readouterr().err
+
+
+class _LateLog(FakeAws):
+    """An EMR that copies the bootstrap's log five minutes after the cluster's birth."""
+
+    def __init__(self, error: ErrorDetail) -> None:
+        super().__init__(script=Script(boot_error=error))
+        sleep = self.clock.sleep
+
+        def copying(seconds: float) -> None:
+            sleep(seconds)
+            if self.clock.now_s >= 300:
+                uri = S3Uri(BUCKET, "fruits/logs/emr/j-0001/node/i-1/bootstrap-actions/1/stderr.gz")
+                self.storage.put_bytes(b"bootstrap.sh: python3.11 is not on this node.\n", uri)
+
+        self.clock.sleep = copying  # type: ignore[method-assign]
+
+
+def test_the_bootstraps_last_line_is_waited_for_and_is_the_cause(tmp_path: Path) -> None:
+    facts = {"primary-instance-id": "i-1", "bootstrap-action": "1", "return-code": "1"}
+    aws = _LateLog(ErrorDetail("BOOTSTRAP_FAILURE_PRIMARY_WITH_NON_ZERO_CODE", "It failed", facts))
+
+    with pytest.raises(CloudError) as failed:
+        created(aws, tmp_path)
+
+    assert str(failed.value) == (
+        "Cluster j-0001 ended in stage bootstrap: bootstrap.sh: python3.11 is not on this node. "
+        "(bootstrap-action 1, return-code 1)"
+    )
+    assert "--release-label" in failed.value.hint
+
+
+def test_wheels_that_cannot_be_fetched_leave_no_cluster(tmp_path: Path) -> None:
+    aws = FakeAws()
+
+    def unreachable(lock: object, *, environ: object) -> NoReturn:
+        raise MachineError("The package index does not answer.")
+
+    with pytest.raises(MachineError, match="does not answer"):
+        create_cluster(config(), CREATE, replace(session(aws, tmp_path), fetch_wheels=unreachable))
+
+    assert aws.clusters.starts == 0
+    assert aws.rights.made == set()
+
+
+def test_waiting_for_a_job_that_fails_is_exit_4_and_keeps_the_cluster(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws(script=Script(step_ends=StepState.FAILED)))
+    created(aws, tmp_path)
+    error = {"exit_code": 4, "message": "Everything was rejected.", "hint": ""}
+    output = S3Uri(BUCKET, f"fruits/runs/{OTHER_RUN}/")
+    aws.script.on_step_end = lambda step: put(
+        aws, output / "progress.json", {"stage": "failed", "error": error}
+    )
+    here = session(aws, tmp_path)
+
+    with pytest.raises(JobFailed, match="Everything was rejected"):
+        submit_job(config(), Submission(OTHER_RUN, wait=True), here)
+
+    assert aws.live_clusters() == ["fruits-fruits"]
+    record = here.ledger.load(OTHER_RUN)
+    assert record is not None
+    assert record.phase is RunPhase.FAILED
+
+
+def test_waiting_for_a_job_that_completes_is_exit_0(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws())
+    aws.script.on_step_end = results(aws)
+    created(aws, tmp_path)
+
+    outcome = submit_job(config(), Submission(OTHER_RUN, wait=True), session(aws, tmp_path))
+
+    assert outcome.facts["run_id"] == OTHER_RUN
+
+
+def test_submitting_without_a_cluster_names_the_way_to_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No cluster of fruits is live in eu-west-3") as refused:
+        submit_job(config(), Submission(OTHER_RUN), session(with_dataset(FakeAws()), tmp_path))
+
+    assert "create-cluster" in refused.value.hint
+
+
+def test_cancelling_keeps_the_cluster(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws(script=Script(step_s=3600)))
+    created(aws, tmp_path)
+    here = session(aws, tmp_path)
+    submit_job(config(), Submission(OTHER_RUN), here)
+    aws.clock.sleep(200)
+
+    outcome = cancel_job(None, here, yes=True)
+
+    assert outcome.facts["run_id"] == OTHER_RUN
+    assert aws.live_clusters() == ["fruits-fruits"]
+    record = here.ledger.load(OTHER_RUN)
+    assert record is not None
+    assert record.phase is RunPhase.CANCELLED
+
+
+def test_cancelling_without_a_job_is_no_error(tmp_path: Path) -> None:
+    aws = FakeAws()
+    created(aws, tmp_path)
+
+    outcome = cancel_job(None, session(aws, tmp_path), yes=True)
+
+    assert outcome.facts["step_id"] is None
+
+
+def test_two_live_clusters_want_a_name(tmp_path: Path) -> None:
+    aws = FakeAws()
+    created(aws, tmp_path / "one")
+    pears = config(cluster={"name": "pears"})
+    create_cluster(pears, replace(CREATE, run_id=OTHER_RUN), session(aws, tmp_path / "two"))
+    empty = session(aws, tmp_path / "three").ledger
+
+    with pytest.raises(UsageError, match="There are 2 live clusters") as refused:
+        find_cluster(None, aws.clusters, empty, region="eu-west-3")
+
+    assert "fruits (j-0001, WAITING), pears (j-0002, WAITING)" in refused.value.hint
+    found = find_cluster("pears", aws.clusters, empty, region="eu-west-3")
+    assert found.cluster_id == "j-0002"
+
+
+def test_this_folders_cluster_comes_before_others(tmp_path: Path) -> None:
+    aws = FakeAws()
+    created(aws, tmp_path / "one")
+    pears = config(cluster={"name": "pears"})
+    here = session(aws, tmp_path / "two")
+    create_cluster(pears, replace(CREATE, run_id=OTHER_RUN), here)
+
+    found = find_cluster(None, aws.clusters, here.ledger, region="eu-west-3")
+
+    assert found.name == "pears"
+
+
+def test_status_tells_cost_steps_and_progress(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws(script=Script(step_s=3600)))
+    created(aws, tmp_path)
+    here = session(aws, tmp_path)
+    submit_job(config(), Submission(OTHER_RUN), here)
+    progress = S3Uri(BUCKET, f"fruits/runs/{OTHER_RUN}/progress.json")
+    put(
+        aws,
+        progress,
+        {"stage": "features", "pictures_done": 5, "pictures": 9, "images_per_s": 2.0},
+    )
+    aws.clock.sleep(300)
+
+    outcome = cluster_status(aws.clusters.cluster("j-0001"), here)
+
+    assert outcome.facts["cost_usd"] > 0
+    assert outcome.facts["steps"][0]["state"] == "RUNNING"
+    assert "Progress: features, 5 of 9 pictures, 2 images/s" in outcome.lines
+    assert any(line.startswith("Cost so far: ") for line in outcome.lines)
+
+
+def test_status_of_a_failed_job_has_the_cause_first(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws(script=Script(step_ends=StepState.FAILED)))
+    created(aws, tmp_path)
+    here = session(aws, tmp_path)
+    logs = S3Uri(BUCKET, "fruits/logs/emr/j-0001/containers/application_1_1/")
+    submit_job(config(), Submission(OTHER_RUN), here)
+    text = b"Container killed by YARN, exit code 137"
+    aws.storage.put_bytes(text, logs / "container_1_1_01_000001/stderr")
+    aws.clock.sleep(600)
+
+    outcome = cluster_status(aws.clusters.cluster("j-0001"), here)
+
+    assert outcome.lines[1].startswith("Failed in stage job")
+    assert "ran out of memory" in outcome.lines[2]
+
+
+def test_all_clusters_are_listed_with_what_they_cost(tmp_path: Path) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    created(aws, tmp_path)
+
+    outcome = all_clusters([aws.cloud], here.screen, aws.clock)
+
+    (cluster,) = outcome.facts["clusters"]
+    assert cluster["region"] == "eu-west-3"
+    assert cluster["cost_usd"] > 0

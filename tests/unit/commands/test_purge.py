@@ -1,0 +1,155 @@
+"""Purging against the fake AWS: what is refused, what is stuck, and what a second run does."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fruits_cli.cloud.account import RemnantKind
+from fruits_cli.cloud.protocols import Cloud
+from fruits_cli.cluster.foundations import foundation_names
+from fruits_cli.cluster.plan import plan_cluster
+from fruits_cli.config import Config
+from fruits_cli.ending import Ending
+from fruits_cli.errors import CloudError, ConfigError, UsageError
+from fruits_cli.job.model import model_artefact
+from fruits_cli.ledger import Ledger
+from fruits_cli.purging import purge_account
+from fruits_cli.screen import Outcome, Screen
+from fruits_cli.session import Session
+from tests.support.fakes import FakeAccount, FakeAws
+from tests.support.worlds import PYTHON, RUN_ID, config, observed
+
+NAMES = foundation_names(config(), keep_alive=True)
+YES = Ending(yes=True)
+
+
+def purged(
+    aws: FakeAws, folder: Path, asked: Ending = YES, *, elsewhere: Cloud | None = None
+) -> Outcome:
+    session = session_on(aws, folder)
+    return purge_account(config(), asked, session, lambda _: elsewhere or aws.cloud)
+
+
+def session_on(aws: FakeAws, folder: Path) -> Session:
+    return Session(
+        Screen(),
+        Ledger(folder),
+        aws.cloud,
+        aws.clock,
+        {},
+        load_model=model_artefact,
+        fetch_wheels=None,
+    )
+
+
+def with_roles() -> FakeAws:
+    aws = FakeAws()
+    aws.rights.made |= {NAMES.instance_role, NAMES.service_role}
+    return aws
+
+
+def start(aws: FakeAws) -> None:
+    plan = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1", python=PYTHON)
+    aws.clusters.start_cluster(plan.spec)
+
+
+def test_what_cannot_be_removed_is_said_and_the_rest_goes_all_the_same(tmp_path: Path) -> None:
+    aws = with_roles()
+    aws.remains.stuck.add(NAMES.instance_role)
+
+    with pytest.raises(CloudError, match=f"Not removed: role {NAMES.instance_role}"):
+        purged(aws, tmp_path)
+
+    assert aws.rights.made == {NAMES.instance_role}
+    aws.remains.stuck.clear()
+    assert purged(aws, tmp_path).facts["removed"] == [f"role {NAMES.instance_role}"]
+    assert aws.rights.made == set()
+
+
+def test_what_may_not_be_looked_at_is_said_and_the_rest_goes_all_the_same(tmp_path: Path) -> None:
+    aws = with_roles()
+    aws.remains.hidden.add(RemnantKind.KEY_PAIR)
+
+    with pytest.raises(CloudError, match=r"Not removed: any key pair \(not seen\)") as left:
+        purged(aws, tmp_path)
+
+    assert left.value.exit_code == 1
+    assert aws.rights.made == set()
+
+
+def test_nothing_left_is_no_error(tmp_path: Path) -> None:
+    outcome = purged(FakeAws(), tmp_path)
+
+    assert outcome.lines[-1] == "Nothing is left to remove."
+    assert outcome.facts["removed"] == []
+
+
+def test_security_configurations_with_and_without_the_key_go(tmp_path: Path) -> None:
+    aws = FakeAws()
+    keyed = foundation_names(config(cluster={"kms_key": "k"}), keep_alive=False)
+    plain = foundation_names(config(), keep_alive=False)
+    aws.rights.made |= {keyed.security_configuration, plain.security_configuration, "others"}
+    session = session_on(aws, tmp_path)
+
+    purge_account(config(cluster={"kms_key": "k"}), YES, session, lambda _: aws.cloud)
+
+    assert aws.rights.made == {"others"}
+
+
+def test_without_a_bucket_nobody_knows_the_names_and_nothing_ends(tmp_path: Path) -> None:
+    aws = FakeAws()
+    start(aws)
+    session = session_on(aws, tmp_path)
+
+    with pytest.raises(ConfigError, match="No bucket is configured"):
+        purge_account(Config(), YES, session, lambda _: aws.cloud)
+
+    assert aws.live_clusters() == ["fruits-fruits"]
+
+
+def test_a_region_that_cannot_be_asked_is_a_refusal_before_anything_ends(tmp_path: Path) -> None:
+    class TwoRegions(FakeAccount):
+        def regions(self) -> list[str]:
+            return ["eu-west-3", "us-east-1"]
+
+    class Silent:
+        def find_clusters(self, **_: object) -> None:
+            raise CloudError("AWS did not answer.")
+
+    aws = with_roles()
+    aws.account = TwoRegions()
+    start(aws)
+    silent = replace(aws.cloud, clusters=Silent())  # type: ignore[arg-type]
+
+    with pytest.raises(CloudError, match="lives in us-east-1 could not be asked") as refused:
+        purged(aws, tmp_path, elsewhere=silent)
+
+    assert "nothing was done" in str(refused.value)
+    assert aws.live_clusters() == ["fruits-fruits"]
+    assert aws.rights.made == {NAMES.instance_role, NAMES.service_role}
+
+
+def test_all_that_goes_is_shown_before_the_one_question(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = with_roles()
+    start(aws)
+
+    with pytest.raises(UsageError, match=r"End cluster fruits-fruits \(j-0001\) and remove these"):
+        purged(aws, tmp_path, Ending())
+
+    told = capsys.readouterr().err
+    assert f"To be removed: role {NAMES.instance_role}." in told
+    assert "The bucket with its data" in told
+    assert aws.live_clusters() == ["fruits-fruits"]
+
+
+def test_a_dry_run_says_what_would_go_and_not_that_it_went(tmp_path: Path) -> None:
+    aws = with_roles()
+
+    facts = purged(aws, tmp_path, Ending(dry_run=True)).facts
+
+    assert facts["to_remove"] == [f"role {NAMES.instance_role}", f"role {NAMES.service_role}"]
+    assert "removed" not in facts
+    assert aws.rights.made == {NAMES.instance_role, NAMES.service_role}

@@ -1,0 +1,424 @@
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fruits_cli.cloud.account import Quota
+from fruits_cli.cloud.clusters import ErrorDetail, Market, StepState
+from fruits_cli.cloud.layout import places_of
+from fruits_cli.config import Config, Engine, Target
+from fruits_cli.errors import (
+    AccessDenied,
+    BucketElsewhere,
+    CloudError,
+    FruitsError,
+    JobFailed,
+    QuotaTooSmall,
+    UsageError,
+)
+from fruits_cli.job.node_python import node_python
+from fruits_cli.ledger import RunPhase, RunRecord
+from fruits_cli.runs.emr import CloudRun, resumed_config, run_in_cloud
+from fruits_cli.s3uri import S3Uri
+from tests.support.fakes import FakeAws, Script
+from tests.support.scenes import pictures, put, results, session
+from tests.support.worlds import BUCKET, RUN_ID, config
+
+OUTPUT = S3Uri(BUCKET, f"fruits/runs/{RUN_ID}/")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return pictures(tmp_path / "Test")
+
+
+def settings(tmp_path: Path) -> Config:
+    return config(job={"output_dir": str(tmp_path / "out"), "weights": "random"})
+
+
+def asked(folder: Path | None, **changes: object) -> CloudRun:
+    blank = CloudRun(RUN_ID, images=str(folder) if folder else None, yes=True)
+    return replace(blank, **changes)  # type: ignore[arg-type]
+
+
+def test_a_run_ends_with_results_on_disk_a_bill_and_no_cluster(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+
+    outcome = run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+    assert aws.live_clusters() == []
+    assert (tmp_path / "out" / "manifest.json").is_file()
+    assert (tmp_path / "out" / "pca.csv").read_text().startswith("path,label,pc_1,pc_2\n")
+    assert not (tmp_path / "out" / "_chunks").exists()
+    assert outcome.facts["cost_usd"] > 0
+    assert outcome.facts["manifest"]["counts"]["pictures"] == 6
+    assert any("about $" in line for line in outcome.lines)
+
+
+def test_a_run_is_in_the_ledger_as_done_with_its_cluster_ended(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+    here = session(aws, tmp_path)
+
+    run_in_cloud(settings(tmp_path), asked(folder), here)
+
+    record = here.ledger.load(RUN_ID)
+    assert record is not None
+    assert record.phase is RunPhase.DONE
+    assert record.cluster_ended
+    assert record.output == str(OUTPUT)
+    assert record.images == f"s3://{BUCKET}/fruits/datasets/Test/"
+
+
+def test_pictures_code_and_model_are_in_the_bucket_before_the_launch(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+
+    run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+    keys = [key for key in aws.storage.puts if key.startswith("fruits/")]
+    assert "fruits/datasets/Test/dataset.json" in keys
+    assert "fruits/models/f00d/graph.bin" in keys
+    assert any(key.startswith("fruits/code/") and key.endswith("/main.py") for key in keys)
+    assert any(key.startswith("fruits/wheels/") and key.endswith(".whl") for key in keys)
+    lock = keys.index(f"fruits/locks/{RUN_ID}")
+    assert all(keys.index(key) < lock for key in keys if key.startswith("fruits/models/"))
+    assert (BUCKET, f"fruits/locks/{RUN_ID}") not in aws.storage.objects
+
+
+def test_a_dry_run_changes_nothing(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws()
+
+    outcome = run_in_cloud(settings(tmp_path), asked(folder, dry_run=True), session(aws, tmp_path))
+
+    assert aws.storage.puts == []
+    assert aws.clusters.starts == 0
+    assert aws.rights.made == set()
+    assert outcome.facts["price_usd_h"] > 0
+    assert any(line.startswith("Price: $") for line in outcome.lines)
+    python = node_python(Engine.OPENVINO)
+    assert outcome.facts["python"] == python.interpreter
+    assert f"Python of the nodes: {python.interpreter}, made by s3://{BUCKET}/" in "".join(
+        outcome.lines
+    )
+    assert not (tmp_path / "wheels").exists()
+    assert f"Will be made first: bucket {BUCKET}." in outcome.lines
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_without_a_terminal_and_without_yes_nothing_is_started(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws()
+
+    with pytest.raises(UsageError, match="no terminal"):
+        run_in_cloud(settings(tmp_path), asked(folder, yes=False), session(aws, tmp_path))
+
+    assert aws.storage.puts == []
+    assert aws.clusters.starts == 0
+
+
+def test_a_failed_job_is_exit_4_with_its_own_words_and_no_cluster(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws(script=Script(step_ends=StepState.FAILED))
+    error = {"exit_code": 4, "message": "Too many pictures were rejected.", "hint": "Look."}
+    aws.script.on_step_end = lambda step: put(
+        aws, OUTPUT / "progress.json", {"stage": "failed", "error": error}
+    )
+
+    with pytest.raises(JobFailed, match="Too many pictures were rejected") as failed:
+        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+    assert failed.value.exit_code == 4
+    assert failed.value.hint == "Look."
+    assert aws.live_clusters() == []
+
+
+def test_options_that_the_job_refuses_are_exit_2(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws(script=Script(step_ends=StepState.FAILED))
+    error = {"exit_code": 2, "message": "pca_k is 50, and there are 6 pictures.", "hint": ""}
+    aws.script.on_step_end = lambda step: put(
+        aws, OUTPUT / "progress.json", {"stage": "failed", "error": error}
+    )
+
+    with pytest.raises(UsageError, match="pca_k is 50"):
+        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+
+def test_a_job_that_died_without_a_word_is_explained_by_its_logs(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws(script=Script(step_ends=StepState.FAILED))
+    text = "Traceback (most recent call last):\n  File x\nModuleNotFoundError: No module named 'y'"
+    logs = S3Uri(BUCKET, "fruits/logs/emr/j-0001/")
+    aws.script.on_step_end = lambda step: aws.storage.put_bytes(
+        text.encode(), logs / "containers/application_1_0001/container_1_0001_01_000001/stderr"
+    )
+
+    with pytest.raises(JobFailed, match="ModuleNotFoundError") as failed:
+        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+    assert "lacks a package" in failed.value.hint
+    assert "Traceback (most recent call last):" in capsys.readouterr().err
+    assert aws.live_clusters() == []
+
+
+def test_what_the_bootstrap_said_last_is_the_cause(tmp_path: Path, folder: Path) -> None:
+    facts = {"primary-instance-id": "i-1", "bootstrap-action": "1", "return-code": "1"}
+    code = "BOOTSTRAP_FAILURE_PRIMARY_WITH_NON_ZERO_CODE"
+    aws = FakeAws(script=Script(boot_error=ErrorDetail(code, "It failed", facts)))
+    log = "fruits/logs/emr/j-0001/node/i-1/bootstrap-actions/1/stderr.gz"
+    aws.storage.create_bucket(BUCKET)
+    aws.storage.put_bytes(
+        gzip.compress(b"bootstrap.sh: the wheel of fig==1.0 is not in s3://b/wheels/1.\n"),
+        S3Uri(BUCKET, log),
+    )
+
+    with pytest.raises(CloudError) as failed:
+        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+    assert str(failed.value) == (
+        "The cluster did not come up: bootstrap.sh: the wheel of fig==1.0 is not in "
+        "s3://b/wheels/1. (bootstrap-action 1, return-code 1)"
+    )
+    assert "sends what is missing" in failed.value.hint
+
+
+def test_a_bootstrap_that_fails_is_exit_1_with_its_return_code(
+    tmp_path: Path, folder: Path
+) -> None:
+    facts = {"primary-instance-id": "i-1", "bootstrap-action": "1", "return-code": "3"}
+    code = "BOOTSTRAP_FAILURE_PRIMARY_WITH_NON_ZERO_CODE"
+    error = ErrorDetail(code, "The primary failed its bootstrap action", facts)
+    aws = FakeAws(script=Script(boot_error=error))
+
+    with pytest.raises(CloudError, match=r"bootstrap-action 1, return-code 3") as failed:
+        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+    assert failed.value.exit_code == 1
+    assert aws.live_clusters() == []
+
+
+class _Interrupting(FakeAws):
+    """A user who presses Ctrl-C when the clock reaches `at_s`."""
+
+    def __init__(self, at_s: float) -> None:
+        super().__init__()
+        sleep = self.clock.sleep
+
+        def interrupted(seconds: float) -> None:
+            sleep(seconds)
+            nonlocal at_s
+            if self.clock.now_s >= at_s:
+                at_s = float("inf")
+                raise KeyboardInterrupt
+
+        self.clock.sleep = interrupted  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("at_s", [1, 70, 150], ids=["starting", "booting", "running"])
+def test_ctrl_c_ends_the_cluster_and_says_how_to_go_on(
+    tmp_path: Path, folder: Path, at_s: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = _Interrupting(at_s)
+    here = session(aws, tmp_path)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_cloud(settings(tmp_path), asked(folder), here)
+
+    assert aws.live_clusters() == []
+    record = here.ledger.load(RUN_ID)
+    assert record is not None
+    assert record.phase is RunPhase.CANCELLED
+    assert f"fruits run --resume {RUN_ID}" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_the_launch_is_under_way_still_finds_its_cluster(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = _Interrupting(1)
+    aws.script.lost_after = 1
+    aws.script.unseen_s = 10
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+    assert aws.clusters.starts == 1
+    assert aws.live_clusters() == []
+
+
+def test_a_refused_launch_leaves_no_cluster_and_no_lock(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws()
+    aws.script.refusals = [AccessDenied("no")]
+
+    with pytest.raises(AccessDenied):
+        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+    assert aws.live_clusters() == []
+    assert (BUCKET, f"fruits/locks/{RUN_ID}") not in aws.storage.objects
+
+
+def test_a_kept_cluster_stays(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+
+    run_in_cloud(settings(tmp_path), asked(folder, keep=True), session(aws, tmp_path))
+
+    assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
+
+
+def test_a_second_run_of_the_same_pictures_sends_none_of_them(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+    run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+    aws.storage.puts.clear()
+    again = config(job={"output_dir": str(tmp_path / "again"), "weights": "random"})
+
+    run_in_cloud(again, asked(folder, run_id="20260823-150000-zzzz"), session(aws, tmp_path))
+
+    sent = [key for key in aws.storage.puts if key.startswith(("fruits/data", "fruits/mod"))]
+    assert sent == []
+
+
+def test_without_images_the_newest_dataset_is_taken(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+    for name in ("old", "new"):
+        put(aws, S3Uri(BUCKET, f"fruits/datasets/{name}/dataset.json"), {})
+        aws.clock.sleep(10)
+
+    outcome = run_in_cloud(settings(tmp_path), asked(None), session(aws, tmp_path))
+
+    assert outcome.facts["images"] == f"s3://{BUCKET}/fruits/datasets/new/"
+
+
+def test_without_any_pictures_there_is_no_run(tmp_path: Path) -> None:
+    aws = FakeAws()
+    aws.storage.create_bucket(BUCKET)
+
+    with pytest.raises(UsageError, match="There is no dataset below"):
+        run_in_cloud(settings(tmp_path), asked(None), session(aws, tmp_path))
+
+
+def test_a_folder_without_pictures_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(UsageError, match="There is no picture in"):
+        run_in_cloud(settings(tmp_path), asked(tmp_path / "empty"), session(FakeAws(), tmp_path))
+
+
+def test_a_bucket_in_another_region_is_refused_with_the_reason(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws()
+    aws.storage.buckets[BUCKET] = "us-east-1"
+
+    with pytest.raises(BucketElsewhere, match="lies in us-east-1") as refused:
+        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+    assert "--region us-east-1" in refused.value.hint
+
+
+def test_a_quota_too_small_is_said_before_anything_is_uploaded(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws()
+    aws.account.quotas[Market.ON_DEMAND] = Quota(5, 0)
+
+    with pytest.raises(QuotaTooSmall):
+        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+
+    assert aws.storage.puts == []
+
+
+def interrupted_run(tmp_path: Path, folder: Path) -> FakeAws:
+    aws = _Interrupting(150)
+    with pytest.raises(KeyboardInterrupt):
+        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+    return aws
+
+
+def test_a_resumed_run_goes_on_on_a_new_cluster(tmp_path: Path, folder: Path) -> None:
+    aws = interrupted_run(tmp_path, folder)
+    aws.script.on_step_end = results(aws)
+    here = session(aws, tmp_path)
+    record = here.ledger.load(RUN_ID)
+
+    run_in_cloud(settings(tmp_path), asked(None, resume=record), here)
+
+    assert aws.clusters.starts == 2
+    (step,) = aws.clusters.steps("j-0002")
+    assert "--resume" in step.args
+    assert step.args[step.args.index("--output") + 1] == str(OUTPUT)
+    assert aws.live_clusters() == []
+
+
+def test_resuming_a_run_that_is_still_at_work_follows_it(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws(script=Script(step_s=600))
+    aws.script.on_step_end = results(aws)
+    here = session(aws, tmp_path)
+
+    class Gone(Exception):
+        """The laptop's battery."""
+
+    def dies(seconds: float) -> None:
+        raise Gone
+
+    aws.clock.sleep, sleep = dies, aws.clock.sleep  # type: ignore[method-assign]
+    aws.clusters.stop_cluster, stop = dies, aws.clusters.stop_cluster  # type: ignore
+    with pytest.raises(Gone):
+        run_in_cloud(settings(tmp_path), asked(folder), here)
+    aws.clock.sleep, aws.clusters.stop_cluster = sleep, stop  # type: ignore[method-assign]
+    record = here.ledger.load(RUN_ID)
+
+    run_in_cloud(settings(tmp_path), asked(None, resume=record), here)
+
+    assert aws.clusters.starts == 1
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+def test_a_resumed_run_keeps_its_place_and_its_options_but_for_the_given_flags() -> None:
+    output = f"s3://melons/a/runs/b/runs/{RUN_ID}/"
+    record = RunRecord(RUN_ID, Target.EMR, output=output, job={"image_size": 128, "pca_k": 20})
+
+    resumed = resumed_config(config(job={"image_size": 96}), record, {"job": {"pca_k": 5}})
+
+    assert resumed.job.image_size == 128
+    assert resumed.job.pca_k == 5
+    assert str(places_of(resumed).run(RUN_ID)) == output
+
+
+def test_run_never_ends_a_cluster_that_it_did_not_make(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    other = asked(folder, keep=True)
+    aws.script.on_step_end = results(aws)
+    run_in_cloud(settings(tmp_path), other, here)
+    second = config(job={"output_dir": str(tmp_path / "second"), "weights": "random"})
+
+    with pytest.raises(FruitsError, match="at work already"):
+        run_in_cloud(second, asked(folder), session(aws, tmp_path / "elsewhere"))
+
+    assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
+
+
+def test_the_plan_as_json_has_stable_keys(tmp_path: Path, folder: Path) -> None:
+    outcome = run_in_cloud(
+        settings(tmp_path), asked(folder, dry_run=True), session(FakeAws(), tmp_path)
+    )
+
+    assert set(json.loads(json.dumps(outcome.facts))) == {
+        "run_id", "target", "region", "cluster", "release_label", "nodes", "price_usd_h",
+        "price_at_most_usd_h", "price_source", "to_be_made", "notes", "lifetime_min", "images",
+        "output", "step", "python", "bootstrap",
+    }  # fmt: skip

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from fruits_cli.cluster.plan import plan_run
+from fruits_cli.errors import CloudError, FruitsError, UsageError
+from fruits_cli.runs.results import fetch_manifest, fetch_run
+from fruits_cli.s3uri import S3Uri
+from tests.support.fakes import FakeAws
+from tests.support.scenes import manifest, put, results
+from tests.support.worlds import BUCKET, PYTHON, RUN_ID, config, job, observed
+
+RUN = S3Uri(BUCKET, f"fruits/runs/{RUN_ID}/")
+
+
+@pytest.fixture
+def aws() -> FakeAws:
+    made = FakeAws()
+    step = plan_run(
+        config(), observed(), job(), run_id=RUN_ID, launch_id="l", python=PYTHON
+    ).spec.step
+    assert step is not None
+    results(made)(step)
+    return made
+
+
+def test_a_run_is_on_disk_as_it_was_on_s3_with_a_csv(aws: FakeAws, tmp_path: Path) -> None:
+    list(fetch_run(aws.storage, RUN, tmp_path / "out"))
+
+    files = {str(file.relative_to(tmp_path / "out")) for file in tmp_path.rglob("*.*")}
+    assert files == {"manifest.json", "progress.json", "pca/part-0.parquet", "pca.csv"}
+
+
+def test_fetching_twice_brings_only_what_is_newer(aws: FakeAws, tmp_path: Path) -> None:
+    list(fetch_run(aws.storage, RUN, tmp_path))
+    (tmp_path / "pca" / "part-0.parquet").unlink()
+
+    list(fetch_run(aws.storage, RUN, tmp_path))
+
+    assert (tmp_path / "pca" / "part-0.parquet").is_file()
+
+
+def test_a_folder_with_something_else_is_left_alone(aws: FakeAws, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+
+    with pytest.raises(UsageError, match=r"holds something else: thesis\.txt"):
+        list(fetch_run(aws.storage, RUN, tmp_path))
+
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_key_that_would_climb_out_of_the_folder_is_refused(aws: FakeAws, tmp_path: Path) -> None:
+    put(aws, S3Uri(BUCKET, f"{RUN.key}../../etc/passwd"), {})
+
+    with pytest.raises(CloudError, match="outside of"):
+        list(fetch_run(aws.storage, RUN, tmp_path / "out"))
+
+
+def test_a_run_without_a_manifest_has_no_results_yet(aws: FakeAws) -> None:
+    with pytest.raises(FruitsError, match="has no results") as refused:
+        fetch_manifest(aws.storage, S3Uri(BUCKET, "fruits/runs/nope/"))
+
+    assert refused.value.exit_code == 1
+
+
+def test_the_manifest_is_read_without_fetching_the_rest(aws: FakeAws) -> None:
+    assert fetch_manifest(aws.storage, RUN) == manifest(6)

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generate_docs import example_config
+from pydantic import ValidationError
+
+from fruits_cli.config import (
+    Config,
+    Engine,
+    Layer,
+    Precision,
+    Target,
+    configured,
+    load_config,
+    user_config_file,
+)
+from fruits_cli.errors import ConfigError
+
+
+class World:
+    """A working folder, a user's home and an environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder / "work", folder / "home"
+        self.folder.mkdir()
+        self.environ: dict[str, str] = {"HOME": str(self.home)}
+
+    def project(self, text: str | bytes) -> Path:
+        return self._written(self.folder / "fruits.toml", text)
+
+    def user(self, text: str) -> Path:
+        return self._written(self.home / ".config" / "fruits" / "fruits.toml", text)
+
+    def load(self, **job: Any) -> Config:
+        return load_config({"job": job}, environ=self.environ, folder=self.folder)
+
+    def complaint(self, **job: Any) -> list[str]:
+        with pytest.raises(ConfigError) as refused:
+            self.load(**job)
+        return list(refused.value.lines)
+
+    def _written(self, file: Path, text: str | bytes) -> Path:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text.encode() if isinstance(text, str) else text)
+        return file
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_without_anything_all_is_default(world: World) -> None:
+    config = world.load()
+
+    assert config == Config()
+    assert config.target is Target.LOCAL
+    assert config.job.engine is Engine.OPENVINO
+    assert config.job.precision is Precision.F32
+    assert config.job.pca_k is None
+
+
+def test_the_nearest_layer_wins(world: World) -> None:
+    world.user("[job]\nimage_size = 96\nengine = 'tensorflow'\nweights = 'random'\npca_k = 1\n")
+    world.project("[job]\nimage_size = 128\npca_k = 2\nweights = 'a.h5'\n")
+    world.environ |= {"FRUITS_JOB_IMAGE_SIZE": "160", "FRUITS_JOB_PCA_K": "3"}
+
+    job = world.load(image_size=192).job
+
+    assert job.image_size == 192
+    assert job.pca_k == 3
+    assert job.weights == "a.h5"
+    assert job.engine is Engine.TENSORFLOW
+
+
+def test_a_value_that_a_nearer_layer_covers_need_not_be_valid(world: World) -> None:
+    world.project("[job]\nimage_size = 5\n")
+
+    assert world.load(image_size=96).job.image_size == 96
+
+
+def test_the_users_file_lies_under_xdg_config_home(world: World, tmp_path: Path) -> None:
+    world.environ["XDG_CONFIG_HOME"] = str(tmp_path / "xdg")
+    (tmp_path / "xdg" / "fruits").mkdir(parents=True)
+    (tmp_path / "xdg" / "fruits" / "fruits.toml").write_text("[job]\npca_k = 7\n")
+    world.user("[job]\npca_k = 8\n")
+
+    assert world.load().job.pca_k == 7
+    assert user_config_file({"HOME": "/h"}) == Path("/h/.config/fruits/fruits.toml")
+
+
+@pytest.mark.parametrize(
+    ("flags", "k", "variance"),
+    [
+        ({"pca_k": 5}, 5, None),
+        ({"pca_variance": 0.8}, None, 0.8),
+        ({"pca_k": 5, "standardize": True}, 5, None),
+        ({}, None, 0.9),
+    ],
+)
+def test_a_number_of_components_drops_a_share_given_further_away_and_the_other_way_round(
+    world: World, flags: dict[str, Any], k: int | None, variance: float | None
+) -> None:
+    world.user("[job]\npca_k = 50\n")
+    world.environ["FRUITS_JOB_PCA_VARIANCE"] = "0.9"
+
+    job = world.load(**flags).job
+
+    assert (job.pca_k, job.pca_variance) == (k, variance)
+
+
+def test_both_in_one_layer_are_refused_with_its_name(world: World) -> None:
+    file = world.project("[job]\npca_k = 5\npca_variance = 0.9\n")
+
+    assert world.complaint() == [f"{file}: give job.pca_k or job.pca_variance, not both."]
+    assert world.complaint(pca_k=1, pca_variance=0.5)[0].startswith("command line: give job.pca_k")
+
+
+def test_a_key_that_a_record_holds_as_unset_excludes_nothing() -> None:
+    stored = Layer("run r1", {"job": {"pca_k": None, "pca_variance": 0.9}})
+
+    assert configured([stored]).job.pca_variance == 0.9
+    assert configured([Layer("flags", {"job": {"pca_k": 3}}), stored]).job.pca_variance is None
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[job]\nimage_sice = 96\n", "job.image_sice: is not a key of this table (given: 96)"),
+        (
+            "[job]\nimage_size = 400\n",
+            "job.image_size: Input should be less than or equal to 320 (given: 400)",
+        ),
+        (
+            "[job]\nengine = 'torch'\n",
+            "job.engine: Input should be 'openvino' or 'tensorflow' (given: 'torch')",
+        ),
+        (
+            "[cluster]\ncore_count = 0\n",
+            "cluster.core_count: Input should be greater than or equal to 1 (given: 0)",
+        ),
+        ("[jobs]\n", "[jobs] is not a table that fruits knows."),
+        ("pca_k = 5\n", "[pca_k] is not a table that fruits knows."),
+        ("job = 5\n", "job must be a table, written [job]."),
+        ("[[job]]\npca_k = 5\n", "job must be a table, written [job]."),
+    ],
+)
+def test_a_fault_in_a_file_is_told_with_file_key_and_rule(
+    world: World, text: str, complaint: str
+) -> None:
+    file = world.project(text)
+
+    assert world.complaint() == [f"{file}: {complaint}"]
+
+
+def test_each_fault_is_told_with_its_own_origin(world: World) -> None:
+    project = world.project("[job]\nimage_size = 5\n[tunnel]\nport = 0\n")
+    user = world.user("[cluster]\nname = 'a b'\n")
+    world.environ["FRUITS_JOB_MAX_REJECTED"] = "2"
+
+    told = world.complaint(pca_k=0)
+
+    assert len(told) == 5
+    origins = {line.split(": ")[1]: line.split(": ")[0] for line in told}
+    assert origins == {
+        "job.pca_k": "command line",
+        "job.max_rejected": "environment",
+        "job.image_size": str(project),
+        "tunnel.port": str(project),
+        "cluster.name": str(user),
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"[job\n", "cannot be read: Expected ']'"),
+        (b"[job]\npca_k = 1\npca_k = 2\n", "cannot be read: Cannot overwrite a value"),
+        (b"# caf\xe9\n", "cannot be read: 'utf-8' codec"),
+        (b"\xff\xfe[\x00", "cannot be read: 'utf-8' codec"),
+        (b"\x00", "cannot be read: Invalid statement"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_told_with_its_name(
+    world: World, content: bytes, reason: str
+) -> None:
+    file = world.project(content)
+
+    assert world.complaint()[0].startswith(f"{file} {reason}")
+
+
+def test_a_variable_that_fruits_does_not_know_is_refused(world: World) -> None:
+    world.environ["FRUITS_PCA_K"] = "5"
+
+    with pytest.raises(ConfigError, match="variable FRUITS_PCA_K is not") as refused:
+        world.load()
+
+    assert "FRUITS_JOB_PCA_K" in refused.value.hint
+
+
+def test_a_variable_in_small_letters_is_somebody_elses(world: World) -> None:
+    world.environ["fruits_job_pca_k"] = "5"
+
+    assert world.load() == Config()
+
+
+@pytest.mark.parametrize("given", ["", "many", "1.5", "0", "1281"])
+def test_a_variable_that_is_no_fitting_number_is_refused(world: World, given: str) -> None:
+    world.environ["FRUITS_JOB_PCA_K"] = given
+
+    assert world.complaint()[0].startswith("environment: job.pca_k: ")
+
+
+@pytest.mark.parametrize(("given", "wanted"), [("true", True), ("0", False), ("yes", True)])
+def test_a_variable_may_be_a_switch(world: World, given: str, wanted: bool) -> None:
+    world.environ["FRUITS_JOB_STANDARDIZE"] = given
+
+    assert world.load().job.standardize is wanted
+
+
+@pytest.mark.parametrize("given", ["nan", "-0.1", "1.1", "inf"])
+def test_a_share_lies_between_0_and_1(world: World, given: str) -> None:
+    world.environ["FRUITS_JOB_MAX_REJECTED"] = given
+
+    assert "job.max_rejected" in world.complaint()[0]
+
+
+@pytest.mark.parametrize("key", ["pca_k", "image_size", "max_rejected"])
+def test_true_is_no_number(world: World, key: str) -> None:
+    world.project(f"[job]\n{key} = true\n")
+
+    assert f"job.{key}: " in world.complaint()[0]
+
+
+@pytest.mark.parametrize("text", ["'png, .JPG,,tif'", "['PNG', '.jpg', 'tif']"])
+def test_endings_are_a_list_or_words_between_commas_in_any_case(world: World, text: str) -> None:
+    world.project(f"[job]\nextensions = {text}\n")
+
+    assert world.load().job.extensions == ("png", "jpg", "tif")
+
+
+@pytest.mark.parametrize("text", ["[]", "''", "' , '", "[1]", "[['jpg']]", "7"])
+def test_endings_that_name_nothing_are_refused(world: World, text: str) -> None:
+    file = world.project(f"[job]\nextensions = {text}\n")
+
+    assert world.complaint()[0].startswith(f"{file}: job.extensions: ")
+
+
+def test_no_subnets_are_a_value(world: World) -> None:
+    world.environ["FRUITS_CLUSTER_SUBNETS"] = ""
+
+    assert world.load().cluster.subnets == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "target"),
+    [
+        ({}, Target.LOCAL),
+        ({"storage": {"bucket": "pictures"}}, Target.EMR),
+        ({"storage": {"bucket": "pictures"}, "job": {"target": "local"}}, Target.LOCAL),
+        ({"job": {"target": "emr"}}, Target.EMR),
+    ],
+)
+def test_the_target_is_emr_once_a_bucket_is_configured(
+    values: Mapping[str, Mapping[str, Any]], target: Target
+) -> None:
+    assert configured([Layer("file", values)]).target is target
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().job.image_size = 96  # type: ignore[misc]
+
+
+def uncommented(*skipped: str) -> dict[str, Any]:
+    """config.example.toml with every key in force except the skipped ones."""
+    lines = example_config().splitlines()
+    keys = [line.removeprefix("# ") for line in lines if " = " in line or line.startswith("[")]
+    return tomllib.loads("\n".join(k for k in keys if k.split(" = ")[0] not in skipped))
+
+
+def test_the_example_as_it_is_changes_nothing(world: World) -> None:
+    world.project(example_config())
+
+    assert world.load() == Config()
+
+
+@pytest.mark.parametrize("skipped", ["pca_k", "pca_variance"])
+def test_the_example_is_valid_with_every_line_in_force(skipped: str) -> None:
+    config = configured([Layer("example", uncommented(skipped))])
+
+    assert config.job.target is Target.LOCAL
+
+
+def test_the_example_names_every_key_with_its_default() -> None:
+    values = uncommented()
+    defaults = Config()
+
+    assert values.keys() == Config.model_fields.keys()
+    for section, keys in values.items():
+        table = getattr(defaults, section)
+        assert list(keys) == list(type(table).model_fields)
+        for key, value in keys.items():
+            default = getattr(table, key)
+            assert default is None or value == (
+                list(default) if isinstance(default, tuple) else default
+            )
