@@ -137,6 +137,10 @@ class JobConfig(_Section):
         None, description="folder of the run, absent or empty; unset: fruits-runs/<run id>"
     )
 
+    def saved(self) -> dict[str, Any]:
+        """The options that --resume finds again; where a run goes is not one of them."""
+        return self.model_dump(mode="json", exclude={"target", "output_dir"})
+
 
 class ClusterConfig(_Section):
     name: str = Field(

@@ -15,7 +15,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from fruits_cli.config import SECTIONS, load_config
-from fruits_cli.screen import Screen
+from fruits_cli.screen import Outcome, Screen
 
 _VALUES = ("bf16", "imagenet", "local")
 _PROVIDED = ("config", "screen", "flags")
@@ -36,8 +36,8 @@ ClusterChoice = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 
 
-def with_config(*sections: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator that gives a command `config` and `screen`, and the flags that they come from.
+def with_config(*sections: str) -> Callable[[Callable[..., Outcome | None]], Callable[..., None]]:
+    """A decorator that gives a command `config` and `screen`, and shows the Outcome it returns.
 
     sections: the tables of fruits.toml whose keys become flags; [aws] always does.
     """
@@ -47,7 +47,7 @@ def with_config(*sections: str) -> Callable[[Callable[..., None]], Callable[...,
         for key, field in SECTIONS[section].model_fields.items()
     ]
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., Outcome | None]) -> Callable[..., None]:
         def called(**given: Any) -> None:
             flags: dict[str, dict[str, Any]] = {}
             for section, key, _ in keys:
@@ -60,7 +60,13 @@ def with_config(*sections: str) -> Callable[[Callable[..., None]], Callable[...,
             config = load_config(flags, environ=os.environ, folder=Path.cwd())
             if wants_flags:
                 given["flags"] = flags
-            command(config=config, screen=screen, **given)
+            outcome = command(config=config, screen=screen, **given)
+            if outcome is None:
+                # The tunnel has answered already, and stood until Ctrl-C.
+                return
+            screen.answer(outcome)
+            if outcome.exit_code:
+                raise typer.Exit(outcome.exit_code)
 
         parameters = inspect.signature(command, eval_str=True).parameters
         wants_flags = "flags" in parameters

@@ -96,6 +96,7 @@ class Outcome:
 
     lines: list[str]
     facts: dict[str, Any]
+    exit_code: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,12 @@ class Screen:
         if self.verbosity > 0:
             _say(line)
 
-    def answer(self, lines: Iterable[str], value: Any) -> None:
-        """The result: `value` as JSON with --output json, else `lines`."""
+    def answer(self, outcome: Outcome) -> None:
+        """The result on stdout: its facts as JSON with --output json, else its lines."""
         if self.json_output:
-            _put(json.dumps(value, indent=2, sort_keys=True))
+            _put(json.dumps(outcome.facts, indent=2, sort_keys=True))
         else:
-            for line in lines:
+            for line in outcome.lines:
                 _put(shown(line))
 
     def ask(self, question: str, *, yes: bool) -> None:

@@ -111,7 +111,7 @@ def cluster_record(config: Config, plan: RunPlan, region: str) -> RunRecord:
         region=region,
         cluster_name=plan.name,
         launch_id=plan.spec.launch_id,
-        job=config.job.model_dump(mode="json", exclude={"target", "output_dir"}),
+        job=config.job.saved(),
     )
 
 

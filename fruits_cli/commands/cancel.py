@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
-from fruits_cli.config import Config
+from dataclasses import replace
+
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, Step
+from fruits_cli.cluster.find import find_cluster
+from fruits_cli.cluster.steps import cancel as cancel_step
+from fruits_cli.cluster.steps import is_housekeeping
+from fruits_cli.commands.wiring import open_session
+from fruits_cli.config import Config, Target
+from fruits_cli.ledger import RunPhase, RunRecord, records_of
 from fruits_cli.options import ClusterChoice, Yes, with_config
-from fruits_cli.screen import Screen
+from fruits_cli.screen import Outcome, Screen
+from fruits_cli.session import Session
 
 
 @with_config()
 def cancel(
     *, cluster: ClusterChoice = None, yes: Yes = False, config: Config, screen: Screen
-) -> None:
+) -> Outcome:
     """Stop the running job; the cluster stays."""
-    from fruits_cli.commands.wiring import open_session
-    from fruits_cli.ending import cancel_job
+    return cancel_job(cluster, open_session(config, screen), yes=yes)
 
-    outcome = cancel_job(cluster, open_session(config, screen), yes=yes)
-    screen.answer(outcome.lines, outcome.facts)
+
+def cancel_job(wanted: str | None, session: Session, *, yes: bool) -> Outcome:
+    """The running or waiting job of the cluster, cancelled. Raises UsageError without a cluster."""
+    clusters = session.cloud.clusters
+    cluster = find_cluster(wanted, clusters, session.ledger, region=session.cloud.region)
+    steps = clusters.steps(cluster.cluster_id)
+    step = next(
+        (step for step in steps if not (step.state.is_final or is_housekeeping(step.name))), None
+    )
+    if step is None:
+        line = f"No job is running on {cluster.emr_name}."
+        return Outcome([line], {"cluster_id": cluster.cluster_id, "step_id": None})
+    session.screen.ask(f"Cancel {step.name} ({step.step_id}, {step.state})?", yes=yes)
+    record = _record_of(cluster, step, session)
+    cancel_step(record, clusters)
+    if record.output:
+        session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
+    return Outcome(
+        [f"{step.name} was asked to stop; the cluster stays."],
+        {"cluster_id": cluster.cluster_id, "step_id": step.step_id, "run_id": record.run_id},
+    )
+
+
+def _record_of(cluster: Cluster, step: Step, session: Session) -> RunRecord:
+    for record in records_of(cluster.cluster_id, session.ledger):
+        if record.step_id == step.step_id:
+            return record
+    # Another folder started it: the step's name holds the run id.
+    return RunRecord(
+        step.name.removeprefix(EMR_NAME_PREFIX),
+        Target.EMR,
+        region=session.cloud.region,
+        cluster_id=cluster.cluster_id,
+        step_id=step.step_id,
+    )

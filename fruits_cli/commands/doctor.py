@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import typer
-
 from fruits_cli.config import Config
 from fruits_cli.options import with_config
-from fruits_cli.screen import Screen
+from fruits_cli.screen import Outcome, Screen
 
 
 @with_config("storage", "job", "cluster", "tunnel")
-def doctor(*, config: Config, screen: Screen) -> None:
+def doctor(*, config: Config, screen: Screen) -> Outcome:
     """Ask everything that a run, a cluster or the tunnel may fail on; changes nothing.
 
     \b
@@ -21,11 +19,7 @@ def doctor(*, config: Config, screen: Screen) -> None:
     fruits doctor --bucket NAME      the account as well; exit code 1 where something fails
     """
     from fruits_cli.aws.clients import connect
-    from fruits_cli.doctor.examination import Surroundings, examine, is_ill, report
+    from fruits_cli.doctor.examination import Surroundings, examine, report
 
     around = Surroundings(os.environ, Path.cwd(), lambda: connect(config.aws, is_hasty=True))
-    findings = examine(config, around)
-    outcome = report(findings)
-    screen.answer(outcome.lines, outcome.facts)
-    if is_ill(findings):
-        raise typer.Exit(1)
+    return report(examine(config, around))

@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fruits_cli.config import Config
+from fruits_cli.cloud.account import Machine, PriceBook
+from fruits_cli.cloud.layout import places_of
+from fruits_cli.cloud.machines import MACHINES
+from fruits_cli.cloud.prices import table_prices
+from fruits_cli.cluster.plan import lifetime_min
+from fruits_cli.commands.wiring import open_session
+from fruits_cli.config import Config, Engine, JobConfig, Precision
+from fruits_cli.dataset.images import find_images, local_images
+from fruits_cli.dataset.listing import list_pictures
+from fruits_cli.dataset.manifest import DATASET_FILE, parse_manifest
+from fruits_cli.dataset.sample import ensure_sample, sample_folder
+from fruits_cli.errors import CloudError, ConfigError, UsageError
+from fruits_cli.estimate.calculation import (
+    HERE,
+    Estimate,
+    Shape,
+    Wish,
+    Work,
+    break_even,
+    cluster_shape,
+    estimated,
+    fastest,
+    instance_types,
+    wishes,
+)
+from fruits_cli.estimate.report import Measured, Report, report_facts, report_lines
+from fruits_cli.estimate.timing import Embedding, Timed, time_sample
+from fruits_cli.job.model import ModelArtefact, obtain_model
+from fruits_cli.job.spark import usable_cores
 from fruits_cli.options import with_config
-from fruits_cli.screen import Screen
+from fruits_cli.screen import Outcome, Screen
+from fruits_cli.session import Session
 
 Images = Annotated[
     str | None, typer.Argument(help="Folder of pictures, or a dataset on S3.", show_default=False)
@@ -29,15 +61,250 @@ def estimate(
     sample: Sample = False,
     config: Config,
     screen: Screen,
-) -> None:
+) -> Outcome:
     """Time a sample here, then minutes and dollars on this machine and on three clusters.
 
     \b
     fruits estimate ./Test             counts the pictures and times some of them
     fruits estimate --count 1000000    the same for so many; a drawn sample is timed
     """
-    from fruits_cli.estimating import Asked
-    from fruits_cli.estimating import estimate as estimated
+    session = _session(config, screen)
+    found = _found(config, Asked(images, count, sample), screen, os.environ, session)
+    measured = _measured(config.job, found, screen, os.environ)
+    report = _compared(config, found, measured, session)
+    return Outcome(report_lines(report), report_facts(report))
 
-    outcome = estimated(config, Asked(images, count, sample), screen, os.environ)
-    screen.answer(outcome.lines, outcome.facts)
+
+# So many pictures are timed; small ones again and again, until there were enough of them.
+_SAMPLE, _ENOUGH, _SMALL_BYTES = 200, 600, 200_000
+# Where no region is configured, the table speaks of this one.
+_REGION = "eu-west-3"
+# With less of the cores than this, the measurement tells of other programs, too.
+_UNDISTURBED = 0.85
+_IF_ABSENT = "random ones are timed, which are as fast"
+_DRAWN = "the drawn sample"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked of `fruits estimate`."""
+
+    images: str | None = None
+    count: int | None = None
+    sample: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """The work, where it was found, and files of this machine that are like its pictures."""
+
+    work: Work
+    source: str
+    sample: str
+    files: tuple[str, ...]
+    mean_bytes: float
+
+    @property
+    def stands_for_others(self) -> bool:
+        """Whether the pictures that are timed may be unlike those that are meant."""
+        return self.sample == _DRAWN and self.source != _DRAWN
+
+
+def _session(config: Config, screen: Screen) -> Session | None:
+    try:
+        return open_session(config, screen)
+    except ConfigError as error:
+        screen.detail(f"AWS is not asked: {error}")
+        return None
+
+
+def _found(
+    config: Config,
+    asked: Asked,
+    screen: Screen,
+    environ: Mapping[str, str],
+    session: Session | None,
+) -> Found:
+    if asked.sample and asked.images is not None:
+        raise UsageError("Give IMAGES or --sample.")
+    folder = local_images(asked.images)
+    if folder is None and (asked.sample or asked.count is not None) and asked.images is None:
+        return _of_folder(config, sample_folder(environ), asked, name=_DRAWN)
+    if folder is not None:
+        return _of_folder(config, folder, asked, name=str(folder))
+    return _on_s3(config, asked, screen, environ, session)
+
+
+def _of_folder(config: Config, folder: Path, asked: Asked, *, name: str) -> Found:
+    if name == _DRAWN:
+        ensure_sample(folder)
+    pictures = size = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal pictures, size
+        for one in list_pictures(folder, config.job.extensions):
+            pictures, size = pictures + 1, size + one.length
+            yield one.file
+
+    files = spread(counted(), _SAMPLE)
+    if not files:
+        raise UsageError(f"There are no pictures in {folder}.")
+    mean_bytes, source = size / pictures, name
+    if asked.count is not None:
+        pictures, source = asked.count, f"as given, of {mean_bytes:,.0f} bytes each"
+    work = Work(pictures, mean_bytes * pictures, config.job.keep_features)
+    return Found(work, source, name, files, mean_bytes)
+
+
+def _on_s3(
+    config: Config,
+    asked: Asked,
+    screen: Screen,
+    environ: Mapping[str, str],
+    session: Session | None,
+) -> Found:
+    """A dataset, whose pictures lie where a cluster reads them; the drawn sample stands for it."""
+    dataset = config.storage.dataset
+    if asked.images is None and dataset is None:
+        raise UsageError(
+            "There are no pictures to estimate for.",
+            hint="Give IMAGES (a folder), --count NUMBER or --sample.",
+        )
+    if asked.count is not None:
+        raise UsageError("--count goes with a folder of this machine, or alone.")
+    # Where there is none, opening it again says why.
+    storage = (session or open_session(config, screen)).cloud.storage
+    uri = find_images(asked.images, places_of(config), storage, dataset)
+    stored = storage.fetch_bytes(uri / DATASET_FILE)
+    if stored is None:
+        raise UsageError(f"There is no dataset {uri}.", hint="Give --count NUMBER instead.")
+    manifest = parse_manifest(stored.content, origin=f"{uri}{DATASET_FILE}")
+    drawn = _of_folder(config, sample_folder(environ), asked, name=_DRAWN)
+    work = Work(manifest.pictures, 0, config.job.keep_features)
+    return Found(work, str(uri), _DRAWN, drawn.files, drawn.mean_bytes)
+
+
+def spread(items: Iterable[str], most: int) -> tuple[str, ...]:
+    """At most so many of the items, evenly spread; never holds more than twice as many."""
+    kept: list[str] = []
+    stride = 1
+    for number, item in enumerate(items):
+        if number % stride == 0:
+            kept.append(item)
+        if len(kept) == 2 * most:
+            kept, stride = kept[::2], 2 * stride
+    if len(kept) <= most:
+        return tuple(kept)
+    return tuple(kept[len(kept) * number // most] for number in range(most))
+
+
+def _measured(job: JobConfig, found: Found, screen: Screen, environ: Mapping[str, str]) -> Measured:
+    artefact, _ = obtain_model(job, screen, environ, if_absent=_IF_ABSENT)
+    cores = usable_cores()
+    small = found.mean_bytes < _SMALL_BYTES
+    rounds = max(1, _ENOUGH // len(found.files)) if small else 1
+    timed: dict[Precision, Timed] = {}
+    for precision in _precisions(job, artefact):
+        screen.tell(f"Timing {len(found.files)} pictures in {precision} on {cores} cores.")
+        embedding = Embedding(artefact, job.engine, precision, cores)
+        timed[precision] = time_sample(found.files * rounds, embedding, environ)
+        if timed[precision].rejected == timed[precision].pictures:
+            raise UsageError(
+                f"None of the {len(found.files)} pictures that were tried could be used.",
+                hint="fruits run tells of each picture why.",
+            )
+    return Measured(
+        timed=timed,
+        sample=found.sample,
+        pictures=len(found.files),
+        rounds=rounds,
+        cores=cores,
+        engine=job.engine.value,
+        image_size=job.image_size,
+        weights=artefact.weights,
+    )
+
+
+def _precisions(job: JobConfig, artefact: ModelArtefact) -> Sequence[Precision]:
+    """f32, and bf16 where this machine computes it: the artefact was tried in it when made."""
+    tried = artefact.facts.get("parity", {}).get("bf16_min_cosine") is not None
+    if tried and job.engine is Engine.OPENVINO:
+        return (Precision.F32, Precision.BF16)
+    return (Precision.F32,)
+
+
+def _compared(config: Config, found: Found, measured: Measured, session: Session | None) -> Report:
+    asked = wishes(config.cluster, engine=config.job.engine, precision=config.job.precision)
+    types = tuple(instance_types(asked))
+    prices = _prices(config, types, session)
+    shapes, notes = _shapes(config, asked, measured, _machines(types, session))
+    here = [
+        Shape(HERE, precision, measured.cores, speed)
+        for precision, speed in measured.core_speeds.items()
+    ]
+    estimates: list[Estimate] = [estimated(one, found.work, prices) for one in (*here, *shapes)]
+    own, clusters = estimates[: len(here)], estimates[len(here) :]
+    return Report(
+        source=found.source,
+        work=found.work,
+        measured=measured,
+        here=tuple(own),
+        clusters=tuple(clusters),
+        break_even=break_even(fastest(own).shape, shapes, found.work),
+        price_source=f"prices: {prices.source}",
+        notes=(*_doubts(found, measured), *notes, *_too_long(config, clusters)),
+    )
+
+
+def _doubts(found: Found, measured: Measured) -> Iterator[str]:
+    """What makes the measurement less than it could be."""
+    if found.stands_for_others:
+        yield f"{_DRAWN} was timed, of 100 x 100 pixels: larger pictures take longer to decode."
+    at_work = min(one.at_work for one in measured.timed.values())
+    if at_work < _UNDISTURBED:
+        yield (
+            f"the sample had the cores for {at_work:.0%} of the time only (other programs, or the "
+            "disk): the best case is this machine left alone."
+        )
+
+
+def _too_long(config: Config, clusters: Sequence[Estimate]) -> Iterator[str]:
+    most_min = lifetime_min(config.cluster, transient=True)
+    slow = [one.shape.name for one in clusters if one.on_cluster.high > most_min * 60]
+    if slow:
+        yield (
+            f"the cluster of fruits run ends after {most_min} minutes, which may be too early for "
+            f"{', '.join(map(repr, slow))}: give --max-lifetime-min, or go on with --resume."
+        )
+
+
+def _prices(config: Config, types: Sequence[str], session: Session | None) -> PriceBook:
+    if session is None:
+        return table_prices(types, config.aws.region or _REGION)
+    return session.cloud.account.prices(types)
+
+
+def _machines(types: Sequence[str], session: Session | None) -> Mapping[str, Machine]:
+    unknown = [one for one in types if one not in MACHINES]
+    if not unknown or session is None:
+        return MACHINES
+    try:
+        return {**MACHINES, **session.cloud.account.machines(unknown)}
+    except CloudError:
+        return MACHINES
+
+
+def _shapes(
+    config: Config, asked: Sequence[Wish], measured: Measured, machines: Mapping[str, Machine]
+) -> tuple[list[Shape], list[str]]:
+    shapes, notes = [], []
+    for wish in asked:
+        try:
+            shape = cluster_shape(wish, machines, measured.speeds, config.job.engine)
+        except UsageError as error:
+            notes.append(f"{wish.name!r} is left out: {error}")
+            continue
+        if shape.precision is not wish.precision:
+            notes.append(f"{wish.name!r} has no bf16 instructions: it would compute in f32.")
+        shapes.append(shape)
+    return shapes, notes

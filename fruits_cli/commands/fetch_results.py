@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fruits_cli.cloud.layout import places_of
+from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
+from fruits_cli.errors import ConfigError
+from fruits_cli.ledger import find_run
 from fruits_cli.options import with_config
-from fruits_cli.screen import Screen
+from fruits_cli.runs.results import RUNS_DIR, fetch_manifest, fetch_run, manifest_lines
+from fruits_cli.s3uri import S3Uri
+from fruits_cli.screen import Outcome, Screen
 
 Run = Annotated[str, typer.Argument(help="A run id, a prefix of one, last, or an s3:// address.")]
 Target = Annotated[
@@ -20,10 +28,20 @@ Target = Annotated[
 @with_config("storage")
 def fetch_results(
     *, run: Run = "last", output_dir: Target = None, config: Config, screen: Screen
-) -> None:
+) -> Outcome:
     """Fetch features, components, rejected pictures and manifest of a run, with pca.csv."""
-    from fruits_cli.bringing import bring_results
-    from fruits_cli.commands.wiring import open_session
-
-    outcome = bring_results(config, run, output_dir, open_session(config, screen))
-    screen.answer(outcome.lines, outcome.facts)
+    session = open_session(config, screen)
+    runs: S3Uri | None = None
+    with suppress(ConfigError):
+        runs = places_of(config).runs
+    uri, record = find_run(run, session.ledger, runs)
+    run_id = uri.key.rstrip("/").rpartition("/")[2]
+    target = (output_dir or Path(RUNS_DIR) / run_id).absolute()
+    manifest = fetch_manifest(session.cloud.storage, uri)
+    screen.follow(fetch_run(session.cloud.storage, uri, target))
+    if record:
+        session.ledger.write(replace(record, folder=str(target)))
+    return Outcome(
+        [*manifest_lines(manifest), f"Results: {target}"],
+        {"run_id": run_id, "uri": str(uri), "output": str(target), "manifest": manifest},
+    )

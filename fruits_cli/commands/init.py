@@ -16,6 +16,27 @@ from fruits_cli.screen import Screen
 
 if TYPE_CHECKING:
     from fruits_cli.cluster.key_pair import KeyPair
+import json
+import tomllib
+from collections.abc import Callable
+
+from fruits_cli.cloud import policies
+from fruits_cli.cloud.layout import places_of
+from fruits_cli.cloud.policies import Scope, caller_policy
+from fruits_cli.cluster.foundations import foundation_names
+from fruits_cli.cluster.key_pair import KeyPair
+from fruits_cli.commands.wiring import open_session
+from fruits_cli.config import (
+    SECTIONS,
+    Layer,
+    configured,
+    load_config,
+    load_layers,
+    merged,
+)
+from fruits_cli.errors import CloudError, MachineError
+from fruits_cli.files import example_config, write_new
+from fruits_cli.screen import Outcome, table
 
 
 @with_config("storage")
@@ -29,7 +50,7 @@ def init(
     config: Config,
     screen: Screen,
     flags: Mapping[str, Mapping[str, Any]],
-) -> None:
+) -> Outcome:
     """Write fruits.toml into this folder, asking for what has no good default.
 
     \b
@@ -39,21 +60,17 @@ def init(
     fruits init --key                                   a key pair for the tunnel as well
     fruits init --policies                              what your administrator has to allow
     """
-    from fruits_cli.starting import add_key, show_policies, show_settings, start_project
-
     if show + policies + key > 1:
         raise UsageError("Give one of --show, --policies and --key.")
     folder = Path.cwd()
     if show:
-        outcome = show_settings(flags, folder=folder, environ=os.environ)
-    elif policies:
-        outcome = show_policies(config, screen)
-    elif key and (folder / FILE_NAME).is_file():
-        outcome = add_key(config, _make_key)
-    else:
-        maker = _make_key if key else None
-        outcome = start_project(flags, screen, folder=folder, environ=os.environ, make_key=maker)
-    screen.answer(outcome.lines, outcome.facts)
+        return show_settings(flags, folder=folder, environ=os.environ)
+    if policies:
+        return show_policies(config, screen)
+    if key and (folder / FILE_NAME).is_file():
+        return add_key(config, _make_key)
+    maker = _make_key if key else None
+    return start_project(flags, screen, folder=folder, environ=os.environ, make_key=maker)
 
 
 def _make_key(config: Config) -> KeyPair:
@@ -61,3 +78,206 @@ def _make_key(config: Config) -> KeyPair:
     from fruits_cli.cluster.key_pair import make_key_pair
 
     return make_key_pair(config, connect(config.aws), environ=os.environ)
+
+
+Values = dict[str, dict[str, Any]]
+KeyMaker = Callable[[Config], KeyPair]
+
+# What has no good default: section, key, the question, the variables that suggest an answer.
+_QUESTIONS = (
+    ("storage", "bucket", "S3 bucket for pictures, runs and logs (empty: stay local)", ()),
+    ("aws", "region", "AWS region", ("AWS_REGION", "AWS_DEFAULT_REGION")),
+    ("aws", "profile", "AWS profile (empty: the default one)", ("AWS_PROFILE",)),
+)
+_NEEDED = ("bucket", "region")
+
+
+def start_project(
+    flags: Mapping[str, Mapping[str, Any]],
+    screen: Screen,
+    *,
+    folder: Path,
+    environ: Mapping[str, str],
+    make_key: KeyMaker | None = None,
+) -> Outcome:
+    """A new fruits.toml in `folder`. Raises UsageError where one exists, ConfigError.
+
+    make_key: makes the key pair that the file then names, once all answers are known.
+    """
+    file = folder / FILE_NAME
+    if os.path.lexists(file):
+        raise UsageError(
+            f"{file} exists already and stays as it is.",
+            hint="Edit it; fruits init --show tells what is in force.",
+        )
+    values = answers(flags, screen.ask_for, environ)
+    text = _checked(file, values)
+    if make_key:
+        pair = make_key(load_config(values, environ=environ, folder=folder))
+        screen.tell(pair.told())
+        values = {**values, **pair.settings}
+        text = _checked(file, values)
+    _write_new(file, text)
+    lines = [
+        f"{file} was written.",
+        "Next: fruits doctor, then fruits run --sample or fruits run FOLDER.",
+    ]
+    return Outcome(lines, {"file": str(file), "values": values})
+
+
+def _checked(file: Path, values: Mapping[str, Mapping[str, Any]]) -> str:
+    """The file's text. A value that it may not hold is refused before there is a file."""
+    text = filled(example_config().read_text(encoding="utf-8"), values)
+    configured([Layer(str(file), tomllib.loads(text))])
+    return text
+
+
+def add_key(config: Config, make_key: KeyMaker) -> Outcome:
+    """A key pair beside a fruits.toml that stays as it is, and the lines that it may want."""
+    pair = make_key(config)
+    facts = {"values": pair.settings, "is_new": pair.is_new}
+    file = config.tunnel.key_file
+    if config.cluster.key_name == pair.name and file and file.expanduser() == pair.file:
+        return Outcome([pair.told()], facts)
+    wanted = [
+        line
+        for section, keys in pair.settings.items()
+        for line in (f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in keys.items()))
+    ]
+    return Outcome([pair.told(), f"For {FILE_NAME}:", *wanted], facts)
+
+
+def answers(
+    flags: Mapping[str, Mapping[str, Any]],
+    ask: Callable[[str, str, str], str],
+    environ: Mapping[str, str],
+) -> Values:
+    """What the flags give, and the answers to the rest; an empty answer leaves its key out.
+
+    ask: question, suggestion and the flag that answers it; may raise UsageError.
+    """
+    values: Values = {section: dict(keys) for section, keys in flags.items()}
+    for section, key, question, variables in _QUESTIONS:
+        if key in values.get(section, {}):
+            continue
+        suggestion = next((environ[name] for name in variables if environ.get(name)), "")
+        flag = f"--{key}" if key in _NEEDED else ""
+        if answer := ask(question, suggestion, flag).strip():
+            values.setdefault(section, {})[key] = answer
+    return values
+
+
+def filled(example: str, values: Mapping[str, Mapping[str, Any]]) -> str:
+    """config.example.toml with these keys in force; all others stay comments."""
+    lines, section = [], ""
+    for line in example.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        key = line.removeprefix("# ").partition(" = ")[0]
+        if key in values.get(section, {}):
+            line = f"{key} = {_toml(values[section][key])}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    # A basic string of TOML is one of JSON, but for DEL, which TOML wants escaped as well.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _write_new(file: Path, text: str) -> None:
+    try:
+        write_new(file, text)
+    except FileExistsError as error:
+        raise UsageError(f"{file} was made by somebody else just now.") from error
+    except OSError as error:
+        raise MachineError(f"{file} cannot be written: {error.strerror or error}.") from error
+
+
+def show_settings(
+    flags: Mapping[str, Mapping[str, Any]], *, folder: Path, environ: Mapping[str, str]
+) -> Outcome:
+    """Every key with its value and where that comes from. Raises ConfigError."""
+    layers = load_layers(flags, environ=environ, folder=folder)
+    config, (_, origins) = configured(layers), merged(layers)
+    rows = []
+    for section, model in SECTIONS.items():
+        settings = getattr(config, section).model_dump(mode="json")
+        for key in model.model_fields:
+            origin = _told(origins.get(f"{section}.{key}", "default"), section, key)
+            rows.append((f"{section}.{key}", settings[key], origin))
+    facts = {name: {"value": value, "origin": origin} for name, value, origin in rows}
+    cells = [(name, "" if value is None else json.dumps(value), at) for name, value, at in rows]
+    return Outcome(table([("key", "value", "origin"), *cells]), facts)
+
+
+def _told(origin: str, section: str, key: str) -> str:
+    return {
+        "command line": f"--{key.replace('_', '-')}",
+        "environment": f"FRUITS_{section}_{key}".upper(),
+    }.get(origin, origin)
+
+
+def show_policies(config: Config, screen: Screen) -> Outcome:
+    """The IAM documents with the account's id, which is asked of AWS. Raises ConfigError."""
+    cloud = open_session(config, screen).cloud
+    places_of(config)
+    try:
+        account_id = cloud.account.identity().account_id
+    except CloudError as error:
+        screen.warn(f"{error} ACCOUNT_ID stands for the account's number.")
+        account_id = None
+    return policies_of(config, account_id, cloud.region)
+
+
+def policies_of(config: Config, account_id: str | None, region: str) -> Outcome:
+    """The three documents for this bucket and prefix; without an account a word stands for it.
+
+    Raises ConfigError where no bucket is configured.
+    """
+    names, places = foundation_names(config, keep_alive=True), places_of(config)
+    account_id = account_id or "ACCOUNT_ID"
+    scope = Scope(
+        bucket=places.bucket,
+        prefix=places.root_prefix,
+        region=region,
+        account_id=account_id,
+        instance_role=names.instance_role,
+        service_role=names.service_role,
+    )
+    nodes = policies.node_policy(
+        bucket=scope.bucket, prefix=scope.prefix, region=region, account_id=account_id
+    )
+    documents: dict[str, dict[str, Any]] = {
+        "caller": {"policy": caller_policy(scope)},
+        "service": {
+            "role": names.service_role,
+            "trust": policies.emr_trust_policy(account_id),
+            "policy": policies.pass_role_policy(account_id, names.instance_role),
+            "managed_policy_arn": policies.SERVICE_POLICY_ARN,
+        },
+        "ec2": {
+            "role": names.instance_role,
+            "trust": policies.ec2_trust_policy(),
+            "policy": nodes,
+        },
+    }
+    lines = [line for name, parts in documents.items() for line in _document_lines(name, parts)]
+    return Outcome(lines, documents)
+
+
+_HEADS = {
+    "caller": "Whoever runs fruits",
+    "service": "EMR's own role",
+    "ec2": "The role of the nodes, and the instance profile of the same name",
+}
+
+
+def _document_lines(name: str, parts: Mapping[str, Any]) -> list[str]:
+    lines = [f"# {_HEADS[name]}" + (f": {parts['role']}" if "role" in parts else "")]
+    for kind in ("trust", "policy"):
+        if kind in parts:
+            lines += [f"# {name} {kind}", *json.dumps(parts[kind], indent=2).splitlines()]
+    if "managed_policy_arn" in parts:
+        lines.append(f"# managed policy to attach: {parts['managed_policy_arn']}")
+    return lines

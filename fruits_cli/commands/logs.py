@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from fruits_cli.config import Config
-from fruits_cli.errors import UsageError
+from fruits_cli.cloud.clusters import Cluster
+from fruits_cli.cluster.diagnosis import Diagnosis, report_lines
+from fruits_cli.cluster.find import find_cluster
+from fruits_cli.cluster.logs import JobLogs, fetch_logs
+from fruits_cli.cluster.spark_ui import spark_ui_address
+from fruits_cli.cluster.watch import RunState
+from fruits_cli.commands.status import uses_cloud
+from fruits_cli.commands.wiring import open_session
+from fruits_cli.config import Config, Target
+from fruits_cli.errors import FruitsError, UsageError
+from fruits_cli.job.spark import LOG_FILE
+from fruits_cli.ledger import Ledger, RunRecord, ledger_here
 from fruits_cli.options import ClusterChoice, with_config
-from fruits_cli.screen import Screen
+from fruits_cli.runs.follow import diagnosed, has_failed, state_of
+from fruits_cli.screen import Outcome, Screen
+from fruits_cli.session import Session
 
 Run = Annotated[
     str | None, typer.Argument(help="A run id, a prefix of one, or last.", show_default=False)
 ]
 Workers = Annotated[bool, typer.Option("--workers", help="The executors' logs, too.")]
-
 SparkUi = Annotated[
     bool, typer.Option("--ui", help="The address of the Spark UI, up to 30 days after the end.")
 ]
@@ -30,14 +44,96 @@ def logs(
     ui: SparkUi = False,
     config: Config,
     screen: Screen,
-) -> None:
+) -> Outcome:
     """Show the driver's output; after a failure the cause first."""
-    from fruits_cli.looking import open_spark_ui, read_logs
-
     if ui and workers:
         raise UsageError("Give --ui or --workers.")
+    ledger = ledger_here()
+    if run is None and cluster is None and not ui and not uses_cloud(config):
+        return local_logs(ledger.find("last"))
+    record = ledger.find(run) if run is not None else None
+    if record and record.target is Target.LOCAL:
+        if not ui:
+            return local_logs(record)
+        raise UsageError(
+            f"Run {record.run_id} ran on this machine, of which there is no Spark UI.",
+            hint="fruits logs shows what its driver wrote.",
+        )
+    session = open_session(config, screen)
+    found = find_cluster(
+        cluster or (record.cluster_id if record else None) or None,
+        session.cloud.clusters,
+        ledger,
+        region=session.cloud.region,
+        ended=True,
+    )
     if ui:
-        outcome = open_spark_ui(config, screen, run=run, cluster=cluster)
-    else:
-        outcome = read_logs(config, screen, run=run, cluster=cluster, workers=workers)
-    screen.answer(outcome.lines, outcome.facts)
+        return show_spark_ui(found, session)
+    return cluster_logs(found, record_for(found, run, ledger), session, workers=workers)
+
+
+def show_spark_ui(cluster: Cluster, session: Session) -> Outcome:
+    """The address of the Spark UI of a cluster, also of one that has ended."""
+    session.screen.tell(
+        f"Asking EMR for the Spark UI of {cluster.emr_name} ({cluster.cluster_id})."
+    )
+    address = spark_ui_address(cluster, session.cloud.clusters, session.clock)
+    # Only the reader of this answer sees it: neither ledger nor log holds it.
+    session.screen.tell("It opens without any login, for a short while: treat it as a password.")
+    return Outcome([address], {"url": address, "cluster_id": cluster.cluster_id})
+
+
+def local_logs(record: RunRecord) -> Outcome:
+    """What the driver of a local run wrote. Raises UsageError where its log is gone."""
+    file = Path(record.output) / LOG_FILE
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+    return Outcome(text.splitlines(), {"run_id": record.run_id, "logs": {LOG_FILE: text}})
+
+
+def cluster_logs(
+    cluster: Cluster, record: RunRecord | None, session: Session, *, workers: bool
+) -> Outcome:
+    """The driver's output; after a failure the cause first. Raises FruitsError without any log."""
+    state = state_of(cluster, record, session)
+    step_id = state.step.step_id if state.step else ""
+    failed = has_failed(state)
+    found = diagnosed(state, session, wait_for_logs=False) if failed else None
+    logs = fetch_logs(session.cloud.storage, cluster, step_id, workers=workers)
+    lines = [*(report_lines(found) if found else []), *_log_lines(logs, workers=workers)]
+    if not lines:
+        raise FruitsError(
+            f"There is no log of {cluster.cluster_id} on S3 yet.",
+            hint="EMR copies them every five minutes.",
+        )
+    return Outcome(lines, _log_facts(logs, found, state))
+
+
+def _log_lines(logs: JobLogs, *, workers: bool) -> list[str]:
+    texts = {**logs.bootstrap, **(logs.driver or logs.step), **(logs.workers if workers else {})}
+    lines = []
+    for name, text in texts.items():
+        lines += [f"== {name}", *text.splitlines()]
+    return lines
+
+
+def _log_facts(logs: JobLogs, found: Diagnosis | None, state: RunState) -> dict[str, Any]:
+    return {
+        "cluster_id": state.cluster.cluster_id,
+        "step_id": state.step.step_id if state.step else None,
+        "failure": asdict(found) if found else None,
+        "logs": logs.telling,
+    }
+
+
+def record_for(cluster: Cluster, run: str | None, ledger: Ledger) -> RunRecord | None:
+    """The ledger's record of a run on this cluster; None lets the newest step be taken."""
+    if run is None:
+        return None
+    with suppress(UsageError):
+        record = ledger.find(run)
+        if record.target is Target.EMR and record.cluster_id == cluster.cluster_id:
+            return record
+    return None

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from fruits_cli import rehearsal
 from fruits_cli.config import Config
 from fruits_cli.errors import UsageError
 from fruits_cli.ledger import new_run_id
 from fruits_cli.options import with_config
-from fruits_cli.screen import Screen
+from fruits_cli.rehearsal.state import Rehearsal
+from fruits_cli.screen import Outcome, Screen
 
 Images = Annotated[str | None, typer.Argument(help="Folder of pictures.", show_default=False)]
 Sample = Annotated[bool, typer.Option("--sample", help="Run on a small drawn set of fruit.")]
@@ -30,31 +39,99 @@ def rehearse(
     config: Config,
     screen: Screen,
     flags: Mapping[str, Mapping[str, Any]],
-) -> None:
+) -> Outcome:
     """Play the whole lifecycle on an embedded AWS: no account, no cost, the job really runs.
 
     \b
     fruits rehearse --sample    upload, cluster, job, results, bill
     fruits rehearse --keep      an embedded AWS for all other commands
     """
-    from fruits_cli import rehearsal
-    from fruits_cli.rehearsal import play
-
     has_pictures = images is not None or sample
     if (images is not None and sample) or stop == (has_pictures or keep):
         raise UsageError("Give IMAGES or --sample, with or without --keep, or --stop.")
-    state = play.kept_state(Path.cwd())
+    state = kept_state(Path.cwd())
     if stop:
         ended = rehearsal.stop(state)
-        screen.answer(["The rehearsal ended." if ended else "None was up."], {"ended": ended})
-        return
+        return Outcome(["The rehearsal ended." if ended else "None was up."], {"ended": ended})
     job = {k: v for k, v in flags.get("job", {}).items() if k not in ("output_dir", "target")}
     output = config.job.output_dir or Path("fruits-runs") / new_run_id()
-    played = play.Played(images, sample, output, job, screen.flags)
+    played = Played(images, sample, output, job, screen.flags)
     if not keep:
-        raise typer.Exit(play.play_once(played))
+        raise typer.Exit(play_once(played))
     living = rehearsal.start(state)
-    code = play.play(played, living, state) if has_pictures else 0
+    code = play(played, living, state) if has_pictures else 0
     screen.tell("The embedded AWS stays up; fruits rehearse --stop ends it. For another terminal:")
-    screen.answer(play.export_lines(living), {"environ": living.environ, "exit_code": code})
-    raise typer.Exit(code)
+    facts = {"environ": living.environ, "exit_code": code}
+    return Outcome(export_lines(living), facts, code)
+
+
+BUCKET = "fruits-rehearsal"
+# What the user's configuration names in a real account, and the embedded one has not.
+_REAL = ("FRUITS_AWS_PROFILE", "FRUITS_CLUSTER_SUBNETS", "FRUITS_CLUSTER_KEY_NAME")
+
+
+@dataclass(frozen=True)
+class Played:
+    """The `fruits run` to play: its pictures, where its results go, and the flags given."""
+
+    images: str | None
+    sample: bool
+    output: Path
+    job: Mapping[str, Any]
+    common: Sequence[str] = ()
+
+    def words(self) -> list[str]:
+        """The words after `fruits`; the child works in another folder, so all paths are whole."""
+        pictures = "--sample" if self.sample else os.path.abspath(str(self.images))
+        words = ["run", pictures, "--target", "emr", "--bucket", BUCKET, "--yes", *self.common]
+        words += ["--output-dir", os.path.abspath(self.output)]
+        for key, value in self.job.items():
+            words += _flag(key, value)
+        return words
+
+
+def _flag(key: str, value: Any) -> list[str]:
+    name = key.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    if key == "weights" and value not in ("imagenet", "random"):
+        value = os.path.abspath(os.path.expanduser(value))
+    return [f"--{name}", str(value)]
+
+
+def kept_state(folder: Path) -> Path:
+    """Where the rehearsal of a working folder keeps its state."""
+    return folder / ".fruits" / "rehearsal"
+
+
+def play_once(played: Played) -> int:
+    """Play the run on a rehearsal of its own, which ends with it; the run's exit code."""
+    with tempfile.TemporaryDirectory(prefix="fruits-rehearsal-") as scratch:
+        state = Path(scratch)
+        try:
+            return play(played, rehearsal.start(state, leashed=True), state)
+        finally:
+            rehearsal.stop(state)
+
+
+def play(played: Played, living: Rehearsal, state: Path) -> int:
+    """Play the run beside a living rehearsal; its exit code.
+
+    Its ledger lies in the rehearsal's state: the last run of the user's folder stays the last.
+    """
+    work = state / "work"
+    work.mkdir(exist_ok=True)
+    environ = rehearsal.environ_beside(living, os.environ) | dict.fromkeys(_REAL, "")
+    # A module's `-m` would look for it in the current folder first; -P does not.
+    command = [sys.executable, "-P", "-c", "from fruits_cli.app import main; main()"]
+    with subprocess.Popen([*command, *played.words()], env=environ, cwd=work) as child:
+        while True:
+            # Ctrl-C reaches the child as well, which then ends its cluster: wait for that.
+            with contextlib.suppress(KeyboardInterrupt):
+                return child.wait()
+
+
+def export_lines(living: Rehearsal) -> list[str]:
+    """What a shell needs so that every command of fruits meets this rehearsal."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in living.environ.items()]
+    return [*lines, f"unset {' '.join(living.unset)}", f"export FRUITS_STORAGE_BUCKET={BUCKET}"]

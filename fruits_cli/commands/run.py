@@ -13,7 +13,7 @@ from fruits_cli.config import Config, Target
 from fruits_cli.errors import UsageError
 from fruits_cli.ledger import RunRecord, new_run_id
 from fruits_cli.options import DryRun, Yes, with_config
-from fruits_cli.screen import Screen
+from fruits_cli.screen import Outcome, Screen
 
 Images = Annotated[
     str | None,
@@ -41,7 +41,7 @@ def run(
     config: Config,
     screen: Screen,
     flags: Mapping[str, Mapping[str, Any]],
-) -> None:
+) -> Outcome:
     """Compute features and principal components of a folder of pictures.
 
     \b
@@ -72,7 +72,7 @@ def run(
             keep=keep_cluster,
         )
         outcome = remote.run_in_cloud(config, wanted, open_session(config, screen))
-    screen.answer(outcome.lines, outcome.facts)
+    return outcome
 
 
 def _record_on_emr(resume: str | None) -> RunRecord | None:

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
 
 import typer
 
-from fruits_cli.config import Config
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, Step, StepState
+from fruits_cli.cloud.protocols import Clock, Cloud, SystemClock
+from fruits_cli.cluster.diagnosis import report_lines
+from fruits_cli.cluster.find import find_cluster
+from fruits_cli.cluster.life import bill_of, wait_until_ready
+from fruits_cli.cluster.steps import is_housekeeping
+from fruits_cli.cluster.watch import RunState
+from fruits_cli.commands.wiring import open_session
+from fruits_cli.config import Config, Target
+from fruits_cli.errors import CloudError, ConfigError, UsageError
+from fruits_cli.ledger import Ledger, RunRecord, ledger_here
 from fruits_cli.options import ClusterChoice, with_config
-from fruits_cli.screen import Screen
+from fruits_cli.runs.follow import diagnosed, follow, has_failed, state_of
+from fruits_cli.screen import Outcome, Screen, table
+from fruits_cli.session import Session
 
 Watch = Annotated[bool, typer.Option("--watch", help="Follow the newest job to its end.")]
 All = Annotated[bool, typer.Option("--all", help="Every live cluster of fruits in the region.")]
 AllRegions = Annotated[bool, typer.Option("--all-regions", help="The same in every region.")]
+
+# A watcher gives up after as long as a cluster may live.
+_WATCH_S = 7 * 24 * 3600.0
 
 
 @with_config("storage")
@@ -24,10 +42,173 @@ def status(
     all_regions: AllRegions = False,
     config: Config,
     screen: Screen,
-) -> None:
+) -> Outcome:
     """Show the cluster, its steps, progress and cost; without a cluster the runs of this folder."""
-    from fruits_cli.looking import Look, look
+    if everything or all_regions:
+        from fruits_cli.aws import connect_everywhere
 
-    asked = Look(cluster, watch=watch, everything=everything, all_regions=all_regions)
-    outcome = look(config, asked, screen)
-    screen.answer(outcome.lines, outcome.facts)
+        account = open_session(config, screen).cloud.account
+        regions = account.regions() if all_regions else [account.region]
+        return all_clusters(map(connect_everywhere(config.aws), regions), screen, SystemClock())
+    if cluster is None and not uses_cloud(config):
+        return local_status(ledger_here())
+    session = open_session(config, screen)
+    clusters = session.cloud.clusters
+    try:
+        found = find_cluster(
+            cluster, clusters, session.ledger, region=session.cloud.region, ended=True
+        )
+    except UsageError as error:
+        if cluster or isinstance(error, ConfigError) or clusters.find_clusters(live=True):
+            raise
+        return local_status(session.ledger)
+    if watch:
+        watch_newest_job(found, session)
+        found = clusters.cluster(found.cluster_id)
+    return cluster_status(found, session)
+
+
+def uses_cloud(config: Config) -> bool:
+    """Whether this folder has to do with AWS at all; asking it needs credentials."""
+    if config.storage.bucket:
+        return True
+    return any(record.target is Target.EMR for record in ledger_here().records())
+
+
+def watch_newest_job(cluster: Cluster, session: Session) -> None:
+    """Show the newest job until its end, or a cluster without jobs until it is ready."""
+    state = state_of(cluster, None, session)
+    step = state.step
+    output = step.args[step.args.index("--output") + 1] if step and "--output" in step.args else ""
+    if step and output and not state.is_final:
+        record = RunRecord(
+            step.name.removeprefix(EMR_NAME_PREFIX),
+            Target.EMR,
+            output=output,
+            cluster_id=cluster.cluster_id,
+            step_id=step.step_id,
+        )
+        follow(record, session, timeout_s=_WATCH_S)
+    elif cluster.state.is_live and not cluster.state.is_ready:
+        wait_until_ready(cluster.cluster_id, session)
+
+
+def cluster_status(cluster: Cluster, session: Session) -> Outcome:
+    """One cluster: its state, its cost so far, its steps, the progress or the cause of failure."""
+    steps = [
+        step
+        for step in session.cloud.clusters.steps(cluster.cluster_id)
+        if not is_housekeeping(step.name)
+    ]
+    state = state_of(cluster, None, session)
+    bill, cost = bill_of(cluster, session.cloud, session.clock)
+    found = diagnosed(state, session, wait_for_logs=False) if has_failed(state) else None
+    lines = [f"Cluster {cluster.emr_name} ({cluster.cluster_id}): {cluster.state}"]
+    lines += report_lines(found) if found else []
+    lines += _progress_lines(state)
+    lines.append(f"Cost so far: {cost}")
+    lines += _step_lines(steps, session.clock.now())
+    facts = {
+        **_cluster_facts(cluster),
+        "cost_usd": round(bill.usd, 4) if bill else None,
+        "seconds": round(bill.seconds) if bill else None,
+        "steps": [_step_facts(step) for step in steps],
+        "progress": asdict(state.progress) if state.progress else None,
+        "failure": asdict(found) if found else None,
+    }
+    return Outcome(lines, facts)
+
+
+def _progress_lines(state: RunState) -> list[str]:
+    running = state.step is not None and state.step.state is StepState.RUNNING
+    if not state.progress or not running:
+        return []
+    one = state.progress
+    return [f"Progress: {one.stage}, {one.done} of {one.total} pictures, {one.rate:.0f} images/s"]
+
+
+def _step_lines(steps: Sequence[Step], now: datetime) -> list[str]:
+    if not steps:
+        return ["No steps."]
+    rows: list[Sequence[object]] = [("step", "name", "state", "minutes")]
+    rows += [(step.step_id, step.name, step.state.value, _minutes(step, now)) for step in steps]
+    return table(rows)
+
+
+def _minutes(step: Step, now: datetime) -> str:
+    if step.started_at is None:
+        return ""
+    return f"{((step.ended_at or now) - step.started_at).total_seconds() / 60:.1f}"
+
+
+def _cluster_facts(cluster: Cluster) -> dict[str, Any]:
+    return {
+        "cluster_id": cluster.cluster_id,
+        "name": cluster.name,
+        "state": cluster.state.value,
+        "reason": cluster.reason,
+        "created_at": cluster.created_at.isoformat() if cluster.created_at else None,
+        "ended_at": cluster.ended_at.isoformat() if cluster.ended_at else None,
+        "primary": cluster.primary_dns,
+        "tags": dict(cluster.tags),
+    }
+
+
+def _step_facts(step: Step) -> dict[str, Any]:
+    return {
+        "step_id": step.step_id,
+        "name": step.name,
+        "state": step.state.value,
+        "started_at": step.started_at.isoformat() if step.started_at else None,
+        "ended_at": step.ended_at.isoformat() if step.ended_at else None,
+        "reason": step.reason,
+        "message": step.message,
+    }
+
+
+def all_clusters(clouds: Iterable[Cloud], screen: Screen, clock: Clock) -> Outcome:
+    """Every live cluster of fruits, region by region, with what each cost so far."""
+    rows: list[Sequence[object]] = [("region", "cluster", "id", "state", "minutes", "about $")]
+    facts = []
+    for cloud in clouds:
+        try:
+            found = cloud.clusters.find_clusters(live=True)
+        except CloudError as error:
+            # A region that is not enabled, or that a policy forbids, must not hide the others.
+            screen.warn(f"{cloud.region}: {error}")
+            continue
+        for cluster in found:
+            bill, _ = bill_of(cluster, cloud, clock)
+            minutes = f"{bill.seconds / 60:.0f}" if bill else "?"
+            cost = f"{bill.usd:.2f}" if bill else "?"
+            name = cluster.emr_name
+            rows.append(
+                (cloud.region, name, cluster.cluster_id, cluster.state.value, minutes, cost)
+            )
+            usd = round(bill.usd, 4) if bill else None
+            facts.append({**_cluster_facts(cluster), "region": cloud.region, "cost_usd": usd})
+    lines = table(rows) if len(rows) > 1 else ["No cluster of fruits is live."]
+    return Outcome(lines, {"clusters": facts})
+
+
+def local_status(ledger: Ledger) -> Outcome:
+    """The runs that this folder knows of, the newest first."""
+    records = [record for record in ledger.records() if record.output]
+    rows: list[Sequence[object]] = [("run", "target", "phase", "images", "output")]
+    rows += [
+        (one.run_id, one.target.value, one.phase.value, one.images, one.output) for one in records
+    ]
+    lines = table(rows) if records else ["This folder knows no runs."]
+    return Outcome(lines, {"runs": [_run_facts(record) for record in records]})
+
+
+def _run_facts(record: RunRecord) -> dict[str, Any]:
+    return {
+        "run_id": record.run_id,
+        "target": record.target.value,
+        "phase": record.phase.value,
+        "images": record.images,
+        "output": record.output,
+        "cluster_id": record.cluster_id,
+        "updated_at": record.updated_at,
+    }

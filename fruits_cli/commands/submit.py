@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from fruits_cli.config import Config
-from fruits_cli.ledger import new_run_id
+from fruits_cli.cloud.clusters import Cluster, Role
+from fruits_cli.cloud.layout import places_of
+from fruits_cli.cluster.find import find_cluster
+from fruits_cli.cluster.nodes import node_groups
+from fruits_cli.cluster.plan import lifetime_min, plan_step
+from fruits_cli.cluster.steps import submit as submit_step
+from fruits_cli.commands.wiring import open_session
+from fruits_cli.config import Config, Target
+from fruits_cli.dataset.images import find_images
+from fruits_cli.errors import AccessDenied
+from fruits_cli.job.model import obtain_model
+from fruits_cli.job.node_python import interpreter_on
+from fruits_cli.job.shipment import shipped_job
+from fruits_cli.ledger import RunPhase, RunRecord, new_run_id
 from fruits_cli.options import ClusterChoice, with_config
-from fruits_cli.screen import Screen
+from fruits_cli.runs.follow import follow, raise_failure
+from fruits_cli.screen import Outcome, Screen
+from fruits_cli.session import Session
 
 Images = Annotated[
     str | None, typer.Argument(help="A dataset, or an s3:// address.", show_default="the newest")
@@ -25,15 +41,99 @@ def submit(
     wait: Wait = False,
     config: Config,
     screen: Screen,
-) -> None:
+) -> Outcome:
     """Run the job on a live cluster, as a step.
 
     \b
     fruits submit --wait --pca-k 50
     """
-    from fruits_cli.commands.wiring import open_session
-    from fruits_cli.submission import Submission, submit_job
+    return submit_job(
+        config,
+        open_session(config, screen),
+        new_run_id(),
+        images=images,
+        cluster=cluster,
+        wait=wait,
+    )
 
-    asked = Submission(new_run_id(), images=images, cluster=cluster, wait=wait)
-    outcome = submit_job(config, asked, open_session(config, screen))
-    screen.answer(outcome.lines, outcome.facts)
+
+_MARGIN_S = 15 * 60.0
+
+
+def submit_job(
+    config: Config,
+    session: Session,
+    run_id: str,
+    *,
+    images: str | None = None,
+    cluster: str | None = None,
+    wait: bool = False,
+) -> Outcome:
+    """The job as a step; with `wait` followed to its end, which then is the outcome.
+
+    Raises JobFailed with the cause where it was waited for, UsageError, CloudError.
+    """
+    cloud, region = session.cloud, session.cloud.region
+    found = find_cluster(cluster, cloud.clusters, session.ledger, region=region)
+    python = interpreter_on(found, config.job.engine)
+    places = places_of(config)
+    dataset = find_images(images, places, cloud.storage, config.storage.dataset)
+    session.screen.tell(f"{dataset} on {found.emr_name} ({found.cluster_id})")
+    types = node_types(config, found, session)
+    artefact, _ = obtain_model(
+        config.job, session.screen, session.environ, load_model=session.load_model
+    )
+    job = shipped_job(places, artefact, cloud.storage, images=dataset, run_id=run_id)
+    machines = cloud.account.machines(types)
+    step = plan_step(
+        config,
+        job,
+        node_types=types,
+        machines=machines,
+        region=region,
+        run_id=run_id,
+        python=python,
+    )
+    record = RunRecord(
+        run_id,
+        Target.EMR,
+        RunPhase.LAUNCHED,
+        images=str(dataset),
+        output=str(places.run(run_id)),
+        region=region,
+        cluster_name=found.name,
+        cluster_id=found.cluster_id,
+        job=config.job.saved(),
+    )
+    record = submit_step(
+        step, record, clusters=cloud.clusters, ledger=session.ledger, clock=session.clock
+    )
+    session.screen.tell(f"Run {run_id} is step {record.step_id}.")
+    if wait:
+        _follow(config, record, session)
+    keys = ("run_id", "cluster_id", "step_id", "images", "output")
+    facts = {key: getattr(record, key) for key in keys}
+    return Outcome([f"Run {run_id}, step {record.step_id}: {record.output}"], facts)
+
+
+def node_types(config: Config, cluster: Cluster, session: Session) -> list[str]:
+    """The types of the nodes that compute, as they are, or before they are as configured."""
+    with suppress(AccessDenied):
+        nodes = session.cloud.clusters.nodes(cluster.cluster_id)
+        live = [node for node in nodes if node.ended_at is None and node.role is not Role.PRIMARY]
+        if live:
+            return sorted({node.instance_type for node in live})
+    groups = [group for group in node_groups(config.cluster) if group.role is not Role.PRIMARY]
+    return sorted({group.instance_type for group in groups})
+
+
+def _follow(config: Config, record: RunRecord, session: Session) -> None:
+    timeout_s = 60.0 * lifetime_min(config.cluster, transient=False) + _MARGIN_S
+    try:
+        state = follow(record, session, timeout_s=timeout_s)
+    except KeyboardInterrupt:
+        session.screen.tell(f"The job goes on; fruits status --watch follows {record.run_id}.")
+        raise
+    done = state.step is not None and state.step.state.value == "COMPLETED"
+    session.ledger.write(replace(record, phase=RunPhase.DONE if done else RunPhase.FAILED))
+    raise_failure(state, session)

@@ -1,14 +1,29 @@
-"""fruits terminate: end the cluster and show its bill."""
+"""fruits terminate: end the cluster and show its bill; with --purge also what a launch made."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import typer
 
+from fruits_cli.cloud.account import Remnant, RemnantKind
+from fruits_cli.cloud.clusters import Cluster
+from fruits_cli.cloud.protocols import Cloud
+from fruits_cli.cluster.find import find_cluster
+from fruits_cli.cluster.foundations import foundation_names
+from fruits_cli.cluster.life import bill_of, end_cluster
+from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
+from fruits_cli.errors import CloudError, ClusterNotFound, UsageError
 from fruits_cli.options import ClusterChoice, DryRun, Yes, with_config
-from fruits_cli.screen import Screen
+from fruits_cli.screen import Outcome, Screen
+from fruits_cli.session import Session
+
+_KEPT = (
+    "The bucket with its data, EMR's service-linked role and the private key on this machine stay."
+)
+_AGAIN = "fruits terminate --purge goes on from here."
 
 
 @with_config("storage")
@@ -22,17 +37,173 @@ def terminate(
     yes: Yes = False,
     config: Config,
     screen: Screen,
-) -> None:
+) -> Outcome:
     """End the cluster, wait until it is gone, and show what it cost."""
-    from fruits_cli.aws.clients import connect_everywhere
-    from fruits_cli.commands.wiring import open_session
-    from fruits_cli.ending import Ending, terminate_cluster
-    from fruits_cli.purging import purge_account
-
-    asked = Ending(cluster, yes=yes, dry_run=dry_run)
     session = open_session(config, screen)
-    if purge:
-        outcome = purge_account(config, asked, session, connect_everywhere(config.aws))
-    else:
-        outcome = terminate_cluster(asked, session)
-    screen.answer(outcome.lines, outcome.facts)
+    if not purge:
+        return terminate_cluster(cluster, session, dry_run=dry_run, yes=yes)
+    from fruits_cli.aws import connect_everywhere
+
+    return purge_account(
+        config, cluster, session, connect_everywhere(config.aws), dry_run=dry_run, yes=yes
+    )
+
+
+def terminate_cluster(
+    wanted: str | None, session: Session, *, dry_run: bool = False, yes: bool = False
+) -> Outcome:
+    """The cluster gone, and its bill; nothing to end is no error. Raises CloudError, Declined."""
+    cluster = cluster_to_end(wanted, session)
+    if cluster is None:
+        return Outcome(["There is no cluster to end."], {"cluster_id": None, "state": None})
+    name = f"{cluster.emr_name} ({cluster.cluster_id})"
+    _, cost = bill_of(cluster, session.cloud, session.clock)
+    if dry_run:
+        return Outcome(
+            [f"Cluster {name} is {cluster.state}; it ran {cost}."],
+            {"cluster_id": cluster.cluster_id, "state": cluster.state.value},
+        )
+    if cluster.state.is_live:
+        session.screen.tell(f"Cluster {name} is {cluster.state}; it ran {cost}.")
+        session.screen.ask("End it?", yes=yes)
+    ended = end_cluster(cluster.cluster_id, session)
+    facts = {
+        "cluster_id": cluster.cluster_id,
+        "state": ended.cluster.state.value,
+        "cost_usd": round(ended.bill.usd, 4) if ended.bill else None,
+        "seconds": round(ended.bill.seconds) if ended.bill else None,
+    }
+    return Outcome([f"Cluster {name} is {ended.cluster.state}. It ran {ended.line}."], facts)
+
+
+def cluster_to_end(wanted: str | None, session: Session) -> Cluster | None:
+    """The cluster that the user wants to end, None where none is left. Raises ClusterNotFound."""
+    clusters, region = session.cloud.clusters, session.cloud.region
+    try:
+        return find_cluster(wanted, clusters, session.ledger, region=region, ended=True)
+    except ClusterNotFound:
+        # A name that nothing answers to any more is what the user wanted; an unknown id is not.
+        if wanted and wanted.startswith("j-"):
+            raise
+        return None
+    except UsageError:
+        if clusters.find_clusters(live=True):
+            raise
+        return None
+
+
+def purge_account(
+    config: Config,
+    wanted: str | None,
+    session: Session,
+    region_cloud: Callable[[str], Cloud],
+    *,
+    dry_run: bool = False,
+    yes: bool = False,
+) -> Outcome:
+    """The cluster gone, and roles, profile, security configurations, key pair and groups with it.
+
+    Raises CloudError, before it ends anything, while another cluster of fruits lives anywhere, and
+    afterwards where something could not be looked at or removed; a second run goes on from there.
+    """
+    names_of_kind = _names_of_launches(config)
+    cluster = cluster_to_end(wanted, session)
+    _refuse_while_others_live(cluster, session, region_cloud)
+    found, left = _find_remnants(names_of_kind, session)
+    names = [f"{remnant.kind} {remnant.name}" for remnant in found]
+    listed = [f"To be removed: {name}." for name in names] or ["Nothing is left to remove."]
+    if dry_run:
+        ended = terminate_cluster(wanted, session, dry_run=True)
+        facts = {**ended.facts, "to_remove": names, "not_seen": left}
+        return Outcome([*ended.lines, *listed, _KEPT], facts)
+    if found:
+        for line in (*listed, _KEPT):
+            session.screen.tell(line)
+        act = "Remove"
+        if cluster and cluster.state.is_live:
+            act = f"End cluster {cluster.emr_name} ({cluster.cluster_id}) and remove"
+        session.screen.ask(f"{act} these?", yes=yes)
+    ended = terminate_cluster(wanted, session, yes=yes or bool(found))
+    left += _remove(found, session)
+    if left:
+        for line in ended.lines:
+            session.screen.tell(line)
+        raise CloudError(f"Not removed: {', '.join(left)}.", hint=_AGAIN)
+    last = [f"Removed: {len(found)}. {_KEPT}"] if found else listed
+    return Outcome([*ended.lines, *last], {**ended.facts, "removed": names})
+
+
+def _names_of_launches(config: Config) -> Mapping[RemnantKind, Sequence[str]]:
+    """The names that launches from this configuration give. Raises ConfigError without a bucket."""
+    plain = config.model_copy(
+        update={"cluster": config.cluster.model_copy(update={"kms_key": None})}
+    )
+    kinds = [
+        foundation_names(one, keep_alive=keep_alive)
+        for one in (config, plain)
+        for keep_alive in (False, True)
+    ]
+    return {
+        RemnantKind.INSTANCE_PROFILE: [kinds[0].instance_role],
+        RemnantKind.ROLE: [kinds[0].instance_role, kinds[0].service_role],
+        RemnantKind.SECURITY_CONFIGURATION: sorted({one.security_configuration for one in kinds}),
+    }
+
+
+def _refuse_while_others_live(
+    ending: Cluster | None, session: Session, region_cloud: Callable[[str], Cloud]
+) -> None:
+    # Roles are the same in every region.
+    for region, cluster in _live_everywhere(session, region_cloud):
+        if ending is None or cluster.cluster_id != ending.cluster_id:
+            raise CloudError(
+                f"Cluster {cluster.emr_name} ({cluster.cluster_id}) in {region} is "
+                f"{cluster.state} and may use what --purge removes; nothing was done.",
+                hint=f"End it first: fruits terminate --cluster {cluster.cluster_id} "
+                f"--region {region}",
+            )
+
+
+def _live_everywhere(
+    session: Session, region_cloud: Callable[[str], Cloud]
+) -> list[tuple[str, Cluster]]:
+    where, found = "any region", []
+    try:
+        for where in session.cloud.account.regions():
+            cloud = session.cloud if where == session.cloud.region else region_cloud(where)
+            found += [(where, one) for one in cloud.clusters.find_clusters(live=True)]
+    except CloudError as error:
+        raise CloudError(
+            f"Whether a cluster of fruits lives in {where} could not be asked, and one may use "
+            f"what --purge removes; nothing was done. {error}",
+            hint=error.hint,
+        ) from error
+    return found
+
+
+def _find_remnants(
+    wanted: Mapping[RemnantKind, Sequence[str]], session: Session
+) -> tuple[list[Remnant], list[str]]:
+    """What there is to remove, and the kinds that could not be looked at."""
+    found: list[Remnant] = []
+    unseen = []
+    for kind in RemnantKind:
+        try:
+            found += session.cloud.remains.remnants(kind, wanted.get(kind, ()))
+        except CloudError as error:
+            session.screen.warn(str(error))
+            unseen.append(f"any {kind} (not seen)")
+    return found, unseen
+
+
+def _remove(found: Sequence[Remnant], session: Session) -> list[str]:
+    """Remove these; the names of those that could not be."""
+    left = []
+    for remnant in found:
+        try:
+            session.cloud.remains.remove(remnant)
+            session.screen.tell(f"Removed: {remnant.kind} {remnant.name}.")
+        except CloudError as error:
+            session.screen.warn(str(error))
+            left.append(f"{remnant.kind} {remnant.name}")
+    return left

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fruits_cli.cloud.protocols import Clock, ClusterAccess, SystemClock
 from fruits_cli.config import Config
+from fruits_cli.errors import TunnelError, UsageError
 from fruits_cli.options import ClusterChoice, with_config
-from fruits_cli.screen import Screen
+from fruits_cli.screen import Outcome, Screen, table
+from fruits_cli.signals import termination_as_interrupt
+from fruits_cli.tunnel import browser
+from fruits_cli.tunnel import host_keys as hostkeys
+from fruits_cli.tunnel.goal import (
+    PAGES,
+    Goal,
+    Request,
+    check_request,
+    goal_of_cluster,
+    goal_of_host,
+    pins,
+)
+
+if TYPE_CHECKING:
+    from fruits_cli.tunnel.connection import LinkEvent
+    from fruits_cli.tunnel.tunnel import Tunnel, TunnelSpec
 
 Host = Annotated[
     str | None, typer.Option(help="A host that fruits did not make: [USER@]NAME or address.")
@@ -45,16 +67,172 @@ def tunnel(
     pac: PacFile = None,
     config: Config,
     screen: Screen,
-) -> None:
+) -> Outcome | None:
     """Reach the cluster's pages: a SOCKS proxy, a PAC file and local ports, until Ctrl-C.
 
     \b
     fruits tunnel --open jupyterhub
     fruits tunnel --host ec2-203-0-113-7.eu-west-3.compute.amazonaws.com --key-file key.pem
     """
-    from fruits_cli.tunnelling import Request, open_tunnel
-
     asked = Request(
         host, ssh_port, open_page, print_command, host_key, source, password, pac, cluster
     )
-    open_tunnel(config, asked, screen)
+    return open_tunnel(config, asked, screen)
+
+
+def open_tunnel(config: Config, request: Request, screen: Screen) -> Outcome | None:
+    """The tunnel to the host or the cluster that is meant, kept open until Ctrl-C.
+
+    Raises TunnelError, CloudError, UsageError.
+    """
+    check_request(request)
+    access = None if request.host else _access_to(request, config, screen)
+    return run_tunnel(config, screen, request, access=access, clock=SystemClock())
+
+
+def _access_to(request: Request, config: Config, screen: Screen) -> ClusterAccess:
+    from fruits_cli.aws.clients import cluster_access, is_stand_in
+    from fruits_cli.cluster.find import find_cluster
+    from fruits_cli.commands.wiring import open_session
+
+    session = open_session(config, screen)
+    cloud = session.cloud
+    found = find_cluster(request.cluster, cloud.clusters, session.ledger, region=cloud.region)
+    screen.tell(f"Cluster {found.emr_name} ({found.cluster_id})")
+    if is_stand_in(os.environ) and not (request.print_command or request.password):
+        # The names of its nodes belong to strangers.
+        raise TunnelError(
+            f"Cluster {found.cluster_id} is rehearsed: no machine stands behind it.",
+            hint="fruits tunnel --host reaches any SSH server.",
+        )
+    return cluster_access(config.aws, found)
+
+
+def run_tunnel(
+    config: Config,
+    screen: Screen,
+    request: Request,
+    *,
+    access: ClusterAccess | None,
+    clock: Clock,
+) -> Outcome | None:
+    """Open the tunnel to the cluster of `access`, or without one to the request's host."""
+    # A job in the background of a script ignores Ctrl-C; its tunnel still has to end in order.
+    with termination_as_interrupt(signal.SIGINT):
+        if access is None:
+            goal = goal_of_host(config, request)
+        elif request.password:
+            return _password(access.cluster_id)
+        else:
+            goal = goal_of_cluster(config, screen, request, access, clock)
+        if request.print_command:
+            return _ssh_command(config, goal.spec)
+        _keep_open(config, screen, request, goal)
+    return None
+
+
+def _password(cluster_id: str) -> Outcome:
+    from fruits_cli.tunnel import jupyterhub
+
+    file = jupyterhub.password_file(hostkeys.state_dir(os.environ), cluster_id)
+    password = jupyterhub.load_password(file)
+    return Outcome([password], {"user": jupyterhub.USER, "password": password})
+
+
+def _ssh_command(config: Config, spec: TunnelSpec) -> Outcome:
+    from fruits_cli.tunnel.tunnel import ssh_command
+
+    line = ssh_command(spec, key_file=config.tunnel.key_file, known_hosts=pins().path)
+    return Outcome([line], {"command": line})
+
+
+def _keep_open(config: Config, screen: Screen, request: Request, goal: Goal) -> None:
+    from fruits_cli.tunnel.tunnel import Trust, link_to, opened_tunnel
+
+    endpoint = goal.spec.endpoint
+    trust = Trust(pins(), goal.expected, lambda key: _ask_to_trust(screen, endpoint.name, key))
+    link = link_to(
+        endpoint,
+        key_file=config.tunnel.key_file,
+        trust=trust,
+        before_again=goal.before_again,
+    )
+    with ExitStack() as stack:
+        opened = stack.enter_context(opened_tunnel(link, goal.spec, prepare=goal.prepare))
+        if request.pac_file is not None:
+            _write_pac(request.pac_file, opened.pac_text)
+        _show(screen, opened)
+        if request.page:
+            _open_browser(screen, stack, opened, request.page)
+        for event in link.events():
+            screen.tell(_said(event))
+
+
+def _ask_to_trust(screen: Screen, name: str, key: hostkeys.HostKey) -> None:
+    question = f"Nobody vouches for the host key of {name}: {key.kind} {key.fingerprint}. Trust it?"
+    try:
+        screen.ask(question, yes=False)
+    except UsageError as error:
+        raise UsageError(
+            f"Nobody vouches for the host key of {name}, and there is no terminal to ask on.",
+            hint=f"If you know it to be right: --host-key {key.fingerprint}",
+        ) from error
+
+
+def _write_pac(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise TunnelError(f"{file} cannot be written: {error.strerror}.") from error
+
+
+def _show(screen: Screen, opened: Tunnel) -> None:
+    rows = [("page", "address", "what it shows")]
+    rows += [(page.name, page.url, page.what) for page in opened.pages]
+    rows += [
+        ("", f"socks5://127.0.0.1:{opened.socks_port}", "SOCKS proxy to the cluster's hosts"),
+        ("", opened.pac_url, "PAC file for a browser or a proxy extension"),
+    ]
+    value = {
+        "pac_url": opened.pac_url,
+        "pages": {page.name: page.url for page in opened.pages},
+        "socks_port": opened.socks_port,
+    }
+    screen.answer(Outcome(table(rows), value))
+    # A program that reads the answer through a pipe must have it while the tunnel stands.
+    sys.stdout.flush()
+    screen.tell("The tunnel is open. Ctrl-C closes it.")
+
+
+def _open_browser(screen: Screen, stack: ExitStack, opened: Tunnel, page: str) -> None:
+    url = page if page not in PAGES else opened.page(page).url
+    executable = browser.find_browser(os.environ.get("PATH"))
+    if executable is None:
+        screen.warn(f"There is no Chromium or Chrome here. Open {url} in your browser.")
+        return
+    hashes = _key_hashes(screen, opened, is_wanted=page == "jupyterhub")
+    stack.enter_context(
+        browser.browser_open(executable, pac_url=opened.pac_url, key_hashes=hashes, url=url)
+    )
+    screen.tell(f"{executable.name} opens {url} with a profile that ends with the tunnel.")
+
+
+def _key_hashes(screen: Screen, opened: Tunnel, *, is_wanted: bool) -> tuple[str, ...]:
+    from fruits_cli.tunnel.jupyterhub import certificate_key_hash
+
+    try:
+        return (certificate_key_hash(opened.page("jupyterhub").port),)
+    except TunnelError as error:
+        if is_wanted:
+            screen.warn(f"{error} {error.hint}")
+        return ()
+
+
+def _said(event: LinkEvent) -> str:
+    from fruits_cli.tunnel.connection import Back, Lost
+
+    if isinstance(event, Lost):
+        return "The connection is lost; reconnecting. The local ports stay."
+    if isinstance(event, Back):
+        return f"The connection is back after {event.away_s:.0f} s."
+    return f"Still not connected. {event.reason}"

@@ -6,9 +6,15 @@ from typing import Annotated
 
 import typer
 
+from fruits_cli.cloud.layout import places_of
+from fruits_cli.cluster.foundations import ensure_bucket
+from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
+from fruits_cli.dataset.images import local_images
+from fruits_cli.dataset.upload import dataset_name, send_pictures
+from fruits_cli.errors import UsageError
 from fruits_cli.options import Yes, with_config
-from fruits_cli.screen import Screen
+from fruits_cli.screen import Outcome, Screen
 
 Images = Annotated[str, typer.Argument(help="Folder of pictures.")]
 Raw = Annotated[bool, typer.Option("--raw", help="One object per picture, in the same layout.")]
@@ -17,15 +23,33 @@ Raw = Annotated[bool, typer.Option("--raw", help="One object per picture, in the
 @with_config("storage")
 def upload(
     *, images: Images, raw: Raw = False, yes: Yes = False, config: Config, screen: Screen
-) -> None:
+) -> Outcome:
     """Pack a folder of pictures into a dataset on S3; only what changed is sent.
 
     \b
     fruits upload ./Test --bucket my-bucket
     """
-    from fruits_cli.commands.wiring import open_session
-    from fruits_cli.sending import Upload, upload_folder
-
+    folder = local_images(images)
+    if folder is None:
+        raise UsageError(f"{images} is on S3 already.")
     session = open_session(config, screen)
-    outcome = upload_folder(config, Upload(images, raw=raw, yes=yes), session)
-    screen.answer(outcome.lines, outcome.facts)
+    places = places_of(config)
+    name = dataset_name(folder, config.storage.dataset)
+    ensure_bucket(places.bucket, session, yes=yes)
+    target = places.pictures(name) if raw else places.dataset(name)
+    tally = send_pictures(config, folder, target, session, raw=raw)
+    size = f"{tally.bytes_sent / 2**20:.1f} MiB"
+    lines = [
+        str(target),
+        f"{tally.pictures} pictures; {tally.files_sent} files sent ({size}), "
+        f"{tally.files_kept} were there.",
+    ]
+    facts = {
+        "uri": str(target),
+        "pictures": tally.pictures,
+        "files_sent": tally.files_sent,
+        "files_kept": tally.files_kept,
+        "bytes_sent": tally.bytes_sent,
+        "unreadable": tally.unreadable,
+    }
+    return Outcome(lines, facts)

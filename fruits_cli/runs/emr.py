@@ -32,13 +32,12 @@ from fruits_cli.job.shipment import planned_job, shipped_job
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs import results
 from fruits_cli.runs.follow import follow, raise_failure, step_of_run
-from fruits_cli.runs.results import fetch_manifest, fetch_run
+from fruits_cli.runs.results import RUNS_DIR, fetch_manifest, fetch_run
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
 from fruits_cli.signals import termination_as_interrupt
 
-RUNS_DIR = "fruits-runs"
 # What follows the job's own deadline: boot, and the end of the step.
 _MARGIN_S = 45 * 60.0
 _LOOK_FOR_S = 30.0
@@ -259,7 +258,7 @@ def run_record(config: Config, plan: RunPlan, *, images: str, region: str) -> Ru
         region=region,
         cluster_name=plan.name,
         launch_id=plan.spec.launch_id,
-        job=config.job.model_dump(mode="json", exclude={"target", "output_dir"}),
+        job=config.job.saved(),
     )
 
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.config import Config, JobConfig, Layer, Target, configured
+from fruits_cli.config import Config, Layer, Target, configured
 from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord, ledger_here, new_run_id
 from fruits_cli.runs import results
+from fruits_cli.runs.results import RUNS_DIR
 from fruits_cli.screen import Outcome, Screen
 
-RUNS_DIR = "fruits-runs"
 _JOB_FILE = "_plan/job.json"
 
 
@@ -179,7 +179,7 @@ def plan_facts(plan: LocalPlan) -> dict[str, Any]:
         "output": str(plan.output),
         "resume": plan.resume,
         "cores": plan.cores,
-        "job": _job_values(plan.job),
+        "job": plan.job.saved(),
     }
 
 
@@ -200,7 +200,7 @@ def execute(plan: LocalPlan, here: Here) -> dict[str, Any]:
             plan.job, here.screen, here.environ, if_absent=IF_ABSENT if sample else ""
         )
         plan = replace(plan, job=job)
-        record = here.ledger.write(replace(record, job=_job_values(plan.job)))
+        record = here.ledger.write(replace(record, job=plan.job.saved()))
         with contextlib.closing(run_job(plan, artefact, here.environ)) as states:
             here.screen.follow(states)
         results.write_pca_csv(plan.output)
@@ -237,12 +237,8 @@ def _record(plan: LocalPlan) -> RunRecord:
         RunPhase.LAUNCHED,
         images=plan.images,
         output=str(plan.output),
-        job=_job_values(plan.job),
+        job=plan.job.saved(),
     )
-
-
-def _job_values(job: JobConfig) -> dict[str, Any]:
-    return job.model_dump(mode="json", exclude={"target", "output_dir"})
 
 
 def summary_lines(plan: LocalPlan, manifest: Mapping[str, Any]) -> list[str]:

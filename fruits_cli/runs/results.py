@@ -94,6 +94,8 @@ def _progress(done: int, total: int, speed: Speed) -> Progress:
     return Progress("fetching", 0, 0, 0.0, note)
 
 
+# Below the working folder, one folder for each run.
+RUNS_DIR = "fruits-runs"
 MANIFEST_FILE, PCA_DIR, PCA_CSV = "manifest.json", "pca", "pca.csv"
 _COLUMNS = ["path", "label", "pca_features"]
 _BATCH_ROWS = 8192

@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from fruits_cli.errors import ConfigError, UsageError
-from fruits_cli.screen import Progress, Screen, show_error, shown, table, time_left
+from fruits_cli.screen import Outcome, Progress, Screen, show_error, shown, table, time_left
 from tests.support.terminal import CTRL_C, CTRL_D, sit_before
 
 HOSTILE = "a\x1b[31mred\x07\nb\r\x9bc\u202egpj.exe\u2066\udcff\x00[/bold]\u2028"
 SAFE = "a\\x1b[31mred\\x07\\nb\\r\\x9bc\\u202egpj.exe\\u2066\\udcff\\x00[/bold]\\u2028"
 FOLLOW = """
 from fruits_cli.screen import Progress
-from fruits_cli.screen import Screen
+from fruits_cli.screen import Outcome, Screen
 Screen({options}).follow(iter([
     Progress("listing", 0, 0, 0.0),
     Progress("features", 10, 40, 12.0),
@@ -26,7 +26,7 @@ Screen({options}).follow(iter([
 ASK = """
 import typer
 from fruits_cli.app import app
-from fruits_cli.screen import Screen
+from fruits_cli.screen import Outcome, Screen
 tiny = typer.Typer(cls=app.info.cls)
 @tiny.callback()
 def group(): ...
@@ -53,7 +53,7 @@ def test_every_way_out_escapes(capsys: pytest.CaptureFixture[str]) -> None:
     screen.tell(HOSTILE)
     screen.warn(HOSTILE)
     screen.detail(HOSTILE)
-    screen.answer([HOSTILE], {})
+    screen.answer(Outcome([HOSTILE], {}))
     show_error(UsageError(HOSTILE, hint=HOSTILE.replace("\n", "")))
 
     told = capsys.readouterr()
@@ -86,7 +86,7 @@ def test_json_alone_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(json_output=True)
 
     screen.tell("story")
-    screen.answer(["text"], {"b": HOSTILE, "a": 1})
+    screen.answer(Outcome(["text"], {"b": HOSTILE, "a": 1}))
 
     told = capsys.readouterr()
     assert json.loads(told.out) == {"a": 1, "b": HOSTILE}
@@ -225,14 +225,17 @@ def test_yes_asks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_closed_stderr_neither_ends_the_command_nor_mixes_with_the_answer() -> None:
-    script = FOLLOW.format(options="") + "Screen(True).answer([], 1)\nScreen().tell('story')"
+    script = FOLLOW.format(options="") + (
+        "from fruits_cli.screen import Outcome\n"
+        "Screen(True).answer(Outcome([], {}))\nScreen().tell('story')"
+    )
     shell = f'exec "$0" -c "$1" {"2>&-"}'
 
     ended = subprocess.run(
         ["bash", "-c", shell, sys.executable, script], capture_output=True, text=True, check=False
     )
 
-    assert (ended.returncode, ended.stdout) == (0, "1\n")
+    assert (ended.returncode, ended.stdout) == (0, "{}\n")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has /dev/full")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from fruits_cli.app import app
 from fruits_cli.config import SECTIONS, Config, Engine
 from fruits_cli.options import with_config
-from fruits_cli.screen import Screen
+from fruits_cli.screen import Outcome, Screen
 
 
 class Called:
@@ -26,9 +26,12 @@ class Called:
 
         @self.typer.command()
         @with_config("job")
-        def act(*, config: Config, screen: Screen, flags: Mapping[str, Mapping[str, Any]]) -> None:
+        def act(
+            *, config: Config, screen: Screen, flags: Mapping[str, Mapping[str, Any]]
+        ) -> Outcome:
             """Act."""
             self.config, self.screen, self.flags = config, screen, flags
+            return Outcome([], {})
 
     def by(self, *words: str) -> Result:
         return CliRunner().invoke(self.typer, ["act", *words])

@@ -10,11 +10,12 @@ import pytest
 from fruits_cli.aws.answers import parse_cluster
 from fruits_cli.aws.ec2 import AwsAccess
 from fruits_cli.cloud.clusters import SshRule
+from fruits_cli.commands.tunnel import open_tunnel
 from fruits_cli.config import load_config
 from fruits_cli.errors import ClusterNotFound, TunnelError
 from fruits_cli.screen import Screen
 from fruits_cli.tunnel.cluster_access import open_ssh_port
-from fruits_cli.tunnelling import Request, open_tunnel
+from fruits_cli.tunnel.goal import Request
 
 
 def access_to(aws, cluster_id):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fruits_cli.estimating import spread
+from fruits_cli.commands.estimate import spread
 from tests.support.machines import FRUITS
 from tests.support.on_moto import Fruits
 from tests.support.pictures import draw_folder

@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from fruits_cli.app import app
+from fruits_cli.commands.init import answers, filled, start_project
 from fruits_cli.config import load_config
 from fruits_cli.errors import ConfigError, MachineError
 from fruits_cli.files import example_config
 from fruits_cli.screen import Screen
-from fruits_cli.starting import answers, filled, start_project
 from tests.support.on_moto import Fruits
 from tests.support.terminal import CTRL_C, sit_before
 

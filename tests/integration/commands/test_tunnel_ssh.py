@@ -19,11 +19,11 @@ import typer
 from typer.testing import CliRunner, Result
 
 from fruits_cli.app import _Boundary
-from fruits_cli.commands.tunnel import tunnel
+from fruits_cli.commands.tunnel import run_tunnel, tunnel
 from fruits_cli.config import Config, TunnelConfig
 from fruits_cli.errors import ClusterNotFound, HostKeyRefused, TunnelError, UsageError
 from fruits_cli.screen import Screen
-from fruits_cli.tunnelling import Request, run_tunnel
+from fruits_cli.tunnel.goal import Request
 from tests.support.fake_cluster import CONSOLE, FINGERPRINT, MINE, OTHERS, PRIMARY, FakeAccess
 from tests.support.paths import ROOT
 from tests.support.ssh_servers import (
@@ -279,7 +279,7 @@ def test_the_ssh_line_opens_the_same_ports(environ: dict[str, str], tmp_path: Pa
 
 
 def test_the_command_is_known_without_loading_ssh() -> None:
-    code = "import sys, fruits_cli.tunnelling; print('paramiko' in sys.modules)"
+    code = "import sys, fruits_cli.commands.tunnel; print('paramiko' in sys.modules)"
 
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -363,7 +363,7 @@ def test_a_cluster_that_goes_ends_its_tunnel_with_its_sentence(
 
 
 def test_the_password_of_a_cluster_is_printed_alone(
-    state_home: Path, capsys: pytest.CaptureFixture[str]
+    state_home: Path,
 ) -> None:
     access, request = FakeAccess(), Request(password=True)
     file = state_home / "clusters" / "j-1" / "jupyterhub-password"
@@ -372,9 +372,10 @@ def test_the_password_of_a_cluster_is_printed_alone(
     file.parent.mkdir(parents=True)
     file.write_text("secret\n")
 
-    run_tunnel(Config(), Screen(), request, access=access, clock=access.clock)
+    outcome = run_tunnel(Config(), Screen(), request, access=access, clock=access.clock)
 
-    assert capsys.readouterr().out == "secret\n"
+    assert outcome is not None
+    assert outcome.lines == ["secret"]
 
 
 def test_a_private_cluster_is_said_before_anything_is_changed(state_home: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fruits_cli.cluster.key_pair import KeyPair, make_key_pair
+from fruits_cli.commands.init import add_key
 from fruits_cli.errors import AccessDenied, MachineError, UsageError
-from fruits_cli.starting import add_key
 from fruits_cli.tunnel.keys import load_prints, new_private_key
 from tests.support.fakes import FakeAws, FakeRights
 from tests.support.worlds import config

@@ -7,9 +7,12 @@ import pytest
 from fruits_cli.cloud.clusters import ErrorDetail, StepState
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.cluster.lock import Holder, release_lock, take_lock
+from fruits_cli.commands.cancel import cancel_job
+from fruits_cli.commands.create_cluster import create
+from fruits_cli.commands.status import all_clusters, cluster_status
+from fruits_cli.commands.submit import submit_job
+from fruits_cli.commands.terminate import terminate_cluster
 from fruits_cli.config import Engine
-from fruits_cli.creation import Creation, create_cluster
-from fruits_cli.ending import Ending, cancel_job, terminate_cluster
 from fruits_cli.errors import (
     CloudError,
     ClusterNotFound,
@@ -20,20 +23,17 @@ from fruits_cli.errors import (
 )
 from fruits_cli.job.node_python import node_python
 from fruits_cli.ledger import RunPhase
-from fruits_cli.reporting import all_clusters, cluster_status
 from fruits_cli.s3uri import S3Uri
-from fruits_cli.submission import Submission, submit_job
 from tests.support.fakes import FakeAws, Script
 from tests.support.scenes import put, results, session
 from tests.support.worlds import BUCKET, RUN_ID, config
 
 LOCK = S3Uri(BUCKET, "fruits/locks/fruits")
 OTHER_RUN = "20260823-160000-abcd"
-CREATE = Creation(RUN_ID, yes=True)
 
 
 def created(aws: FakeAws, tmp_path: Path) -> str:
-    outcome = create_cluster(config(), CREATE, session(aws, tmp_path))
+    outcome = create(config(), session(aws, tmp_path), RUN_ID, yes=True)
     return str(outcome.facts["cluster_id"])
 
 
@@ -45,7 +45,7 @@ def with_dataset(aws: FakeAws) -> FakeAws:
 def test_a_created_cluster_takes_steps_when_the_command_returns(tmp_path: Path) -> None:
     aws = FakeAws()
 
-    outcome = create_cluster(config(), CREATE, session(aws, tmp_path))
+    outcome = create(config(), session(aws, tmp_path), RUN_ID, yes=True)
 
     assert outcome.facts["state"] == "WAITING"
     assert aws.live_clusters() == ["fruits-fruits"]
@@ -55,7 +55,7 @@ def test_creating_twice_finds_the_first_cluster(tmp_path: Path) -> None:
     aws = FakeAws()
     first = created(aws, tmp_path)
 
-    second = create_cluster(config(), replace(CREATE, run_id=OTHER_RUN), session(aws, tmp_path))
+    second = create(config(), session(aws, tmp_path), OTHER_RUN, yes=True)
 
     assert second.facts["cluster_id"] == first
     assert aws.clusters.starts == 1
@@ -66,7 +66,7 @@ def test_another_folder_finds_it_too_and_writes_it_down(tmp_path: Path) -> None:
     first = created(aws, tmp_path / "one")
     there = session(aws, tmp_path / "two")
 
-    create_cluster(config(), replace(CREATE, run_id=OTHER_RUN), there)
+    create(config(), there, OTHER_RUN, yes=True)
 
     (record,) = there.ledger.records()
     assert record.cluster_id == first
@@ -180,7 +180,7 @@ def test_a_cluster_that_does_not_boot_is_told_with_its_cause(tmp_path: Path) -> 
     here = session(aws, tmp_path)
 
     with pytest.raises(CloudError, match="stage launch: No capacity") as failed:
-        create_cluster(config(), CREATE, here)
+        create(config(), here, RUN_ID, yes=True)
 
     assert "--subnets in several zones" in failed.value.hint
 
@@ -191,7 +191,7 @@ def test_terminating_shows_the_bill_and_removes_the_security_group(tmp_path: Pat
     aws.rights.in_use = 3
     aws.clock.sleep(3600)
 
-    outcome = terminate_cluster(Ending(yes=True), session(aws, tmp_path))
+    outcome = terminate_cluster(None, session(aws, tmp_path), yes=True)
 
     assert outcome.facts["state"] == "TERMINATED"
     assert outcome.facts["cost_usd"] == pytest.approx(1.09 * 3780 / 3600, rel=0.05)
@@ -202,11 +202,11 @@ def test_terminating_shows_the_bill_and_removes_the_security_group(tmp_path: Pat
 def test_terminating_twice_is_no_error(tmp_path: Path) -> None:
     aws = FakeAws()
     cluster_id = created(aws, tmp_path)
-    terminate_cluster(Ending(yes=True), session(aws, tmp_path))
+    terminate_cluster(None, session(aws, tmp_path), yes=True)
 
-    again = terminate_cluster(Ending(cluster_id), session(aws, tmp_path))
-    nameless = terminate_cluster(Ending(), session(aws, tmp_path))
-    by_name = terminate_cluster(Ending("fruits"), session(aws, tmp_path))
+    again = terminate_cluster(cluster_id, session(aws, tmp_path))
+    nameless = terminate_cluster(None, session(aws, tmp_path))
+    by_name = terminate_cluster("fruits", session(aws, tmp_path))
 
     assert again.facts["state"] == "TERMINATED"
     assert nameless.facts["state"] == "TERMINATED"
@@ -215,14 +215,14 @@ def test_terminating_twice_is_no_error(tmp_path: Path) -> None:
 
 def test_an_unknown_id_is_not_taken_for_a_cluster_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(ClusterNotFound):
-        terminate_cluster(Ending("j-NOSUCH"), session(FakeAws(), tmp_path))
+        terminate_cluster("j-NOSUCH", session(FakeAws(), tmp_path))
 
 
 def test_a_dry_run_of_terminate_ends_nothing(tmp_path: Path) -> None:
     aws = FakeAws()
     created(aws, tmp_path)
 
-    outcome = terminate_cluster(Ending(dry_run=True), session(aws, tmp_path))
+    outcome = terminate_cluster(None, session(aws, tmp_path), dry_run=True)
 
     assert aws.live_clusters() == ["fruits-fruits"]
     assert "it ran" in outcome.lines[0]
@@ -233,7 +233,7 @@ def test_terminate_asks_first(tmp_path: Path) -> None:
     created(aws, tmp_path)
 
     with pytest.raises(UsageError, match="no terminal"):
-        terminate_cluster(Ending(), session(aws, tmp_path))
+        terminate_cluster(None, session(aws, tmp_path))
 
     assert aws.live_clusters() == ["fruits-fruits"]
 
@@ -243,7 +243,7 @@ def test_a_submitted_job_is_a_step_and_a_record(tmp_path: Path) -> None:
     created(aws, tmp_path)
     here = session(aws, tmp_path)
 
-    outcome = submit_job(config(), Submission(OTHER_RUN), here)
+    outcome = submit_job(config(), here, OTHER_RUN)
 
     record = here.ledger.load(OTHER_RUN)
     assert record is not None
@@ -256,7 +256,7 @@ def test_a_submitted_job_runs_on_the_python_that_the_cluster_was_made_with(tmp_p
     aws = with_dataset(FakeAws())
     cluster_id = created(aws, tmp_path)
 
-    submit_job(config(), Submission(OTHER_RUN), session(aws, tmp_path))
+    submit_job(config(), session(aws, tmp_path), OTHER_RUN)
 
     (step,) = aws.clusters.steps(cluster_id)
     python = node_python(Engine.OPENVINO).interpreter
@@ -270,9 +270,7 @@ def test_a_job_for_tensorflow_is_refused_by_a_cluster_without_it(tmp_path: Path)
     before = list(aws.storage.puts)
 
     with pytest.raises(UsageError, match="its Python has no TensorFlow"):
-        submit_job(
-            config(job={"engine": "tensorflow"}), Submission(OTHER_RUN), session(aws, tmp_path)
-        )
+        submit_job(config(job={"engine": "tensorflow"}), session(aws, tmp_path), OTHER_RUN)
 
     assert aws.storage.puts == before
 
@@ -280,7 +278,7 @@ def test_a_job_for_tensorflow_is_refused_by_a_cluster_without_it(tmp_path: Path)
 def test_a_cluster_made_for_tensorflow_has_both_layers_of_wheels(tmp_path: Path) -> None:
     aws = FakeAws()
 
-    create_cluster(config(job={"engine": "tensorflow"}), CREATE, session(aws, tmp_path))
+    create(config(job={"engine": "tensorflow"}), session(aws, tmp_path), RUN_ID, yes=True)
 
     base, more = node_python(Engine.TENSORFLOW).locks
     keys = set(aws.storage.puts)
@@ -299,11 +297,7 @@ def test_what_the_nodes_need_is_sent_before_the_launch_and_only_once(tmp_path: P
     assert len(sent) == len(lock.pins) + 2
     assert max(map(first.index, sent)) < first.index(LOCK.key)
 
-    create_cluster(
-        config(cluster={"name": "pears"}),
-        replace(CREATE, run_id=OTHER_RUN),
-        session(aws, tmp_path),
-    )
+    create(config(cluster={"name": "pears"}), session(aws, tmp_path), OTHER_RUN, yes=True)
 
     again = aws.storage.puts[len(first) :]
     assert not [key for key in again if key.startswith(("fruits/wheels/", "fruits/bootstrap/"))]
@@ -314,7 +308,7 @@ def test_an_s3_on_this_machine_gets_script_and_lock_but_no_wheels(
 ) -> None:
     aws = FakeAws()
 
-    create_cluster(config(), CREATE, replace(session(aws, tmp_path), fetch_wheels=None))
+    create(config(), replace(session(aws, tmp_path), fetch_wheels=None), RUN_ID, yes=True)
 
     keys = [key for key in aws.storage.puts if key.startswith("fruits/wheels/")]
     assert [key.rpartition("/")[2] for key in keys] == ["lock.txt"]
@@ -358,7 +352,9 @@ def test_wheels_that_cannot_be_fetched_leave_no_cluster(tmp_path: Path) -> None:
         raise MachineError("The package index does not answer.")
 
     with pytest.raises(MachineError, match="does not answer"):
-        create_cluster(config(), CREATE, replace(session(aws, tmp_path), fetch_wheels=unreachable))
+        create(
+            config(), replace(session(aws, tmp_path), fetch_wheels=unreachable), RUN_ID, yes=True
+        )
 
     assert aws.clusters.starts == 0
     assert aws.rights.made == set()
@@ -375,7 +371,7 @@ def test_waiting_for_a_job_that_fails_is_exit_4_and_keeps_the_cluster(tmp_path: 
     here = session(aws, tmp_path)
 
     with pytest.raises(JobFailed, match="Everything was rejected"):
-        submit_job(config(), Submission(OTHER_RUN, wait=True), here)
+        submit_job(config(), here, OTHER_RUN, wait=True)
 
     assert aws.live_clusters() == ["fruits-fruits"]
     record = here.ledger.load(OTHER_RUN)
@@ -388,14 +384,14 @@ def test_waiting_for_a_job_that_completes_is_exit_0(tmp_path: Path) -> None:
     aws.script.on_step_end = results(aws)
     created(aws, tmp_path)
 
-    outcome = submit_job(config(), Submission(OTHER_RUN, wait=True), session(aws, tmp_path))
+    outcome = submit_job(config(), session(aws, tmp_path), OTHER_RUN, wait=True)
 
     assert outcome.facts["run_id"] == OTHER_RUN
 
 
 def test_submitting_without_a_cluster_names_the_way_to_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No cluster of fruits is live in eu-west-3") as refused:
-        submit_job(config(), Submission(OTHER_RUN), session(with_dataset(FakeAws()), tmp_path))
+        submit_job(config(), session(with_dataset(FakeAws()), tmp_path), OTHER_RUN)
 
     assert "create-cluster" in refused.value.hint
 
@@ -404,7 +400,7 @@ def test_cancelling_keeps_the_cluster(tmp_path: Path) -> None:
     aws = with_dataset(FakeAws(script=Script(step_s=3600)))
     created(aws, tmp_path)
     here = session(aws, tmp_path)
-    submit_job(config(), Submission(OTHER_RUN), here)
+    submit_job(config(), here, OTHER_RUN)
     aws.clock.sleep(200)
 
     outcome = cancel_job(None, here, yes=True)
@@ -429,7 +425,7 @@ def test_two_live_clusters_want_a_name(tmp_path: Path) -> None:
     aws = FakeAws()
     created(aws, tmp_path / "one")
     pears = config(cluster={"name": "pears"})
-    create_cluster(pears, replace(CREATE, run_id=OTHER_RUN), session(aws, tmp_path / "two"))
+    create(pears, session(aws, tmp_path / "two"), OTHER_RUN, yes=True)
     empty = session(aws, tmp_path / "three").ledger
 
     with pytest.raises(UsageError, match="There are 2 live clusters") as refused:
@@ -445,7 +441,7 @@ def test_this_folders_cluster_comes_before_others(tmp_path: Path) -> None:
     created(aws, tmp_path / "one")
     pears = config(cluster={"name": "pears"})
     here = session(aws, tmp_path / "two")
-    create_cluster(pears, replace(CREATE, run_id=OTHER_RUN), here)
+    create(pears, here, OTHER_RUN, yes=True)
 
     found = find_cluster(None, aws.clusters, here.ledger, region="eu-west-3")
 
@@ -456,7 +452,7 @@ def test_status_tells_cost_steps_and_progress(tmp_path: Path) -> None:
     aws = with_dataset(FakeAws(script=Script(step_s=3600)))
     created(aws, tmp_path)
     here = session(aws, tmp_path)
-    submit_job(config(), Submission(OTHER_RUN), here)
+    submit_job(config(), here, OTHER_RUN)
     progress = S3Uri(BUCKET, f"fruits/runs/{OTHER_RUN}/progress.json")
     put(
         aws,
@@ -478,7 +474,7 @@ def test_status_of_a_failed_job_has_the_cause_first(tmp_path: Path) -> None:
     created(aws, tmp_path)
     here = session(aws, tmp_path)
     logs = S3Uri(BUCKET, "fruits/logs/emr/j-0001/containers/application_1_1/")
-    submit_job(config(), Submission(OTHER_RUN), here)
+    submit_job(config(), here, OTHER_RUN)
     text = b"Container killed by YARN, exit code 137"
     aws.storage.put_bytes(text, logs / "container_1_1_01_000001/stderr")
     aws.clock.sleep(600)

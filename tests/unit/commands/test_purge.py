@@ -9,26 +9,31 @@ from fruits_cli.cloud.account import RemnantKind
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.foundations import foundation_names
 from fruits_cli.cluster.plan import plan_cluster
+from fruits_cli.commands.terminate import purge_account
 from fruits_cli.config import Config
-from fruits_cli.ending import Ending
 from fruits_cli.errors import CloudError, ConfigError, UsageError
 from fruits_cli.job.model import model_artefact
 from fruits_cli.ledger import Ledger
-from fruits_cli.purging import purge_account
 from fruits_cli.screen import Outcome, Screen
 from fruits_cli.session import Session
 from tests.support.fakes import FakeAccount, FakeAws
 from tests.support.worlds import PYTHON, RUN_ID, config, observed
 
 NAMES = foundation_names(config(), keep_alive=True)
-YES = Ending(yes=True)
 
 
 def purged(
-    aws: FakeAws, folder: Path, asked: Ending = YES, *, elsewhere: Cloud | None = None
+    aws: FakeAws,
+    folder: Path,
+    *,
+    yes: bool = True,
+    dry_run: bool = False,
+    elsewhere: Cloud | None = None,
 ) -> Outcome:
     session = session_on(aws, folder)
-    return purge_account(config(), asked, session, lambda _: elsewhere or aws.cloud)
+    return purge_account(
+        config(), None, session, lambda _: elsewhere or aws.cloud, dry_run=dry_run, yes=yes
+    )
 
 
 def session_on(aws: FakeAws, folder: Path) -> Session:
@@ -92,7 +97,7 @@ def test_security_configurations_with_and_without_the_key_go(tmp_path: Path) -> 
     aws.rights.made |= {keyed.security_configuration, plain.security_configuration, "others"}
     session = session_on(aws, tmp_path)
 
-    purge_account(config(cluster={"kms_key": "k"}), YES, session, lambda _: aws.cloud)
+    purge_account(config(cluster={"kms_key": "k"}), None, session, lambda _: aws.cloud, yes=True)
 
     assert aws.rights.made == {"others"}
 
@@ -103,7 +108,7 @@ def test_without_a_bucket_nobody_knows_the_names_and_nothing_ends(tmp_path: Path
     session = session_on(aws, tmp_path)
 
     with pytest.raises(ConfigError, match="No bucket is configured"):
-        purge_account(Config(), YES, session, lambda _: aws.cloud)
+        purge_account(Config(), None, session, lambda _: aws.cloud, yes=True)
 
     assert aws.live_clusters() == ["fruits-fruits"]
 
@@ -137,7 +142,7 @@ def test_all_that_goes_is_shown_before_the_one_question(
     start(aws)
 
     with pytest.raises(UsageError, match=r"End cluster fruits-fruits \(j-0001\) and remove these"):
-        purged(aws, tmp_path, Ending())
+        purged(aws, tmp_path, yes=False)
 
     told = capsys.readouterr().err
     assert f"To be removed: role {NAMES.instance_role}." in told
@@ -148,7 +153,7 @@ def test_all_that_goes_is_shown_before_the_one_question(
 def test_a_dry_run_says_what_would_go_and_not_that_it_went(tmp_path: Path) -> None:
     aws = with_roles()
 
-    facts = purged(aws, tmp_path, Ending(dry_run=True)).facts
+    facts = purged(aws, tmp_path, dry_run=True).facts
 
     assert facts["to_remove"] == [f"role {NAMES.instance_role}", f"role {NAMES.service_role}"]
     assert "removed" not in facts

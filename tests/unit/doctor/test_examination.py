@@ -15,7 +15,7 @@ from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.foundations import foundation_names
 from fruits_cli.cluster.plan import plan_cluster
 from fruits_cli.config import Config
-from fruits_cli.doctor.examination import Surroundings, examine, is_ill, report
+from fruits_cli.doctor.examination import Surroundings, examine, report
 from fruits_cli.doctor.findings import Finding, Verdict
 from fruits_cli.doctor.questions import Question
 from fruits_cli.errors import AccessDenied, CloudError, ConfigError
@@ -37,6 +37,10 @@ HERE = {
 NAMES = foundation_names(config(), keep_alive=True)
 
 Examine = Callable[..., dict[str, Finding]]
+
+
+def failed(findings: list[Finding]) -> bool:
+    return report(findings).exit_code == 1
 
 
 def clouded(**tables: dict[str, Any]) -> Config:
@@ -240,10 +244,10 @@ def test_the_report_has_a_fix_below_its_line_and_counts() -> None:
 
 
 def test_only_a_failure_is_an_illness() -> None:
-    assert not is_ill(
+    assert not failed(
         [Finding("a", OK, ""), Finding("b", UNASKED, ""), Finding("c", NOT_ASKED, "")]
     )
-    assert is_ill([Finding("a", FAILING, "")])
+    assert failed([Finding("a", FAILING, "")])
 
 
 # What a launch would be refused for, or fail on later, is told before it.
