@@ -9,6 +9,7 @@ FruitsError                1  we could not: network, refusal, disk full, decline
 │   ├── QuotaTooSmall
 │   ├── Locked
 │   ├── RoleNotReady
+│   ├── DeadlineReached
 │   └── Unanswered
 ├── TunnelError            1  SSH, ports or the proxy
 │   ├── HostUnreachable       may answer later
@@ -67,6 +68,10 @@ class Locked(CloudError):
 
 class RoleNotReady(CloudError):
     """A role was made a moment ago and EMR does not see it yet."""
+
+
+class DeadlineReached(CloudError):
+    """What was waited for did not come within its lifetime."""
 
 
 class Unanswered(CloudError):

@@ -71,6 +71,10 @@ class RunRecord:
     cluster_id: str = ""
     step_id: str = ""
     cluster_ended: bool = False
+    # --keep-cluster: the cluster outlives the run.
+    is_kept: bool = False
+    # Of the dataset that the run is bound to.
+    dataset_digest: str = ""
     job: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 

@@ -7,9 +7,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from fruits_cli.errors import Declined, FruitsError, MachineError, UsageError
 
@@ -24,6 +24,14 @@ class Progress:
     rate: float
     # Said after the figures, such as the bytes of an upload.
     note: str = ""
+
+
+T = TypeVar("T")
+
+
+def _itself(state: Any) -> Progress:
+    assert isinstance(state, Progress)
+    return state
 
 
 # Without a terminal a line at most this often, so that a log of a night stays readable.
@@ -162,15 +170,23 @@ class Screen:
         print(f"{shown(question)}{suggested}: ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip() or suggestion
 
-    def follow(self, states: Iterable[Progress]) -> None:
-        """Show progress until `states` ends: a bar on a terminal, else a line now and then."""
+    def follow(self, states: Iterable[T], *, shown: Callable[[T], Progress] = _itself) -> T | None:
+        """Show `states` until they end, a bar on a terminal, else a line now and then; the last."""
+        last: list[T] = []
+
+        def progress() -> Iterator[Progress]:
+            for state in states:
+                last[:] = [state]
+                yield shown(state)
+
         if self.verbosity < 0:
-            for _ in states:
+            for _ in progress():
                 pass
         elif _is_terminal(sys.stderr):
-            _follow_on_terminal(states)
+            _follow_on_terminal(progress())
         else:
-            self._follow_in_lines(states)
+            self._follow_in_lines(progress())
+        return last[0] if last else None
 
     def _follow_in_lines(self, states: Iterable[Progress]) -> None:
         last_s, last_stage = float("-inf"), ""

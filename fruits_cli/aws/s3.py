@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -103,7 +104,10 @@ class AwsStorage:
             answer = found(lambda: self._s3.get_object(Bucket=uri.bucket, Key=uri.key), *_ABSENT)
             if answer is None:
                 return None
-            return Fetched(answer["Body"].read(), answer["ETag"], answer["LastModified"])
+            modified_at = answer["LastModified"]
+            date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+            served_at = parsedate_to_datetime(date) if date else modified_at
+            return Fetched(answer["Body"].read(), answer["ETag"], modified_at, served_at)
 
     def fetch_file(self, uri: S3Uri, path: Path) -> None:
         """Write the object to `path`, which appears whole or not at all."""

@@ -70,3 +70,8 @@ class Places:
 
     def lock(self, name: str) -> S3Uri:
         return self._at("locks", name)
+
+
+def places_of_logs(logs: S3Uri) -> Places:
+    """The layout that a cluster's log address belongs to."""
+    return Places(logs.bucket, logs.key.removesuffix("logs/emr/").rstrip("/"))

@@ -122,11 +122,15 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Fetched:
-    """An object's content, with what a conditional write and a lock's age need."""
+    """An object's content, with what a conditional write and a lock's age need.
+
+    served_at: S3's own time of the answer, for our clock may be wrong by hours.
+    """
 
     content: bytes
     etag: str
     modified_at: datetime
+    served_at: datetime
 
 
 class Storage(Protocol):

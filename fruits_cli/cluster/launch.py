@@ -5,35 +5,30 @@ Every paid act stands between two writes to the ledger: what a crash leaves can 
 
 from __future__ import annotations
 
-import getpass
-import socket
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
 from fruits_cli.cloud import policies
 from fruits_cli.cloud.account import Foundation
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG, Cluster, ClusterSpec
-from fruits_cli.cloud.protocols import Clock, Cloud, Clusters
-from fruits_cli.cluster.foundations import check_bucket
-from fruits_cli.cluster.lock import Holder, read_lock, release_lock, take_lock
+from fruits_cli.cloud.protocols import Clock, Cloud, Clusters, Storage
+from fruits_cli.cluster.lock import release_lock, require_lock, take_lock, this_process
 from fruits_cli.cluster.plan import RunPlan
-from fruits_cli.cluster.steps import ATTEMPTS, LOOK_EVERY_S, LOOK_FOR_S, step_named
+from fruits_cli.cluster.steps import ATTEMPTS, LOOK_EVERY_S, LOOK_FOR_S
 from fruits_cli.config import Config, Target
-from fruits_cli.errors import CloudError, Locked, RoleNotReady, Unanswered
+from fruits_cli.errors import CloudError, Locked, MachineError, RoleNotReady, Unanswered
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord, records_of
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.session import Session
+from fruits_cli.signals import held
 
 
 def new_launch_id() -> str:
     """An id that no other launch has."""
     return uuid.uuid4().hex
-
-
-def holder(launch_id: str) -> Holder:
-    """Who we are, for those who find our lock."""
-    return Holder(launch_id, getpass.getuser(), socket.gethostname())
 
 
 def living(name: str, cloud: Cloud) -> Cluster | None:
@@ -42,46 +37,46 @@ def living(name: str, cloud: Cloud) -> Cluster | None:
     return next((one for one in found if one.state.is_live and one.name == name), None)
 
 
-def launch_once(plan: RunPlan, record: RunRecord, session: Session, *, adopt: bool) -> RunRecord:
+def launch_once(
+    plan: RunPlan,
+    record: RunRecord,
+    session: Session,
+    *,
+    adopt: bool,
+    started: Callable[[RunRecord], None] = lambda record: None,
+) -> RunRecord:
     """Launch under the lock of the plan's name, so that there is one such cluster.
 
-    adopt: take one that lives already. Raises Locked where somebody else launches or has it.
+    adopt: take one that is running already. started: hears of the cluster as soon as there is
+    one. Raises Locked where somebody else launches or has it; once a cluster was started nothing
+    but an interrupt is raised.
     """
-    cloud, ledger, clock = session.cloud, session.ledger, session.clock
-    lock = plan.places.lock(plan.name)
-    if not check_bucket(cloud, plan.places.bucket):
-        # The lock lies in the bucket, so the bucket comes before everything else.
-        cloud.storage.create_bucket(plan.places.bucket)
-    dead = _dead_launches(lock, session)
-    take_lock(cloud.storage, lock, holder(plan.spec.launch_id), clock=clock, own=dead)
+    storage, lock = session.cloud.storage, plan.places.lock(plan.name)
+    launch_id = plan.spec.launch_id
+    take_lock(storage, lock, this_process(launch_id))
     try:
         # Whoever held the lock before us may have brought it up.
-        if cluster := living(plan.name, cloud):
+        if cluster := living(plan.name, session.cloud):
             if adopt:
-                return adopted(cluster, record, ledger)
+                return adopted(cluster, record, session.ledger)
             raise Locked(
                 f"Run {plan.run_id} is at work already, on {cluster.cluster_id}.",
                 hint=f"fruits status --cluster {cluster.cluster_id}",
             )
-        record = launch(plan, record, cloud=cloud, ledger=ledger, clock=clock)
-        # Until the list shows it, the next to hold the lock would not see it.
-        look_for(plan.spec.emr_name, plan.spec.launch_id, cloud.clusters, clock)
+        record = launch(plan, record, session, lock=lock, started=started)
+        with suppress(CloudError):
+            # Until the list shows it, the next to hold the lock would not see it.
+            look_for(plan.spec.emr_name, launch_id, session.cloud.clusters, session.clock)
         return record
     finally:
-        release_lock(cloud.storage, lock, plan.spec.launch_id)
+        _release(storage, lock, launch_id, session)
 
 
-def _dead_launches(lock: S3Uri, session: Session) -> list[str]:
-    """Launch ids of this folder that hold the lock and led to no cluster."""
-    held = read_lock(session.cloud.storage, lock)
-    if held is None:
-        return []
-    for record in session.ledger.records():
-        if record.launch_id == held.holder.launch_id and not record.cluster_id:
-            name = f"{EMR_NAME_PREFIX}{record.cluster_name}"
-            found = look_for(name, record.launch_id, session.cloud.clusters, session.clock)
-            return [] if found else [record.launch_id]
-    return []
+def _release(storage: Storage, lock: S3Uri, launch_id: str, session: Session) -> None:
+    try:
+        release_lock(storage, lock, launch_id)
+    except CloudError as error:
+        session.screen.warn(f"The lock {lock} was not removed: {error}")
 
 
 def adopted(cluster: Cluster, record: RunRecord, ledger: Ledger) -> RunRecord:
@@ -103,14 +98,17 @@ def adopted(cluster: Cluster, record: RunRecord, ledger: Ledger) -> RunRecord:
     )
 
 
-def cluster_record(config: Config, plan: RunPlan, region: str) -> RunRecord:
-    """The record of a launch that is about to happen."""
+def launch_record(config: Config, plan: RunPlan, region: str, *, images: str = "") -> RunRecord:
+    """The record of a launch that is about to happen; with `images` it is that of a run."""
     return RunRecord(
         plan.run_id,
         Target.EMR,
+        images=images,
+        output=str(plan.places.run(plan.run_id)) if images else "",
         region=region,
         cluster_name=plan.name,
         launch_id=plan.spec.launch_id,
+        is_kept=plan.spec.keep_alive,
         job=config.job.saved(),
     )
 
@@ -121,30 +119,56 @@ _CLOCK_SKEW = timedelta(minutes=15)
 
 
 def launch(
-    plan: RunPlan, record: RunRecord, *, cloud: Cloud, ledger: Ledger, clock: Clock
+    plan: RunPlan,
+    record: RunRecord,
+    session: Session,
+    *,
+    lock: S3Uri,
+    started: Callable[[RunRecord], None] = lambda record: None,
 ) -> RunRecord:
     """Make what is missing, then the cluster; the record with its id, written to the ledger.
 
     Raises CloudError; then no cluster is left behind that the ledger's launch id would not find.
     """
+    cloud, ledger = session.cloud, session.ledger
     # RunJobFlow takes no idempotency token: this line is how a crash stays findable.
     record = ledger.write(replace(record, phase=RunPhase.PLANNED, launch_id=plan.spec.launch_id))
     prepare(plan, cloud)
     spec = replace(plan.spec, ssh_group_id=_ssh_group_id(plan, cloud))
-    cluster_id = _start(spec, cloud.clusters, clock)
-    record = ledger.write(replace(record, phase=RunPhase.LAUNCHED, cluster_id=cluster_id))
-    if spec.step is None:
+    try:
+        require_lock(cloud.storage, lock, plan.spec.launch_id)
+        with held():
+            cluster_id = _start(spec, cloud.clusters, session.clock)
+            record = _note_start(replace(record, cluster_id=cluster_id), session, started)
+    except CloudError:
+        if plan.ssh_group and spec.ssh_group_id:
+            with suppress(CloudError):
+                cloud.rights.delete_ssh_group(plan.ssh_group)
+        raise
+    return record
+
+
+def _note_start(
+    record: RunRecord, session: Session, started: Callable[[RunRecord], None]
+) -> RunRecord:
+    """Tell of the cluster before anything else can fail: it costs money from now on."""
+    phase = RunPhase.SUBMITTED if record.images else RunPhase.LAUNCHED
+    record = replace(record, phase=phase)
+    started(record)
+    session.screen.tell(f"Cluster {record.cluster_id} was started.")
+    try:
+        return session.ledger.write(record)
+    except MachineError as error:
+        session.screen.warn(
+            f"{error} Cluster {record.cluster_id} is running all the same; to end it: "
+            f"fruits terminate --cluster {record.cluster_id}"
+        )
         return record
-    # RunJobFlow answers with the cluster's id alone.
-    step_id = step_named(spec.step.name, cluster_id, cloud.clusters, clock) or ""
-    return ledger.write(replace(record, phase=RunPhase.SUBMITTED, step_id=step_id))
 
 
 def prepare(plan: RunPlan, cloud: Cloud) -> None:
-    """Make the foundations that the plan found missing; each is left alone where it exists."""
+    """Make the roles and the rest that the plan found missing; what exists is left alone."""
     names, rights = plan.names, cloud.rights
-    if Foundation.BUCKET in plan.missing:
-        cloud.storage.create_bucket(plan.places.bucket)
     if Foundation.CLEANUP_ROLE in plan.missing:
         rights.create_cleanup_role()
     if Foundation.INSTANCE_ROLE in plan.missing:

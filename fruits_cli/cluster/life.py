@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG, Cluster, ClusterState
+from fruits_cli.cloud.layout import places_of_logs
 from fruits_cli.cloud.protocols import Clock, Cloud
 from fruits_cli.cluster.cost import Bill, bill_line, cluster_bill
 from fruits_cli.cluster.diagnosis import Evidence, diagnose, proof_lines
+from fruits_cli.cluster.lock import release_lock
 from fruits_cli.cluster.logs import JobLogs, fetch_logs
 from fruits_cli.cluster.watch import watch_cluster
 from fruits_cli.errors import CloudError
 from fruits_cli.ledger import RunPhase, RunRecord, records_of
 from fruits_cli.screen import Progress
 from fruits_cli.session import Session
+from fruits_cli.signals import held
 
 _READY_TIMEOUT_S, _END_TIMEOUT_S = 45 * 60.0, 40 * 60.0
 # EMR copies logs every five minutes.
@@ -24,18 +28,28 @@ _GROUP_TIMEOUT_S, _GROUP_POLL_S = 300.0, 10.0
 
 def wait_until_ready(cluster_id: str, session: Session) -> Cluster:
     """The cluster once it takes steps. Raises CloudError with the cause where it ends instead."""
-    last: list[Cluster] = []
+    cluster = _followed(cluster_id, lambda state: state.is_ready, session, _READY_TIMEOUT_S)
+    if not cluster.state.is_ready:
+        raise failed_cluster(cluster, session)
+    return cluster
+
+
+def _followed(
+    cluster_id: str, until: Callable[[ClusterState], bool], session: Session, timeout_s: float
+) -> Cluster:
     states = watch_cluster(
         session.cloud.clusters,
         cluster_id,
-        until=lambda state: state.is_ready,
+        until=until,
         clock=session.clock,
-        timeout_s=_READY_TIMEOUT_S,
+        timeout_s=timeout_s,
+        tell=session.screen.warn,
     )
-    session.screen.follow(_shown(states, last))
-    if not last[-1].state.is_ready:
-        raise failed_cluster(last[-1], session)
-    return last[-1]
+    cluster = session.screen.follow(
+        states, shown=lambda one: Progress(f"cluster {one.cluster_id} {one.state}", 0, 0, 0.0)
+    )
+    assert cluster is not None
+    return cluster
 
 
 def failed_cluster(cluster: Cluster, session: Session) -> CloudError:
@@ -77,22 +91,25 @@ def end_cluster(cluster_id: str, session: Session) -> Ended:
 
     One that is gone already is no error. Raises CloudError.
     """
-    clusters = session.cloud.clusters
-    cluster = clusters.cluster(cluster_id)
+    cluster = session.cloud.clusters.cluster(cluster_id)
     if cluster.state.is_live:
-        clusters.stop_cluster(cluster_id)
+        stop_cluster(cluster_id, session)
+    return await_end(cluster_id, session)
+
+
+def stop_cluster(cluster_id: str, session: Session) -> None:
+    """Ask EMR to end the cluster; signals wait until it has answered. Raises CloudError."""
+    with held():
+        session.cloud.clusters.stop_cluster(cluster_id)
+
+
+def await_end(cluster_id: str, session: Session) -> Ended:
+    """Wait until the cluster is gone; remove its security group, close its records; its bill."""
+    cluster = session.cloud.clusters.cluster(cluster_id)
     if not cluster.state.is_final:
-        last: list[Cluster] = []
-        states = watch_cluster(
-            clusters,
-            cluster_id,
-            until=lambda state: state.is_final,
-            clock=session.clock,
-            timeout_s=_END_TIMEOUT_S,
-        )
-        session.screen.follow(_shown(states, last))
-        cluster = last[-1]
+        cluster = _followed(cluster_id, lambda state: state.is_final, session, _END_TIMEOUT_S)
     _delete_ssh_group(cluster, session)
+    _release_lock(cluster, session)
     for record in records_of(cluster_id, session.ledger):
         phase = record.phase if record.phase.is_final else _phase_at_end(record)
         session.ledger.write(replace(record, cluster_ended=True, phase=phase))
@@ -118,6 +135,16 @@ def _delete_ssh_group(cluster: Cluster, session: Session) -> None:
         session.screen.warn(f"Security group {group} was not removed: {error}")
 
 
+def _release_lock(cluster: Cluster, session: Session) -> None:
+    """A launch that was killed after RunJobFlow leaves its lock."""
+    launch_id = cluster.tags.get(LAUNCH_ID_TAG)
+    if cluster.log_uri is None or not launch_id:
+        return
+    lock = places_of_logs(cluster.log_uri).lock(cluster.name)
+    with suppress(CloudError):
+        release_lock(session.cloud.storage, lock, launch_id)
+
+
 def bill_of(cluster: Cluster, cloud: Cloud, clock: Clock) -> tuple[Bill | None, str]:
     """What the cluster cost until now, and the same as a line; None where AWS does not tell."""
     try:
@@ -128,9 +155,3 @@ def bill_of(cluster: Cluster, cloud: Cloud, clock: Clock) -> tuple[Bill | None, 
     now = cluster.ended_at or clock.now()
     bill = cluster_bill(nodes, prices, zone=cluster.zone, now=now)
     return bill, bill_line(bill, prices) if nodes else "nothing: no instance was started"
-
-
-def _shown(states: Iterator[Cluster], last: list[Cluster]) -> Iterator[Progress]:
-    for cluster in states:
-        last.append(cluster)
-        yield Progress(f"cluster {cluster.cluster_id} {cluster.state}", 0, 0, 0.0)

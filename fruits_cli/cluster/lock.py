@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import socket
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from fruits_cli.cloud.protocols import Clock, Storage
+from fruits_cli.cloud.protocols import Storage
 from fruits_cli.errors import CloudError, Locked
+from fruits_cli.files import user_name
 from fruits_cli.s3uri import S3Uri
 
 # A launch that takes longer has died: RunJobFlow answers within seconds.
@@ -18,29 +20,45 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock, as the object says."""
+    """Who holds a lock, as the object says; `pid` is 0 where it does not."""
 
     launch_id: str
     owner: str
     host: str
+    pid: int = 0
+
+    @property
+    def has_died(self) -> bool:
+        """Whether it was a process of this machine that is gone."""
+        if not self.pid or self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
 
 
 @dataclass(frozen=True)
 class Held:
-    """A lock that was found taken."""
+    """A lock that was found taken, and for how long by S3's own clock."""
 
     holder: Holder
     etag: str
-    since: datetime
+    age: timedelta
 
 
-def take_lock(
-    storage: Storage, uri: S3Uri, holder: Holder, *, clock: Clock, own: Sequence[str] = ()
-) -> None:
-    """Return once the lock is ours.
+def this_process(launch_id: str) -> Holder:
+    """What tells whoever finds our lock who we are."""
+    return Holder(launch_id, user_name(), socket.gethostname(), os.getpid())
 
-    own: launch ids that this folder's ledger knows to be dead; their locks are taken over at once,
-    others' when they are ten minutes old. Raises Locked naming the holder.
+
+def take_lock(storage: Storage, uri: S3Uri, holder: Holder) -> None:
+    """Return once the lock is ours; one whose holder died, or is ten minutes old, is taken over.
+
+    Raises Locked naming the holder.
     """
     content = json.dumps(asdict(holder)).encode()
     for _ in range(_ATTEMPTS):
@@ -49,17 +67,27 @@ def take_lock(
         held = read_lock(storage, uri)
         if held is None:
             continue
-        stale = clock.now() - held.since > _STALE_AFTER
-        if not stale and held.holder.launch_id not in own:
+        if held.age <= _STALE_AFTER and not held.holder.has_died:
             raise Locked(
                 f"{held.holder.owner} on {held.holder.host} is launching the same thing, since "
-                f"{held.since:%H:%M} UTC.",
+                f"{held.age.total_seconds():.0f} seconds.",
                 hint=f"Wait for it. Should that launch have died, delete {uri}",
             )
         # Conditional: of two who find it stale, one wins.
         if storage.replace_if_same(content, uri, etag=held.etag):
             return
     raise CloudError(f"The lock {uri} changes hands too fast.", hint="Try again in a minute.")
+
+
+def require_lock(storage: Storage, uri: S3Uri, launch_id: str) -> None:
+    """Raise Locked where the lock is not ours any more: this machine may have slept for hours."""
+    held = read_lock(storage, uri)
+    if held is None or held.holder.launch_id != launch_id:
+        by = f"{held.holder.owner} on {held.holder.host}" if held else "somebody"
+        raise Locked(
+            f"This launch took so long that {by} took it over; nothing was started.",
+            hint="fruits status --all shows what is running.",
+        )
 
 
 def read_lock(storage: Storage, uri: S3Uri) -> Held | None:
@@ -69,10 +97,11 @@ def read_lock(storage: Storage, uri: S3Uri) -> Held | None:
         return None
     try:
         values = json.loads(found.content)
-        holder = Holder(values["launch_id"], values["owner"], values["host"])
-    except (ValueError, KeyError, TypeError):
+        pid = int(values.get("pid") or 0)
+        holder = Holder(values["launch_id"], values["owner"], values["host"], pid)
+    except (ValueError, KeyError, TypeError, AttributeError):
         holder = Holder("", "somebody", "an unknown host")
-    return Held(holder, found.etag, found.modified_at)
+    return Held(holder, found.etag, found.served_at - found.modified_at)
 
 
 def release_lock(storage: Storage, uri: S3Uri, launch_id: str) -> None:

@@ -33,13 +33,40 @@ from fruits_cli.cluster.nodes import (
     workers,
 )
 from fruits_cli.cluster.steps import SparkOptions, step_args
-from fruits_cli.config import ClusterConfig, Config
+from fruits_cli.config import ClusterConfig, Config, JobConfig
 from fruits_cli.job.arguments import Job, job_args
 from fruits_cli.job.node_python import NodePython, bootstrap_action
 
 _RUN_LIFETIME_MIN, _CLUSTER_LIFETIME_MIN = 240, 720
+_BOOT_MIN = 20
 _RUN_APPLICATIONS = ("Hadoop", "Spark")
 _NOT_IN_A_TAG = re.compile(r"[^\w .:/=+@-]")
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """A step but for what it runs: that is known once code and model are packed."""
+
+    config: JobConfig
+    options: SparkOptions
+    run_id: str
+    deadline_min: int
+    on_failure: OnFailure
+
+    def step(self, job: Job) -> StepSpec:
+        """The step that runs `job`."""
+        # The run id in the name is how a step is found again after an answer got lost.
+        name = f"{EMR_NAME_PREFIX}{self.run_id}"
+        arguments = job_args(
+            self.config,
+            job.places,
+            run_id=self.run_id,
+            resume=job.resume,
+            deadline_min=self.deadline_min,
+            slots=self.options.slots,
+        )
+        args = step_args(self.options, main=job.main, package=job.package, name=name, job=arguments)
+        return StepSpec(name, args, self.on_failure)
 
 
 @dataclass(frozen=True)
@@ -58,7 +85,13 @@ class RunPlan:
     # None for run's own cluster: no key pair and no port 22.
     ssh_group: str | None
     lifetime_min: int
+    step: StepPlan | None = None
     notes: tuple[str, ...] = ()
+
+    def with_job(self, job: Job) -> RunPlan:
+        """The same plan, now with what its step runs."""
+        assert self.step is not None
+        return replace(self, spec=replace(self.spec, step=self.step.step(job)))
 
 
 def plan_cluster(
@@ -90,9 +123,10 @@ def plan_run(
 ) -> RunPlan:
     """run's own cluster: the job travels with the launch, and EMR ends the cluster after it.
 
-    With `keep` the cluster stays as create-cluster's would. Raises as `plan_cluster` does.
+    job: as far as it is known; `with_job` gives the plan the final one. With `keep` the cluster
+    stays as create-cluster's would. Raises as `plan_cluster` does.
     """
-    shell = _spec(
+    spec = _spec(
         config,
         observed,
         name=run_id,
@@ -101,16 +135,18 @@ def plan_run(
         python=python,
         transient=not keep,
     )
-    deadline_min = lifetime_min(config.cluster, transient=not keep)
     options = SparkOptions(
-        executor_plan(workers(shell.groups, observed.machines), config.job.engine),
+        executor_plan(workers(spec.groups, observed.machines), config.job.engine),
         region=observed.region,
         python=python.interpreter,
         fixed=config.cluster.managed_max is None,
+        managed_max=config.cluster.managed_max,
     )
+    deadline_min = job_deadline_min(lifetime_min(config.cluster, transient=not keep))
     on_failure = OnFailure.CONTINUE if keep else OnFailure.TERMINATE_CLUSTER
-    step = _step(config, job, options, run_id, deadline_min, on_failure)
-    return _run_plan(config, observed, replace(shell, step=step), run_id=run_id, name=run_id)
+    step = StepPlan(config.job, options, run_id, deadline_min, on_failure)
+    plan = _run_plan(config, observed, spec, run_id=run_id, name=run_id)
+    return replace(plan, step=step).with_job(job)
 
 
 def plan_step(
@@ -135,13 +171,21 @@ def plan_step(
         python=python,
         fixed=False,
     )
-    deadline_min = lifetime_min(config.cluster, transient=False)
-    return _step(config, job, options, run_id, deadline_min, OnFailure.CONTINUE)
+    deadline_min = job_deadline_min(lifetime_min(config.cluster, transient=False))
+    return StepPlan(config.job, options, run_id, deadline_min, OnFailure.CONTINUE).step(job)
 
 
 def lifetime_min(cluster: ClusterConfig, *, transient: bool) -> int:
     """Minutes after which a cluster or a job ends, whatever it does."""
     return cluster.max_lifetime_min or (_RUN_LIFETIME_MIN if transient else _CLUSTER_LIFETIME_MIN)
+
+
+def job_deadline_min(lifetime: int) -> int:
+    """Minutes after which the job ends itself: before its node does, so that it can say why.
+
+    The node counts from its boot, the job from its start, some ten minutes later.
+    """
+    return max(lifetime - _BOOT_MIN, lifetime // 2, 1)
 
 
 def _spec(
@@ -190,23 +234,6 @@ def _spec(
         python=python.interpreter,
         bootstrap=(bootstrap,),
     )
-
-
-def _step(
-    config: Config,
-    job: Job,
-    options: SparkOptions,
-    run_id: str,
-    deadline_min: int,
-    on_failure: OnFailure,
-) -> StepSpec:
-    # The run id in the name is how a step is found again after an answer got lost.
-    name = f"{EMR_NAME_PREFIX}{run_id}"
-    arguments = job_args(
-        config.job, job.places, run_id=run_id, resume=job.resume, deadline_min=deadline_min
-    )
-    args = step_args(options, main=job.main, package=job.package, name=name, job=arguments)
-    return StepSpec(name, args, on_failure)
 
 
 def _run_plan(

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, OnFailure, StepSpec
 from fruits_cli.cloud.protocols import Clock, Clusters
 from fruits_cli.cluster.nodes import DRIVER_MIB, DRIVER_OVERHEAD_MIB, ExecutorPlan
-from fruits_cli.errors import CloudError, Unanswered
-from fruits_cli.ledger import Ledger, RunPhase, RunRecord
+from fruits_cli.errors import CloudError, MachineError, Unanswered
+from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.s3uri import S3Uri
+from fruits_cli.session import Session
+from fruits_cli.signals import held
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,13 @@ class SparkOptions:
     region: str
     python: str | None
     fixed: bool
+    # The most nodes that managed scaling may bring; each has room for one executor at least.
+    managed_max: int | None = None
+
+    @property
+    def slots(self) -> int:
+        """The most tasks that may run at once, however few executors there are at the start."""
+        return self.executors.cores * max(self.executors.count, self.managed_max or 0)
 
 
 def step_args(
@@ -62,17 +71,22 @@ LOOK_FOR_S, LOOK_EVERY_S = 60.0, 5.0
 ATTEMPTS = 3
 
 
-def submit(
-    step: StepSpec, record: RunRecord, *, clusters: Clusters, ledger: Ledger, clock: Clock
-) -> RunRecord:
+def submit(step: StepSpec, record: RunRecord, session: Session) -> RunRecord:
     """Add the step to the record's cluster; the record with the step's id.
 
     AddJobFlowSteps has no idempotency token either: after a lost answer the step is looked for by
     its name, which holds the run id.
     """
-    record = ledger.write(record)
-    step_id = _add(step, record.cluster_id, clusters, clock)
-    return ledger.write(replace(record, phase=RunPhase.SUBMITTED, step_id=step_id))
+    record = session.ledger.write(record)
+    with held():
+        step_id = _add(step, record.cluster_id, session.cloud.clusters, session.clock)
+        record = replace(record, phase=RunPhase.SUBMITTED, step_id=step_id)
+        session.screen.tell(f"Run {record.run_id} is step {step_id}; fruits cancel stops it.")
+        try:
+            return session.ledger.write(record)
+        except MachineError as error:
+            session.screen.warn(f"{error} The step runs all the same.")
+            return record
 
 
 def _add(step: StepSpec, cluster_id: str, clusters: Clusters, clock: Clock) -> str:

@@ -1,4 +1,4 @@
-"""Each new state of a cluster, a step and its progress, until the last."""
+"""Each new state of a cluster, a step and its progress, until the last; bears losing sight."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from fruits_cli.cloud.clusters import Cluster, ClusterState, Step, StepState
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, ClusterState, Step, StepState
 from fruits_cli.cloud.protocols import Clock, Cloud, Clusters
-from fruits_cli.errors import AccessDenied, CloudError, ClusterNotFound
+from fruits_cli.errors import ClusterNotFound, DeadlineReached, FruitsError
 from fruits_cli.job.progress import fetch_progress
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.screen import Progress
@@ -19,8 +19,11 @@ from fruits_cli.screen import Progress
 _FIRST_POLL_S, _POLL_S, _SLOWER = 2.0, 20.0, 1.4
 # progress.json is one cheap GET; the bar moves with it.
 _PROGRESS_S = 3.0
-# A laptop may lose its network for a while; the cluster goes on without it.
-_PATIENCE_S = 600.0
+# Without an answer we ask less and less often, for as long as the cluster may live.
+_BLIND_FIRST_S, _BLIND_MOST_S = 3.0, 60.0
+# A cluster that EMR has just made may be unknown to it for a moment; one unknown for longer is
+# another account's, or another region's.
+_UNKNOWN_S = 600.0
 _Answer = TypeVar("_Answer")
 _LAST_STAGES = ("done", "failed")
 
@@ -65,54 +68,79 @@ class _Pace:
 def watch_run(
     cloud: Cloud,
     cluster_id: str,
-    step_id: str,
+    step: str,
     output: S3Uri,
     *,
     clock: Clock,
     timeout_s: float,
+    tell: Callable[[str], None] = lambda line: None,
     jitter: Callable[[], float] = random.random,
 ) -> Iterator[RunState]:
     """Each new state of the run, the last one when the step or its cluster is at its end.
 
-    Raises CloudError at the deadline, or when AWS could not be asked for ten minutes.
+    step: its id, or its name, by which it is looked for while EMR does not list it. tell: hears
+    when AWS cannot be asked, and when it can again. Raises DeadlineReached, and ClusterNotFound
+    where EMR does not know the cluster for ten minutes.
     """
     until = clock.monotonic() + timeout_s
-    pace, patience = _Pace(clock, jitter), _Patience(clock)
+    pace, sight = _Pace(clock, jitter), _Sight(clock, tell)
     seen: RunState | None = None
     while True:
-        state = patience.asked(partial(_look, cloud, (cluster_id, step_id), output, pace, seen))
+        state = sight.ask(partial(_look, cloud, (cluster_id, step), output, pace, seen))
         if state and state != seen:
             yield state
             seen = state
         if seen and seen.is_final:
             return
         if clock.monotonic() >= until:
-            raise CloudError(
+            raise DeadlineReached(
                 f"The run is not at its end after {timeout_s / 60:.0f} minutes.",
-                hint="It goes on without us: fruits status --watch",
+                hint="fruits status shows what is there.",
             )
-        clock.sleep(_PROGRESS_S)
+        clock.sleep(max(_PROGRESS_S, sight.wait_s))
 
 
 def _look(
     cloud: Cloud, ids: tuple[str, str], output: S3Uri, pace: _Pace, seen: RunState | None
 ) -> RunState:
     if seen and seen.step and seen.step.state is StepState.RUNNING:
-        progress, error = fetch_progress(cloud.storage, output)
+        progress, error = _progress(cloud, output, seen)
         if progress and progress.stage in _LAST_STAGES and progress != seen.progress:
             pace.hurry()
         seen = replace(seen, progress=progress, error=error)
     if seen and not pace.is_due():
         return seen
-    cluster_id, step_id = ids
-    step, cluster = cloud.clusters.step(cluster_id, step_id), cloud.clusters.cluster(cluster_id)
-    if seen and (step.state, cluster.state) != (seen.step and seen.step.state, seen.cluster.state):
+    step, cluster = _step(cloud.clusters, *ids), cloud.clusters.cluster(ids[0])
+    if seen and (_state_of(step), cluster.state) != (_state_of(seen.step), seen.cluster.state):
         pace.hurry()
     pace.asked()
-    # Again at the end: what the job wrote since our last look.
-    told = fetch_progress(cloud.storage, output) if step.state.is_final else (None, None)
-    progress, error = told if told[0] or seen is None else (seen.progress, seen.error)
-    return RunState(cluster, step, progress, error)
+    if step and step.state.is_final:
+        # Again at the end: what the job wrote since our last look.
+        return RunState(cluster, step, *_progress(cloud, output, seen))
+    return RunState(cluster, step, *((seen.progress, seen.error) if seen else (None, None)))
+
+
+def _state_of(step: Step | None) -> StepState | None:
+    return step.state if step else None
+
+
+def _step(clusters: Clusters, cluster_id: str, step: str) -> Step | None:
+    if not step.startswith(EMR_NAME_PREFIX):
+        return clusters.step(cluster_id, step)
+    # ListSteps lags behind a launch: until it lists the step there is none, which is no failure.
+    return next((found for found in clusters.steps(cluster_id) if found.name == step), None)
+
+
+def _progress(
+    cloud: Cloud, output: S3Uri, seen: RunState | None
+) -> tuple[Progress | None, Mapping[str, Any] | None]:
+    """What the job tells of itself; what was seen before where it may not be read just now."""
+    before = (seen.progress, seen.error) if seen else (None, None)
+    try:
+        found = fetch_progress(cloud.storage, output)
+    except FruitsError:
+        return before
+    return found if found[0] else before
 
 
 def watch_cluster(
@@ -122,17 +150,18 @@ def watch_cluster(
     until: Callable[[ClusterState], bool],
     clock: Clock,
     timeout_s: float,
+    tell: Callable[[str], None] = lambda line: None,
     jitter: Callable[[], float] = random.random,
 ) -> Iterator[Cluster]:
     """The cluster at each new state, the last one when `until` holds or it has ended.
 
-    Raises CloudError at the deadline, or when AWS could not be asked for ten minutes.
+    tell, errors: as for `watch_run`.
     """
     deadline_s = clock.monotonic() + timeout_s
-    pace, patience = _Pace(clock, jitter), _Patience(clock)
+    pace, sight = _Pace(clock, jitter), _Sight(clock, tell)
     seen: Cluster | None = None
     while True:
-        cluster = patience.asked(partial(clusters.cluster, cluster_id))
+        cluster = sight.ask(partial(clusters.cluster, cluster_id))
         if cluster and (seen is None or cluster.state is not seen.state):
             yield cluster
             seen = cluster
@@ -140,30 +169,42 @@ def watch_cluster(
             return
         if clock.monotonic() >= deadline_s:
             state = seen.state if seen else "unknown"
-            raise CloudError(
+            raise DeadlineReached(
                 f"Cluster {cluster_id} is still {state} after {timeout_s / 60:.0f} minutes.",
                 hint="fruits status --watch",
             )
         pace.asked()
-        clock.sleep(max(0.0, pace.due_s - clock.monotonic()))
+        clock.sleep(max(sight.wait_s, pace.due_s - clock.monotonic()))
 
 
-class _Patience:
-    """Asks, and bears failures for a while: they are the network's more often than ours."""
+class _Sight:
+    """Asks AWS, and bears that it cannot be asked: the cluster goes on without us."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, tell: Callable[[str], None]) -> None:
+        self._clock, self._tell = clock, tell
         self._answered_s = clock.monotonic()
+        # Seconds until it is worth asking again; 0 while AWS answers.
+        self.wait_s = 0.0
 
-    def asked(self, ask: Callable[[], _Answer]) -> _Answer | None:
-        """The answer, or None where AWS failed for less than ten minutes."""
+    def ask(self, ask: Callable[[], _Answer]) -> _Answer | None:
+        """The answer, or None where there is none for now."""
         try:
             answer = ask()
-        except (AccessDenied, ClusterNotFound):
-            raise
-        except CloudError:
-            if self._clock.monotonic() - self._answered_s > _PATIENCE_S:
+        except ClusterNotFound:
+            if self._clock.monotonic() - self._answered_s > _UNKNOWN_S:
                 raise
+            self._lost("EMR does not know the cluster yet.")
             return None
-        self._answered_s = self._clock.monotonic()
+        except FruitsError as error:
+            self._lost(str(error))
+            return None
+        if self.wait_s:
+            away_s = self._clock.monotonic() - self._answered_s
+            self._tell(f"AWS answers again, after {away_s / 60:.0f} minutes.")
+        self._answered_s, self.wait_s = self._clock.monotonic(), 0.0
         return answer
+
+    def _lost(self, why: str) -> None:
+        if not self.wait_s:
+            self._tell(f"{why} The cluster goes on; asking again.")
+        self.wait_s = min(max(self.wait_s * 1.5, _BLIND_FIRST_S), _BLIND_MOST_S)

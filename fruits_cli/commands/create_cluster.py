@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from fruits_cli.cloud.clusters import Cluster
+from fruits_cli.cloud.layout import places_of
 from fruits_cli.cluster.foundations import ensure_bucket, observe
-from fruits_cli.cluster.launch import adopted, cluster_record, launch_once, living, new_launch_id
+from fruits_cli.cluster.launch import adopted, launch_once, launch_record, living, new_launch_id
 from fruits_cli.cluster.life import wait_until_ready
+from fruits_cli.cluster.nodes import node_groups
 from fruits_cli.cluster.notebook import ship_notebook
 from fruits_cli.cluster.plan import RunPlan, plan_cluster
 from fruits_cli.cluster.plan_report import cluster_lines, plan_facts
@@ -20,7 +24,7 @@ from fruits_cli.ledger import RunPhase, RunRecord, new_run_id
 from fruits_cli.options import DryRun, Yes, with_config
 from fruits_cli.screen import Outcome, Screen
 from fruits_cli.session import Session
-from fruits_cli.signals import termination_as_interrupt
+from fruits_cli.signals import heard_again, termination_as_interrupt
 
 
 @with_config("storage", "cluster")
@@ -42,9 +46,11 @@ def create(
 
     Raises CloudError with the cause where it does not come up, QuotaTooSmall, Locked, Declined.
     """
-    name, cloud = config.cluster.name, session.cloud
+    name, cloud, screen = config.cluster.name, session.cloud, session.screen
     if cluster := living(name, cloud):
-        session.screen.tell(f"Cluster {cluster.emr_name} lives already: {cluster.cluster_id}.")
+        screen.tell(f"Cluster {cluster.emr_name} is already running: {cluster.cluster_id}.")
+        for line in void_wishes(config, cluster, session):
+            screen.warn(line)
         if dry_run:
             return _outcome(cluster)
         blank = RunRecord(run_id, Target.EMR, region=cloud.region, cluster_name=name)
@@ -56,15 +62,26 @@ def create(
     if dry_run:
         return Outcome(lines, plan_facts(plan, observed))
     for line in lines:
-        session.screen.tell(line)
-    session.screen.ask("Create it?", yes=yes)
-    ensure_bucket(plan.places.bucket, session, yes=True)
-    ship_python(python, plan.places, session)
-    record = launch_once(plan, cluster_record(config, plan, cloud.region), session, adopt=True)
-    session.screen.tell(f"Cluster {record.cluster_id} was started.")
-    if "JupyterHub" in plan.spec.applications:
-        _put_notebook(plan, session)
-    return _ready(record, session)
+        screen.tell(line)
+    if config.cluster.key_name is None:
+        screen.warn("Without a key pair no tunnel can be opened: fruits init --key makes one.")
+    screen.ask("Create it?", yes=yes)
+    with termination_as_interrupt():
+        ensure_bucket(plan.places.bucket, session, yes=True)
+        ship_python(python, plan.places, session)
+        return _ready(_launched(config, plan, session), session)
+
+
+def _launched(config: Config, plan: RunPlan, session: Session) -> RunRecord:
+    latest = [launch_record(config, plan, session.cloud.region)]
+    try:
+        record = launch_once(plan, latest[0], session, adopt=True, started=latest.append)
+        if "JupyterHub" in plan.spec.applications:
+            _put_notebook(plan, session)
+    except KeyboardInterrupt:
+        _say_what_lives(latest[-1], session)
+        raise
+    return record
 
 
 def _put_notebook(plan: RunPlan, session: Session) -> None:
@@ -82,18 +99,53 @@ def _ready(record: RunRecord, session: Session) -> Outcome:
         with termination_as_interrupt():
             cluster = wait_until_ready(record.cluster_id, session)
     except KeyboardInterrupt:
-        session.screen.tell(f"Cluster {record.cluster_id} goes on: fruits terminate ends it.")
+        _say_what_lives(record, session)
         raise
     finally:
         _note_end(record, session)
     return _outcome(cluster)
 
 
+def _say_what_lives(record: RunRecord, session: Session) -> None:
+    heard_again()
+    if not record.cluster_id:
+        session.screen.tell("No cluster was started.")
+        return
+    session.screen.tell(
+        f"Cluster {record.cluster_id} goes on: fruits terminate --cluster {record.cluster_id} "
+        "ends it."
+    )
+
+
 def _note_end(record: RunRecord, session: Session) -> None:
     """Write down a cluster that ended instead of becoming ready."""
-    cluster = session.cloud.clusters.cluster(record.cluster_id)
-    if cluster.state.is_final:
-        session.ledger.write(replace(record, phase=RunPhase.FAILED, cluster_ended=True))
+    with suppress(CloudError):
+        cluster = session.cloud.clusters.cluster(record.cluster_id)
+        if cluster.state.is_final:
+            session.ledger.write(replace(record, phase=RunPhase.FAILED, cluster_ended=True))
+
+
+def void_wishes(config: Config, cluster: Cluster, session: Session) -> Iterator[str]:
+    """What the configuration asks of a cluster that is already there, and is otherwise."""
+    wanted, has = config.cluster.release_label, cluster.release_label
+    if has and has != wanted:
+        yield f"It runs {has}; release_label {wanted} has no effect."
+    bucket = places_of(config).bucket
+    if cluster.log_uri and cluster.log_uri.bucket != bucket:
+        yield f"It was made for bucket {cluster.log_uri.bucket}; bucket {bucket} has no effect."
+    try:
+        nodes = session.cloud.clusters.nodes(cluster.cluster_id)
+    except CloudError:
+        return
+    there = Counter((node.role, node.instance_type) for node in nodes if node.ended_at is None)
+    for group in node_groups(config.cluster):
+        own = {kind: n for (role, kind), n in there.items() if role is group.role}
+        if own and own != {group.instance_type: group.count}:
+            told = " and ".join(f"{n} {kind}" for kind, n in sorted(own.items()))
+            yield (
+                f"Its {group.role} nodes are {told}; {group.count} {group.instance_type} "
+                "has no effect."
+            )
 
 
 def _outcome(cluster: Cluster) -> Outcome:
@@ -101,7 +153,7 @@ def _outcome(cluster: Cluster) -> Outcome:
         f"Cluster {cluster.emr_name} ({cluster.cluster_id}) is {cluster.state}.",
         "Next: fruits submit, fruits tunnel, and at the end fruits terminate.",
     ]
-    facts: dict[str, Any] = {
+    facts = {
         "cluster_id": cluster.cluster_id,
         "name": cluster.name,
         "state": cluster.state.value,

@@ -9,10 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Target
+from fruits_cli.dataset.sample import ensure_sample, sample_folder
 from fruits_cli.errors import UsageError
-from fruits_cli.ledger import RunRecord, new_run_id
+from fruits_cli.ledger import RunRecord, ledger_here, new_run_id
 from fruits_cli.options import DryRun, Yes, with_config
+from fruits_cli.runs.emr import resume_on_emr, resumed_config, run_on_emr
+from fruits_cli.runs.local import run_here
 from fruits_cli.screen import Outcome, Screen
 
 Images = Annotated[
@@ -22,6 +26,9 @@ Images = Annotated[
 Sample = Annotated[bool, typer.Option("--sample", help="Run on a small drawn set of fruit.")]
 Local = Annotated[bool, typer.Option("--local", help="Run on this machine: --target local.")]
 Keep = Annotated[bool, typer.Option("--keep-cluster", help="Leave the cluster up afterwards.")]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Leave once the cluster was started; it ends by itself.")
+]
 Resume = Annotated[
     str | None,
     typer.Option(help="Go on with a run: its id, last, or its folder.", show_default=False),
@@ -36,6 +43,7 @@ def run(
     resume: Resume = None,
     local: Local = False,
     keep_cluster: Keep = False,
+    detach: Detach = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     config: Config,
@@ -52,33 +60,38 @@ def run(
         raise UsageError("Give one of IMAGES, --sample and --resume.")
     record = _record_on_emr(resume)
     if record is None and (resume or local or config.target is Target.LOCAL):
-        from fruits_cli.runs import local as here
-
-        asked = here.Asked(images=images, sample=sample, resume=resume, dry_run=dry_run)
-        outcome = here.run_here(config, asked, screen, flags)
-    else:
-        from fruits_cli.commands.wiring import open_session
-        from fruits_cli.dataset.sample import ensure_sample, sample_folder
-        from fruits_cli.runs import emr as remote
-
-        config = remote.resumed_config(config, record, flags) if record else config
-        wanted = remote.CloudRun(
-            record.run_id if record else new_run_id(),
-            images=str(ensure_sample(sample_folder(os.environ))) if sample else images,
-            resume=record,
-            sample=sample,
-            yes=yes,
-            dry_run=dry_run,
-            keep=keep_cluster,
+        if detach:
+            raise UsageError("--detach is for runs on EMR.")
+        return run_here(
+            config, screen, flags, images=images, sample=sample, resume=resume, dry_run=dry_run
         )
-        outcome = remote.run_in_cloud(config, wanted, open_session(config, screen))
-    return outcome
+    session = open_session(config, screen)
+    if record:
+        return resume_on_emr(
+            resumed_config(config, record, flags),
+            session,
+            record,
+            has_new_options=bool(flags.get("job", {}).keys() - {"output_dir"}),
+            keep=keep_cluster,
+            detach=detach,
+            dry_run=dry_run,
+            yes=yes,
+        )
+    return run_on_emr(
+        config,
+        session,
+        new_run_id(),
+        images=str(ensure_sample(sample_folder(os.environ))) if sample else images,
+        sample=sample,
+        keep=keep_cluster,
+        detach=detach,
+        dry_run=dry_run,
+        yes=yes,
+    )
 
 
 def _record_on_emr(resume: str | None) -> RunRecord | None:
     """The run that is to go on, if its place is EMR."""
-    from fruits_cli.ledger import ledger_here
-
     with contextlib.suppress(UsageError):
         if resume and (record := ledger_here().find(resume)).target is Target.EMR:
             return record

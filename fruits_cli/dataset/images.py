@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fruits_cli.cloud.layout import Places
 from fruits_cli.cloud.protocols import Storage
-from fruits_cli.dataset.manifest import DATASET_FILE
-from fruits_cli.dataset.upload import dataset_name
+from fruits_cli.dataset.manifest import DATASET_FILE, parse_manifest
+from fruits_cli.dataset.upload import dataset_name, put_manifest
 from fruits_cli.errors import UsageError
 from fruits_cli.s3uri import S3Uri, is_s3_uri, parse_s3_uri
 
@@ -32,9 +32,22 @@ def find_images(wanted: str | None, places: Places, storage: Storage, dataset: s
     newest = _newest(storage, storage.list_folders(places.datasets))
     if newest is None:
         raise UsageError(
-            f"There is no dataset below {places.datasets}.", hint="fruits upload IMAGES makes one."
+            f"There is no dataset below {places.datasets} yet.",
+            hint="fruits upload FOLDER makes one; fruits run FOLDER does it all.",
         )
     return newest
+
+
+def bind_dataset(uri: S3Uri, storage: Storage) -> tuple[str, int | None]:
+    """The digest of the dataset as it is now, kept under it, and its number of pictures.
+
+    Empty and None for a folder of raw pictures. Raises UsageError for a broken dataset.
+    """
+    found = storage.fetch_bytes(uri / DATASET_FILE)
+    if found is None:
+        return "", None
+    manifest = parse_manifest(found.content, origin=f"{uri}{DATASET_FILE}")
+    return put_manifest(storage, uri, manifest), manifest.pictures
 
 
 def _newest(storage: Storage, folders: Iterable[S3Uri]) -> S3Uri | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fruits_cli.errors import UsageError
 
 DATASET_FILE = "dataset.json"
+# Beside it, by digest and never replaced: what a run is bound to.
+MANIFESTS = "manifests"
 _SHA256 = r"[0-9a-f]{64}"
 
 
@@ -42,6 +45,11 @@ class DatasetManifest(BaseModel):
         if self.bytes != sum(shard.bytes for shard in self.shards):
             raise ValueError("the shards do not hold as many bytes as it says")
         return self
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the text: the identity of the dataset."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
         """The text of dataset.json; the same shards give the same text."""

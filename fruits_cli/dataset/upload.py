@@ -18,6 +18,7 @@ from fruits_cli.dataset.digests import DigestCache
 from fruits_cli.dataset.listing import Listed, count_pictures, list_pictures
 from fruits_cli.dataset.manifest import (
     DATASET_FILE,
+    MANIFESTS,
     DatasetManifest,
     Shard,
     manifest_of,
@@ -66,6 +67,8 @@ class Tally:
     files_sent: int = 0
     files_kept: int = 0
     bytes_sent: int = 0
+    # Of the dataset's manifest; empty for raw pictures.
+    digest: str = ""
     unreadable: list[str] = field(default_factory=list)
 
 
@@ -120,9 +123,18 @@ def send_dataset(
             for one in sent:
                 yield view.after(one)
     manifest = manifest_of(shards)
+    tally.digest = put_manifest(storage, target, manifest)
     if not _is_current(storage, target, manifest):
         storage.put_bytes(manifest.to_json().encode(), target / DATASET_FILE)
     yield view.at_end()
+
+
+def put_manifest(storage: Storage, dataset: S3Uri, manifest: DatasetManifest) -> str:
+    """Keep the manifest under its digest, where no later upload of that name replaces it."""
+    storage.put_if_absent(
+        manifest.to_json().encode(), dataset / f"{MANIFESTS}/{manifest.digest}.json"
+    )
+    return manifest.digest
 
 
 def _known_shards(

@@ -25,6 +25,20 @@ class JobPlaces:
     images: str
     output: str
     model: str
+    identity: JobIdentity | None = None
+
+
+@dataclass(frozen=True)
+class JobIdentity:
+    """Digests that a run on a cluster is bound to; the job refuses anything else.
+
+    dataset: of its manifest, empty for raw pictures.
+    """
+
+    dataset: str
+    model: str
+    code: str
+    python: str
 
 
 def job_args(
@@ -34,6 +48,7 @@ def job_args(
     run_id: str,
     resume: bool = False,
     deadline_min: int | None = None,
+    slots: int | None = None,
 ) -> list[str]:
     """The arguments of main.py, the same on a laptop and on a cluster."""
     args = ["--images", places.images, "--output", places.output, "--model", places.model]
@@ -51,6 +66,14 @@ def job_args(
         "--resume": resume,
     }
     args += [flag for flag, wanted in flags.items() if wanted]
-    if deadline_min is not None:
-        args += ["--deadline-min", str(deadline_min)]
+    numbers = {"--deadline-min": deadline_min, "--slots": slots}
+    args += [word for flag, value in numbers.items() if value for word in (flag, str(value))]
+    if identity := places.identity:
+        digests = {
+            "--dataset-digest": identity.dataset,
+            "--model-fingerprint": identity.model,
+            "--code-digest": identity.code,
+            "--python-digest": identity.python,
+        }
+        args += [word for flag, digest in digests.items() if digest for word in (flag, digest)]
     return args

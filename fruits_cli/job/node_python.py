@@ -158,6 +158,11 @@ def interpreter_on(cluster: Cluster, engine: Engine) -> str:
     return _interpreter(digest)
 
 
+def python_digest(cluster: Cluster) -> str:
+    """The digest of the packages that a cluster's nodes have; empty where it does not say."""
+    return cluster.tags.get(PYTHON_TAG, "").partition("/")[2]
+
+
 def _interpreter(digest: str) -> str:
     return f"{_HOME}/{digest}/bin/python"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from fruits_cli.cloud.layout import Places
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.cloud.transfer import Sending, send_all
-from fruits_cli.job.arguments import Job, JobPlaces
+from fruits_cli.job.arguments import Job, JobIdentity, JobPlaces
 from fruits_cli.job.bundle import job_bundle
 from fruits_cli.job.model import ModelArtefact
 from fruits_cli.s3uri import S3Uri
@@ -32,12 +32,15 @@ def load_shipment(
     *,
     images: S3Uri,
     run_id: str,
+    dataset: str = "",
+    python: str = "",
     resume: bool = False,
 ) -> Shipment:
     """Code and model of this version, ready to be sent; the code is packed into `scratch`."""
     made = job_bundle(scratch)
     code, model = places.code(made.digest), places.model(artefact.fingerprint)
-    job_places = JobPlaces(str(images), str(places.run(run_id)), str(model))
+    identity = JobIdentity(dataset, artefact.fingerprint, made.digest, python)
+    job_places = JobPlaces(str(images), str(places.run(run_id)), str(model), identity)
     job = Job(code / made.main.name, code / made.zip.name, job_places, resume=resume)
     files = [(made.main, job.main), (made.zip, job.package)]
     files += [(file, model / file.name) for file in sorted(artefact.folder.iterdir())]
@@ -66,12 +69,21 @@ def shipped_job(
     *,
     images: S3Uri,
     run_id: str,
+    dataset: str = "",
+    python: str = "",
     resume: bool = False,
 ) -> Job:
     """The job with code and model in the bucket."""
     with tempfile.TemporaryDirectory(prefix="fruits-code-") as scratch:
         shipment = load_shipment(
-            places, artefact, Path(scratch), images=images, run_id=run_id, resume=resume
+            places,
+            artefact,
+            Path(scratch),
+            images=images,
+            run_id=run_id,
+            dataset=dataset,
+            python=python,
+            resume=resume,
         )
         ship(shipment, storage)
     return shipment.job

@@ -1,6 +1,6 @@
-"""The job on a cluster of its own: upload, plan, launch, follow, fetch, end, bill.
+"""The job on a cluster of its own: plan, ship, launch, follow, fetch, end, bill.
 
-Whatever happens in between, the cluster ends: EMR ends it after its step, and we end it before.
+What may end the cluster is in cluster/ending.py, and nowhere else.
 """
 
 from __future__ import annotations
@@ -10,256 +10,431 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.cloud.account import Observed
-from fruits_cli.cloud.clusters import LAUNCH_ID_TAG
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG
 from fruits_cli.cloud.layout import places_of
+from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd, run_end
 from fruits_cli.cluster.foundations import ensure_bucket, observe
-from fruits_cli.cluster.launch import launch_once, living, look_for, new_launch_id
-from fruits_cli.cluster.life import Ended, end_cluster
+from fruits_cli.cluster.launch import (
+    launch_once,
+    launch_record,
+    living,
+    look_for,
+    new_launch_id,
+)
+from fruits_cli.cluster.life import Ended, await_end, end_cluster, stop_cluster
 from fruits_cli.cluster.plan import RunPlan, lifetime_min, plan_run
 from fruits_cli.cluster.plan_report import plan_facts, plan_lines
 from fruits_cli.cluster.steps import cancel
-from fruits_cli.config import Config, Layer, Target, configured
-from fruits_cli.dataset.images import find_images, local_images
+from fruits_cli.config import Config, Layer, configured
+from fruits_cli.dataset.images import bind_dataset, find_images, local_images
 from fruits_cli.dataset.listing import count_pictures
 from fruits_cli.dataset.sample import IF_ABSENT
 from fruits_cli.dataset.upload import dataset_name, send_pictures
-from fruits_cli.errors import FruitsError, UsageError
-from fruits_cli.job.arguments import Job
+from fruits_cli.errors import FruitsError, MachineError, UsageError
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.node_python import node_python, ship_python
 from fruits_cli.job.shipment import planned_job, shipped_job
 from fruits_cli.ledger import RunPhase, RunRecord
-from fruits_cli.runs import results
 from fruits_cli.runs.follow import follow, raise_failure, step_of_run
-from fruits_cli.runs.results import RUNS_DIR, fetch_manifest, fetch_run
+from fruits_cli.runs.results import (
+    MANIFEST_FILE,
+    RUNS_DIR,
+    fetch_manifest,
+    fetch_run,
+    run_summary,
+)
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
-from fruits_cli.signals import termination_as_interrupt
+from fruits_cli.signals import heard_again, termination_as_interrupt
 
 # What follows the job's own deadline: boot, and the end of the step.
 _MARGIN_S = 45 * 60.0
 _LOOK_FOR_S = 30.0
 
 
-@dataclass(frozen=True)
-class CloudRun:
-    """What the user asked of `fruits run` on EMR; `images` is a folder, an address, or None."""
+@dataclass
+class _Attempt:
+    """How far one attempt at a run has come; `record` is the newest, also where no disk took it."""
 
-    run_id: str
-    images: str | None = None
-    resume: RunRecord | None = None
-    sample: bool = False
-    yes: bool = False
-    dry_run: bool = False
-    keep: bool = False
+    record: RunRecord
+    job_ended: bool = False
+    completed: bool = False
 
 
-def run_in_cloud(config: Config, asked: CloudRun, session: Session) -> Outcome:
-    """The whole story of a cloud run; a dry run ends after the plan.
+def run_on_emr(
+    config: Config,
+    session: Session,
+    run_id: str,
+    *,
+    images: str | None = None,
+    sample: bool = False,
+    keep: bool = False,
+    detach: bool = False,
+    dry_run: bool = False,
+    yes: bool = False,
+) -> Outcome:
+    """A new run: planned once, shown, asked about, and carried out as it was shown.
 
     Raises JobFailed with the cause, UsageError for what the job refused, CloudError, Declined.
-    Ctrl-C, SIGTERM and a closed terminal end the cluster first.
     """
+    folder = local_images(images)
+    if folder and not count_pictures(folder, config.job.extensions).pictures:
+        raise UsageError(f"There is no picture in {folder}.")
+    source = _dataset_of(config, session, folder, images)
+    plan = _shown_plan(config, session, run_id, source, shown_as=folder or source, keep=keep)
+    if dry_run:
+        return plan.outcome
+    session.screen.ask("Start it?", yes=yes)
     with termination_as_interrupt():
-        if not asked.dry_run and (record := _at_work(asked, session)):
-            session.screen.tell(f"Run {asked.run_id} is still at work; following it.")
-            return _ended_well(config, asked, record, session)
-        folder = None if asked.resume else local_images(asked.images)
-        if folder and not count_pictures(folder, config.job.extensions).pictures:
-            raise UsageError(f"There is no picture in {folder}.")
-        observed = observe(config, session.cloud, keep_alive=asked.keep)
-        images = _images(config, asked, folder, session)
-        plan = _first_plan(config, asked, images, observed)
-        lines = plan_lines(config, plan, observed, images=str(folder or images))
-        if asked.dry_run:
-            return Outcome(lines, plan_facts(plan, observed, images=str(folder or images)))
-        for line in lines:
-            session.screen.tell(line)
-        session.screen.ask("Start it?", yes=asked.yes)
-        return _carried_out(config, asked, session, observed=observed, folder=folder, images=images)
+        if_absent = IF_ABSENT if sample else ""
+        config, launchable, pictures = _ship(
+            config, session, plan.plan, source, folder, if_absent=if_absent
+        )
+        record = launch_record(config, launchable, session.cloud.region, images=str(source))
+        return _launch_and_follow(
+            config, session, launchable, record, pictures=pictures, detach=detach
+        )
 
 
-def _at_work(asked: CloudRun, session: Session) -> RunRecord | None:
-    """The run to resume, if its cluster is still there."""
-    if asked.resume is None:
-        return None
-    cluster = living(asked.run_id, session.cloud)
-    if cluster is None or cluster.tags.get(LAUNCH_ID_TAG) != asked.resume.launch_id:
-        return None
-    step = step_of_run(asked.run_id, cluster.cluster_id, session)
-    if step is None:
-        return None
-    record = replace(asked.resume, cluster_id=cluster.cluster_id, step_id=step.step_id)
-    return session.ledger.write(replace(record, phase=RunPhase.SUBMITTED))
+def resume_on_emr(
+    config: Config,
+    session: Session,
+    record: RunRecord,
+    *,
+    has_new_options: bool = False,
+    keep: bool = False,
+    detach: bool = False,
+    dry_run: bool = False,
+    yes: bool = False,
+) -> Outcome:
+    """Go on with a run: follow it where it is at work, fetch it where it is done, else run it.
+
+    has_new_options: what is finished is to be fitted again. Raises as `run_on_emr` does.
+    """
+    keep = keep or record.is_kept
+    output = parse_s3_uri(record.output)
+    with termination_as_interrupt():
+        if not dry_run and (at_work := _at_work(record, session)):
+            session.screen.tell(f"Run {record.run_id} is still at work; following it.")
+            return _followed(config, session, _Attempt(at_work), pictures=None, keep=keep)
+        is_done = session.cloud.storage.fetch_bytes(output / MANIFEST_FILE) is not None
+        if is_done and not has_new_options and not dry_run:
+            session.screen.tell(f"Run {record.run_id} is finished; fetching its results.")
+            attempt = _Attempt(record, job_ended=True, completed=True)
+            return _fetched(config, session, attempt, pictures=None, keep=keep)
+    source = parse_s3_uri(record.images)
+    plan = _shown_plan(
+        config, session, record.run_id, source, shown_as=source, keep=keep, resume=True
+    )
+    if dry_run:
+        return plan.outcome
+    session.screen.ask("Start it?", yes=yes)
+    with termination_as_interrupt():
+        config, launchable, pictures = _ship(
+            config, session, plan.plan, source, None, dataset=record.dataset_digest
+        )
+        again = launch_record(config, launchable, session.cloud.region, images=record.images)
+        again = replace(again, created_at=record.created_at)
+        return _launch_and_follow(
+            config, session, launchable, again, pictures=pictures, detach=detach
+        )
 
 
-def _images(config: Config, asked: CloudRun, folder: Path | None, session: Session) -> S3Uri:
-    """Where the pictures are, or will be once they are uploaded."""
-    if asked.resume:
-        return parse_s3_uri(asked.resume.images)
-    places = places_of(config)
-    if folder:
-        return places.dataset(dataset_name(folder, config.storage.dataset))
-    return find_images(asked.images, places, session.cloud.storage, config.storage.dataset)
+@dataclass(frozen=True)
+class _ShownPlan:
+    plan: RunPlan
+    outcome: Outcome
 
 
-def _first_plan(config: Config, asked: CloudRun, images: S3Uri, observed: Observed) -> RunPlan:
-    resume = asked.resume is not None
-    job = planned_job(places_of(config), images=images, run_id=asked.run_id, resume=resume)
-    return _plan(config, asked, job, observed)
-
-
-def _plan(config: Config, asked: CloudRun, job: Job, observed: Observed) -> RunPlan:
-    return plan_run(
+def _shown_plan(
+    config: Config,
+    session: Session,
+    run_id: str,
+    source: S3Uri,
+    *,
+    shown_as: object,
+    keep: bool,
+    resume: bool = False,
+) -> _ShownPlan:
+    """The plan, on the screen; code, model and dataset get their digests when they are shipped."""
+    observed = observe(config, session.cloud, keep_alive=keep)
+    job = planned_job(places_of(config), images=source, run_id=run_id, resume=resume)
+    plan = plan_run(
         config,
         observed,
         job,
-        run_id=asked.run_id,
+        run_id=run_id,
         launch_id=new_launch_id(),
         python=node_python(config.job.engine),
-        keep=asked.keep,
+        keep=keep,
     )
+    lines = plan_lines(config, plan, observed, images=str(shown_as))
+    facts = plan_facts(plan, observed, images=str(shown_as))
+    for line in lines:
+        session.screen.tell(line)
+    return _ShownPlan(plan, Outcome(lines, facts))
 
 
-def _carried_out(
+def _dataset_of(config: Config, session: Session, folder: Path | None, wanted: str | None) -> S3Uri:
+    """Where the pictures are, or will be once they are uploaded."""
+    places = places_of(config)
+    if folder:
+        return places.dataset(dataset_name(folder, config.storage.dataset))
+    return find_images(wanted, places, session.cloud.storage, config.storage.dataset)
+
+
+def _ship(
     config: Config,
-    asked: CloudRun,
     session: Session,
-    *,
-    observed: Observed,
+    plan: RunPlan,
+    source: S3Uri,
     folder: Path | None,
-    images: S3Uri,
-) -> Outcome:
+    *,
+    dataset: str = "",
+    if_absent: str = "",
+) -> tuple[Config, RunPlan, int | None]:
+    """Send what the step reads, by digest; the configuration and the plan with them, and n."""
     artefact, job_config = obtain_model(
         config.job,
         session.screen,
         session.environ,
-        if_absent=IF_ABSENT if asked.sample and asked.resume is None else "",
+        if_absent=if_absent,
         load_model=session.load_model,
     )
     config = config.model_copy(update={"job": job_config})
-    ensure_bucket(places_of(config).bucket, session, yes=True)
-    ship_python(node_python(config.job.engine), places_of(config), session)
+    places, python = places_of(config), node_python(config.job.engine)
+    ensure_bucket(places.bucket, session, yes=True)
+    ship_python(python, places, session)
+    pictures: int | None = None
     if folder:
-        tally = send_pictures(config, folder, images, session)
-        session.screen.tell(
-            f"{tally.pictures} pictures in {images}, {tally.files_sent} files sent."
-        )
+        tally = send_pictures(config, folder, source, session)
+        dataset, pictures = tally.digest, tally.pictures
+        session.screen.tell(f"{pictures} pictures in {source}, {tally.files_sent} files sent.")
+    elif not dataset:
+        dataset, pictures = bind_dataset(source, session.cloud.storage)
     job = shipped_job(
-        places_of(config),
+        places,
         artefact,
         session.cloud.storage,
-        images=images,
-        run_id=asked.run_id,
-        resume=asked.resume is not None,
+        images=source,
+        run_id=plan.run_id,
+        dataset=dataset,
+        python=python.digest,
+        resume="--resume" in (plan.spec.step.args if plan.spec.step else ()),
     )
-    plan = _plan(config, asked, job, observed)
-    record = run_record(config, plan, images=str(images), region=session.cloud.region)
-    if asked.resume:
-        record = replace(record, created_at=asked.resume.created_at)
+    plan = replace(plan, step=replace(plan.step, config=job_config) if plan.step else None)
+    return config, plan.with_job(job), pictures
+
+
+def _launch_and_follow(
+    config: Config,
+    session: Session,
+    plan: RunPlan,
+    record: RunRecord,
+    *,
+    pictures: int | None,
+    detach: bool,
+) -> Outcome:
+    job = plan.spec.step.args if plan.spec.step else ()
+    digest = job[job.index("--dataset-digest") + 1] if "--dataset-digest" in job else ""
+    attempt = _Attempt(replace(record, dataset_digest=digest))
+
+    def started(record: RunRecord) -> None:
+        attempt.record = record
+
     try:
-        record = launch_once(plan, record, session, adopt=False)
-        session.screen.tell(f"Cluster {record.cluster_id} was started for run {plan.run_id}.")
+        attempt.record = launch_once(plan, attempt.record, session, adopt=False, started=started)
     except BaseException as error:
-        _end_after(error, asked, session)
+        _close(attempt, error, session, keep=record.is_kept)
         raise
-    return _ended_well(config, asked, record, session)
+    if detach:
+        return _detached(attempt.record)
+    return _followed(config, session, attempt, pictures=pictures, keep=record.is_kept)
 
 
-def _ended_well(config: Config, asked: CloudRun, record: RunRecord, session: Session) -> Outcome:
-    """Follow the run, fetch its results, end its cluster; the summary."""
-    lifetime_s = 60.0 * lifetime_min(config.cluster, transient=not asked.keep)
-    target = output_folder(config, asked.run_id)
+def _followed(
+    config: Config, session: Session, attempt: _Attempt, *, pictures: int | None, keep: bool
+) -> Outcome:
+    lifetime_s = 60.0 * lifetime_min(config.cluster, transient=not keep)
     try:
-        state = follow(record, session, timeout_s=lifetime_s + _MARGIN_S)
+        state = follow(attempt.record, session, timeout_s=lifetime_s + _MARGIN_S)
+        attempt.job_ended = True
+        if state.step and not attempt.record.step_id:
+            attempt.record = replace(attempt.record, step_id=state.step.step_id)
         raise_failure(state, session)
-        record = session.ledger.write(
-            replace(_latest(record, session), phase=RunPhase.DONE, folder=str(target))
-        )
-        session.screen.follow(fetch_run(session.cloud.storage, parse_s3_uri(record.output), target))
+        attempt.completed = True
     except BaseException as error:
-        _end_after(error, asked, session)
+        _close(attempt, error, session, keep=keep)
         raise
-    manifest = fetch_manifest(session.cloud.storage, parse_s3_uri(record.output))
-    ended = None if asked.keep else end_cluster(record.cluster_id, session)
-    return _outcome(record, manifest, target, ended)
+    return _fetched(config, session, attempt, pictures=pictures, keep=keep)
 
 
-def _latest(record: RunRecord, session: Session) -> RunRecord:
-    return session.ledger.load(record.run_id) or record
-
-
-def _end_after(error: BaseException, asked: CloudRun, session: Session) -> None:
-    """End what the run started, and write down how it ended."""
-    record = session.ledger.load(asked.run_id)
-    if record is None:
-        return
-    interrupted = isinstance(error, KeyboardInterrupt)
-    if not record.phase.is_final:
-        phase = RunPhase.CANCELLED if interrupted else RunPhase.FAILED
-        record = session.ledger.write(replace(record, phase=phase))
-    started = True
+def _fetched(
+    config: Config, session: Session, attempt: _Attempt, *, pictures: int | None, keep: bool
+) -> Outcome:
+    target = output_folder(config, attempt.record.run_id)
+    storage, output = session.cloud.storage, parse_s3_uri(attempt.record.output)
     try:
-        started = _end_or_keep(record, asked, session, interrupted=interrupted)
+        manifest = fetch_manifest(storage, output)
+        _require_same_pictures(attempt.record, manifest, pictures)
+        session.screen.follow(fetch_run(storage, output, target))
+    except BaseException as error:
+        _close(attempt, error, session, keep=keep)
+        raise
+    record = replace(attempt.record, phase=RunPhase.DONE, folder=str(target))
+    _write(record, session)
+    ended = _end_after_success(record, session, keep=keep)
+    return run_summary(
+        manifest,
+        record=record,
+        output=target,
+        bill=ended.bill if ended else None,
+        more=[_cluster_line(record, ended)],
+    )
+
+
+def _cluster_line(record: RunRecord, ended: Ended | None) -> str:
+    if ended is not None:
+        return f"Cluster: {ended.line}"
+    return f"Cluster {record.cluster_id} is kept; fruits terminate ends it."
+
+
+def _end_after_success(record: RunRecord, session: Session, *, keep: bool) -> Ended | None:
+    if keep or not ENDS_CLUSTER[RunEnd.COMPLETED] or not record.cluster_id:
+        return None
+    return end_cluster(record.cluster_id, session)
+
+
+def _require_same_pictures(
+    record: RunRecord, manifest: Mapping[str, Any], pictures: int | None
+) -> None:
+    """What was uploaded is what was computed; the job compares the digests themselves."""
+    computed = manifest["counts"]["pictures"]
+    told = manifest.get("dataset_digest") or record.dataset_digest
+    if record.dataset_digest and told != record.dataset_digest:
+        raise FruitsError(
+            f"The results are those of another dataset ({told[:12]} instead of "
+            f"{record.dataset_digest[:12]}).",
+            hint="Run it again: fruits run --dataset NAME",
+        )
+    if pictures is not None and computed != pictures:
+        raise FruitsError(f"{pictures} pictures were sent, and {computed} were computed.")
+
+
+def _detached(record: RunRecord) -> Outcome:
+    run_id = record.run_id
+    lines = [
+        f"Run {run_id} goes on without us on cluster {record.cluster_id}, which ends after it.",
+        f"fruits status --watch shows it, fruits run --resume {run_id} fetches its results.",
+    ]
+    facts = {
+        "schema": 1,
+        "run_id": run_id,
+        "target": "emr",
+        "cluster_id": record.cluster_id,
+        "images": record.images,
+        "s3_output": record.output,
+    }
+    return Outcome(lines, facts)
+
+
+def _at_work(record: RunRecord, session: Session) -> RunRecord | None:
+    """The run to resume, if its own cluster has a step of it that is not at its end."""
+    cluster = living(record.run_id, session.cloud)
+    if cluster is None or cluster.tags.get(LAUNCH_ID_TAG) != record.launch_id:
+        return None
+    step = step_of_run(record.run_id, cluster.cluster_id, session)
+    if step is None or step.state.is_final:
+        return None
+    record = replace(record, cluster_id=cluster.cluster_id, step_id=step.step_id)
+    return _write(replace(record, phase=RunPhase.SUBMITTED), session)
+
+
+def _write(record: RunRecord, session: Session) -> RunRecord:
+    """Write the record down; a disk that is full changes nothing for the cluster."""
+    try:
+        return session.ledger.write(record)
+    except MachineError as error:
+        session.screen.warn(str(error))
+        return record
+
+
+def _close(attempt: _Attempt, error: BaseException, session: Session, *, keep: bool) -> None:
+    """End the cluster where the table says so, before anything is said; else say how to return."""
+    end = run_end(error, job_ended=attempt.job_ended, completed=attempt.completed)
+    record, interrupted = attempt.record, isinstance(error, KeyboardInterrupt)
+    again = f"fruits run --resume {record.run_id}"
+    try:
+        if not record.cluster_id:
+            record = _found_launch(record, session, patient=interrupted)
+        if not record.cluster_id:
+            heard_again()
+            session.screen.tell("No cluster was started.")
+            _write(_closed(record, end), session)
+            return
+        if keep or not ENDS_CLUSTER[end]:
+            _leave(record, end, session, keep=keep)
+        else:
+            _end(record, session)
     except FruitsError as second:
-        session.screen.warn(f"{second} End it with: fruits terminate --cluster {asked.run_id}")
-    if started:
-        again = f"fruits run --resume {asked.run_id}"
-        session.screen.tell(f"What is finished stays in {record.output}: {again} goes on there.")
+        session.screen.warn(
+            f"{second} End it with: fruits terminate --cluster {record.cluster_id or record.run_id}"
+        )
+        heard_again()
+    _write(_closed(record, end), session)
+    session.screen.tell(f"What is finished stays in {record.output}: {again} goes on there.")
 
 
-def _end_or_keep(
-    record: RunRecord, asked: CloudRun, session: Session, *, interrupted: bool
-) -> bool:
-    """Whether there was a cluster of this run."""
-    cluster_id = record.cluster_id or _launched_unseen(record, session, interrupted=interrupted)
-    if not cluster_id:
-        session.screen.tell("No cluster was started.")
-        return False
-    cluster = session.cloud.clusters.cluster(cluster_id)
-    if cluster.tags.get(LAUNCH_ID_TAG) != record.launch_id:
-        # Not the cluster that this run made: it is not ours to end.
-        session.screen.warn(f"Cluster {cluster_id} was not made by this run; it stays.")
-        return False
-    elif asked.keep:
-        if interrupted and record.step_id and cluster.state.is_live:
-            cancel(record, session.cloud.clusters)
+def _closed(record: RunRecord, end: RunEnd) -> RunRecord:
+    if record.phase.is_final:
+        return record
+    if not ENDS_CLUSTER[end] and record.cluster_id:
+        return replace(record, phase=RunPhase.SUBMITTED)
+    stopped = end is RunEnd.INTERRUPTED
+    return replace(record, phase=RunPhase.CANCELLED if stopped else RunPhase.FAILED)
+
+
+def _end(record: RunRecord, session: Session) -> None:
+    # Before any word: this request is what stops the costs.
+    stop_cluster(record.cluster_id, session)
+    came_again = heard_again()
+    session.screen.tell(f"Ending cluster {record.cluster_id}.")
+    if came_again:
+        session.screen.tell("EMR has taken it; fruits status shows when it is gone.")
+        return
+    try:
+        session.screen.tell(f"It ran {await_end(record.cluster_id, session).line}.")
+    except KeyboardInterrupt:
+        session.screen.tell(f"Not waiting: EMR goes on ending cluster {record.cluster_id}.")
+
+
+def _leave(record: RunRecord, end: RunEnd, session: Session, *, keep: bool) -> None:
+    cluster_id, clusters = record.cluster_id, session.cloud.clusters
+    if keep and end is RunEnd.INTERRUPTED:
+        step = step_of_run(record.run_id, cluster_id, session)
+        if step and not step.state.is_final and clusters.cluster(cluster_id).state.is_live:
+            cancel(replace(record, step_id=step.step_id), clusters)
+    heard_again()
+    if keep:
         session.screen.tell(f"Cluster {cluster_id} stays, as --keep-cluster asked.")
-    else:
-        session.screen.tell(f"Ending cluster {cluster_id}.")
-        session.screen.tell(f"It ran {end_cluster(cluster_id, session).line}.")
-    return True
+        return
+    session.screen.tell(
+        f"Cluster {cluster_id} goes on without us ({end}) and ends by itself: "
+        f"fruits status --watch --cluster {cluster_id}"
+    )
 
 
-def _launched_unseen(record: RunRecord, session: Session, *, interrupted: bool) -> str:
-    """The cluster of a launch whose answer never came; an interrupted one may still appear."""
+def _found_launch(record: RunRecord, session: Session, *, patient: bool) -> RunRecord:
+    """With the cluster of a launch whose answer never came, looked for by its launch id."""
     found = look_for(
-        f"fruits-{record.cluster_name}",
+        f"{EMR_NAME_PREFIX}{record.cluster_name}",
         record.launch_id,
         session.cloud.clusters,
         session.clock,
-        for_s=_LOOK_FOR_S if interrupted else 0.0,
+        for_s=_LOOK_FOR_S if patient else 0.0,
     )
-    if found is None:
-        return ""
-    session.ledger.write(replace(record, cluster_id=found.cluster_id))
-    return found.cluster_id
-
-
-def run_record(config: Config, plan: RunPlan, *, images: str, region: str) -> RunRecord:
-    """The record of a run that is about to be launched."""
-    return RunRecord(
-        plan.run_id,
-        Target.EMR,
-        images=images,
-        output=str(plan.places.run(plan.run_id)),
-        region=region,
-        cluster_name=plan.name,
-        launch_id=plan.spec.launch_id,
-        job=config.job.saved(),
-    )
+    return replace(record, cluster_id=found.cluster_id) if found else record
 
 
 def resumed_config(
@@ -278,23 +453,3 @@ def resumed_config(
 def output_folder(config: Config, run_id: str) -> Path:
     """Where the results go on this machine."""
     return (config.job.output_dir or Path(RUNS_DIR) / run_id).absolute()
-
-
-def _outcome(
-    record: RunRecord, manifest: Mapping[str, Any], target: Path, ended: Ended | None
-) -> Outcome:
-    bill = ended.bill if ended else None
-    facts = {
-        "run_id": record.run_id,
-        "target": Target.EMR.value,
-        "cluster_id": record.cluster_id,
-        "images": record.images,
-        "output": str(target),
-        "s3_output": record.output,
-        "cost_usd": round(bill.usd, 4) if bill else None,
-        "cluster_seconds": round(bill.seconds) if bill else None,
-        "manifest": dict(manifest),
-    }
-    lines = [*results.manifest_lines(manifest), f"Results: {target} and {record.output}"]
-    lines.append(f"Cluster: {ended.line}" if ended else f"Cluster {record.cluster_id} is kept.")
-    return Outcome(lines, facts)

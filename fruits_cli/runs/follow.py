@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -35,24 +34,19 @@ _KINDS: dict[int, type[FruitsError]] = {2: UsageError}
 
 
 def follow(record: RunRecord, session: Session, *, timeout_s: float) -> RunState:
-    """Show the run until it is at its end; its last state. Raises CloudError at the deadline."""
-    last: list[RunState] = []
+    """Show the run until it is at its end; its last state. Raises DeadlineReached."""
     states = watch_run(
         session.cloud,
         record.cluster_id,
-        record.step_id,
+        record.step_id or f"{EMR_NAME_PREFIX}{record.run_id}",
         parse_s3_uri(record.output),
         clock=session.clock,
         timeout_s=timeout_s,
+        tell=session.screen.warn,
     )
-    session.screen.follow(_shown(states, last))
-    return last[-1]
-
-
-def _shown(states: Iterator[RunState], last: list[RunState]) -> Iterator[Progress]:
-    for state in states:
-        last.append(state)
-        yield progress_of(state)
+    state = session.screen.follow(states, shown=progress_of)
+    assert state is not None
+    return state
 
 
 def progress_of(state: RunState) -> Progress:

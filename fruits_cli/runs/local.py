@@ -17,24 +17,14 @@ from fruits_cli.job.model import obtain_model
 from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord, ledger_here, new_run_id
 from fruits_cli.runs import results
-from fruits_cli.runs.results import RUNS_DIR
+from fruits_cli.runs.results import RUNS_DIR, run_summary
 from fruits_cli.screen import Outcome, Screen
 
 _JOB_FILE = "_plan/job.json"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the user asked of `fruits run` on this machine."""
-
-    images: str | None = None
-    sample: bool = False
-    resume: str | None = None
-    dry_run: bool = False
-
-
-@dataclass(frozen=True)
-class Here:
+class Surroundings:
     """What a local run is given by its command."""
 
     screen: Screen
@@ -43,32 +33,35 @@ class Here:
 
 
 def run_here(
-    config: Config, asked: Asked, screen: Screen, flags: Mapping[str, Mapping[str, Any]]
+    config: Config,
+    screen: Screen,
+    flags: Mapping[str, Mapping[str, Any]],
+    *,
+    images: str | None = None,
+    sample: bool = False,
+    resume: str | None = None,
+    dry_run: bool = False,
 ) -> Outcome:
-    """The whole story of a run on this machine; a dry run ends after the plan.
+    """A run on this machine, planned, shown and carried out; a dry run ends after the plan.
 
     Raises UsageError for what cannot be read, and what the job reported.
     """
-    here = Here(screen, ledger_here(), os.environ)
-    if asked.resume is not None:
-        plan = resumed_run(here.ledger, asked.resume, flags)
+    here = Surroundings(screen, ledger_here(), os.environ)
+    if resume is not None:
+        plan = resumed_run(here.ledger, resume, flags)
+    elif sample:
+        plan = new_run(config, sample_folder(here.environ), run_id=new_run_id())
+    elif images is not None:
+        plan = new_run(config, images_folder(images), run_id=new_run_id())
     else:
-        plan = new_run(config, _given_folder(asked, here.environ), run_id=new_run_id())
-    if asked.dry_run:
-        return Outcome(plan_lines(plan), plan_facts(plan))
-    manifest = execute(plan, here)
-    return Outcome(summary_lines(plan, manifest), summary_facts(plan, manifest))
-
-
-def _given_folder(asked: Asked, environ: Mapping[str, str]) -> Path:
-    if asked.sample:
-        return sample_folder(environ)
-    if asked.images is None:
         raise UsageError(
             "Give one of IMAGES, --sample and --resume.",
             hint="fruits run ./pictures, or fruits run --sample for a first look",
         )
-    return images_folder(asked.images)
+    if dry_run:
+        return Outcome(plan_lines(plan), plan_facts(plan))
+    manifest = execute(plan, here)
+    return run_summary(manifest, record=_record(plan), output=plan.output)
 
 
 def images_folder(images: str) -> Path:
@@ -183,7 +176,7 @@ def plan_facts(plan: LocalPlan) -> dict[str, Any]:
     }
 
 
-def execute(plan: LocalPlan, here: Here) -> dict[str, Any]:
+def execute(plan: LocalPlan, here: Surroundings) -> dict[str, Any]:
     """Carry the plan out, with its record in the ledger; the manifest of the finished run.
 
     Raises what the job reported. Where it wrote a manifest all the same, the summary is shown.
@@ -226,7 +219,8 @@ def _ended(record: RunRecord, before: RunRecord | None, error: BaseException) ->
 
 def _tell_all(plan: LocalPlan, screen: Screen) -> None:
     with contextlib.suppress(FruitsError):
-        for line in summary_lines(plan, results.load_manifest(plan.output)):
+        manifest = results.load_manifest(plan.output)
+        for line in run_summary(manifest, record=_record(plan), output=plan.output).lines:
             screen.tell(line)
 
 
@@ -239,21 +233,3 @@ def _record(plan: LocalPlan) -> RunRecord:
         output=str(plan.output),
         job=plan.job.saved(),
     )
-
-
-def summary_lines(plan: LocalPlan, manifest: Mapping[str, Any]) -> list[str]:
-    """What the user wants to know at the end of a run."""
-    return [*results.manifest_lines(manifest), f"Results: {plan.output}"]
-
-
-def summary_facts(plan: LocalPlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The summary for --output json."""
-    keys = ("engine", "precision", "image_size", "weights", "counts", "seconds", "pca_k")
-    facts = {key: manifest[key] for key in (*keys, "cumulative_variance", "model_fingerprint")}
-    return {
-        "run_id": plan.run_id,
-        "target": Target.LOCAL.value,
-        "images": plan.images,
-        "output": str(plan.output),
-        **facts,
-    }

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.cloud.transfer import Fetching, Speed, fetch_all
+from fruits_cli.cluster.cost import Bill
 from fruits_cli.errors import CloudError, FruitsError, UsageError
 from fruits_cli.files import replacing
-from fruits_cli.s3uri import S3Uri
-from fruits_cli.screen import Progress
+from fruits_cli.ledger import RunRecord
+from fruits_cli.s3uri import S3Uri, is_s3_uri
+from fruits_cli.screen import Outcome, Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +30,7 @@ def fetch_manifest(storage: Storage, run: S3Uri) -> dict[str, Any]:
     found = storage.fetch_bytes(run / MANIFEST_FILE)
     if found is None:
         raise FruitsError(
-            f"The run {run} has no results: it is under way, it failed, or it never was.",
+            f"The run {run} has no results: it is running, failed, or does not exist.",
             hint="fruits status and fruits logs tell more.",
         )
     return parse_manifest(found.content, run / MANIFEST_FILE)
@@ -127,6 +129,46 @@ def parse_manifest(content: bytes, name: object) -> dict[str, Any]:
     if missing:
         raise UsageError(f"{name} is not a manifest: it has no {min(missing)}.")
     return dict(manifest)
+
+
+_SUMMARY = (
+    "engine",
+    "precision",
+    "image_size",
+    "weights",
+    "model_fingerprint",
+    "dataset_digest",
+    "counts",
+    "seconds",
+    "pca_k",
+    "cumulative_variance",
+)
+
+
+def run_summary(
+    manifest: Mapping[str, Any],
+    *,
+    record: RunRecord,
+    output: Path,
+    bill: Bill | None = None,
+    more: Sequence[str] = (),
+) -> Outcome:
+    """What a run comes to, the same keys here and on EMR; docs/output.md explains them."""
+    places = f"{output} and {record.output}" if is_s3_uri(record.output) else str(output)
+    lines = [*manifest_lines(manifest), f"Results: {places}", *more]
+    facts = {
+        "schema": 1,
+        "run_id": record.run_id,
+        "target": record.target.value,
+        "images": record.images,
+        "output": str(output),
+        "s3_output": record.output if is_s3_uri(record.output) else None,
+        "cluster_id": record.cluster_id or None,
+        "cost_usd": round(bill.usd, 4) if bill else None,
+        "cluster_seconds": round(bill.seconds) if bill else None,
+        **{key: manifest.get(key) for key in _SUMMARY},
+    }
+    return Outcome(lines, facts)
 
 
 def manifest_lines(manifest: Mapping[str, Any]) -> list[str]:

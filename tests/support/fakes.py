@@ -70,6 +70,8 @@ class FakeStorage:
         self.buckets: dict[str, str] = {}
         self.objects: dict[tuple[str, str], tuple[bytes, datetime]] = {}
         self.puts: list[str] = []
+        # S3's own time; None: that of the clock.
+        self.served_at: datetime | None = None
 
     def bucket_region(self, bucket: str) -> str | None:
         return self.buckets.get(bucket)
@@ -106,7 +108,8 @@ class FakeStorage:
         if found is None:
             return None
         content, modified_at = found
-        return Fetched(content, hashlib.md5(content).hexdigest(), modified_at)
+        etag = hashlib.md5(content).hexdigest()
+        return Fetched(content, etag, modified_at, self.served_at or self._clock.now())
 
     def fetch_file(self, uri: S3Uri, path: Path) -> None:
         found = self.fetch_bytes(uri)

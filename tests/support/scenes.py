@@ -121,3 +121,13 @@ def _parquet() -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink)
     return sink.getvalue()
+
+
+# dataset.json of one shard with six pictures.
+DATASET = {
+    "format": "fruits-dataset",
+    "version": 1,
+    "pictures": 6,
+    "bytes": 9,
+    "shards": [{"name": f"{'0' * 64}.parquet", "pictures": 6, "bytes": 9, "sha256": "0" * 64}],
+}

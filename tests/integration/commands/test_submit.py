@@ -15,4 +15,4 @@ def test_without_a_dataset_submit_names_the_way_to_one(fruits: Fruits) -> None:
     result = fruits("submit", "--bucket", "grapes-and-figs")
 
     assert result.exit_code == 2
-    assert "Hint: fruits upload IMAGES makes one." in result.stderr
+    assert "Hint: fruits upload FOLDER makes one; fruits run FOLDER does it all." in result.stderr

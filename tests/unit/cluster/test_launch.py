@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -6,13 +7,15 @@ import pytest
 from fruits_cli.cloud.account import Foundation
 from fruits_cli.cluster.foundations import observe
 from fruits_cli.cluster.launch import launch
+from fruits_cli.cluster.lock import Holder, take_lock, this_process
 from fruits_cli.cluster.plan import RunPlan, plan_cluster, plan_run
 from fruits_cli.cluster.steps import cancel, submit
 from fruits_cli.config import Target
-from fruits_cli.errors import AccessDenied, CloudError, RoleNotReady
+from fruits_cli.errors import AccessDenied, CloudError, Locked, MachineError, RoleNotReady
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord
 from tests.support.fakes import FakeAws
-from tests.support.worlds import PYTHON, RUN_ID, config, job, observed
+from tests.support.scenes import session
+from tests.support.worlds import BUCKET, PYTHON, RUN_ID, config, job, observed
 
 RECORD = RunRecord(RUN_ID, Target.EMR, cluster_name="fruits")
 
@@ -32,7 +35,12 @@ def standing(**changes: object) -> RunPlan:
 
 
 def launched(aws: FakeAws, ledger: Ledger, plan: RunPlan) -> RunRecord:
-    return launch(plan, RECORD, cloud=aws.cloud, ledger=ledger, clock=aws.clock)
+    here = replace(session(aws, ledger.folder), ledger=ledger)
+    aws.storage.create_bucket(BUCKET)
+    lock = plan.places.lock(plan.name)
+    take_lock(aws.storage, lock, this_process(plan.spec.launch_id))
+    record = replace(RECORD, images="s3://b/x/") if plan.spec.step else RECORD
+    return launch(plan, record, here, lock=lock)
 
 
 def test_a_launch_is_in_the_ledger_with_its_cluster(aws: FakeAws, ledger: Ledger) -> None:
@@ -43,13 +51,44 @@ def test_a_launch_is_in_the_ledger_with_its_cluster(aws: FakeAws, ledger: Ledger
     assert ledger.load(RUN_ID) == record
 
 
-def test_a_launch_with_a_step_knows_the_steps_id(aws: FakeAws, ledger: Ledger) -> None:
+def test_a_launch_with_a_step_is_submitted_with_it(aws: FakeAws, ledger: Ledger) -> None:
     plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON)
 
     record = launched(aws, ledger, plan)
 
     assert record.phase is RunPhase.SUBMITTED
-    assert record.step_id == "s-0001-1"
+    assert [step.name for step in aws.clusters.steps("j-0001")] == [f"fruits-{RUN_ID}"]
+
+
+def test_a_cluster_is_named_even_where_the_ledger_cannot_be_written(
+    aws: FakeAws, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class FullAfterThePlan(Ledger):
+        def write(self, record: RunRecord, *, now: datetime | None = None) -> RunRecord:
+            if record.cluster_id:
+                raise MachineError("The ledger cannot be written: No space left on device.")
+            return super().write(record, now=now)
+
+    record = launched(aws, FullAfterThePlan(tmp_path), standing())
+
+    assert record.cluster_id == "j-0001"
+    told = capsys.readouterr().err
+    assert told.index("Cluster j-0001 was started.") < told.index("No space left")
+    assert "fruits terminate --cluster j-0001" in told
+
+
+def test_a_launch_that_slept_past_its_lock_starts_nothing(aws: FakeAws, ledger: Ledger) -> None:
+    plan = standing()
+    lock = plan.places.lock(plan.name)
+    here = replace(session(aws, ledger.folder), ledger=ledger)
+    aws.storage.create_bucket(BUCKET)
+    take_lock(aws.storage, lock, Holder("l2", "grace", "laptop"))
+
+    with pytest.raises(Locked, match="grace on laptop took it over; nothing was started"):
+        launch(plan, RECORD, here, lock=lock)
+
+    assert aws.clusters.starts == 0
+    assert aws.rights.groups == {}
 
 
 def test_a_crash_at_launch_leaves_a_planned_record(aws: FakeAws, ledger: Ledger) -> None:
@@ -111,12 +150,13 @@ def test_a_role_that_never_becomes_valid_ends_the_wait(aws: FakeAws, ledger: Led
 
 
 def test_what_is_missing_is_made_and_found_the_next_time(aws: FakeAws, ledger: Ledger) -> None:
+    aws.storage.create_bucket(BUCKET)
     before = observe(config(), aws.cloud, keep_alive=True)
     plan = plan_cluster(config(), before, run_id=RUN_ID, launch_id="l1", python=PYTHON)
 
     launched(aws, ledger, plan)
 
-    assert before.missing == frozenset(Foundation)
+    assert before.missing == frozenset(Foundation) - {Foundation.BUCKET}
     assert observe(config(), aws.cloud, keep_alive=True).missing == frozenset()
 
 
@@ -144,7 +184,7 @@ def test_a_step_whose_answer_got_lost_is_not_added_twice(aws: FakeAws, ledger: L
     assert step is not None
     aws.script.lost_after = 1
 
-    record = submit(step, record, clusters=aws.clusters, ledger=ledger, clock=aws.clock)
+    record = submit(step, record, replace(session(aws, ledger.folder), ledger=ledger))
 
     assert record.phase is RunPhase.SUBMITTED
     assert len(aws.clusters.steps(record.cluster_id)) == 1
@@ -157,7 +197,7 @@ def test_cancelling_a_running_step_also_ends_what_it_left_in_yarn(
     plan = plan_run(
         config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=True
     )
-    record = launched(aws, ledger, plan)
+    record = replace(launched(aws, ledger, plan), step_id="s-0001-1")
     aws.clock.sleep(aws.script.boot_s + 10)
 
     cancel(record, aws.clusters)
@@ -171,7 +211,7 @@ def test_cancelling_a_waiting_step_needs_no_second_one(aws: FakeAws, ledger: Led
     plan = plan_run(
         config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=True
     )
-    record = launched(aws, ledger, plan)
+    record = replace(launched(aws, ledger, plan), step_id="s-0001-1")
 
     cancel(record, aws.clusters)
 

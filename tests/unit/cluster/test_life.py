@@ -1,4 +1,6 @@
+import os
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -6,7 +8,7 @@ import pytest
 
 from fruits_cli.cloud.clusters import ErrorDetail, StepState
 from fruits_cli.cluster.find import find_cluster
-from fruits_cli.cluster.lock import Holder, release_lock, take_lock
+from fruits_cli.cluster.lock import Holder, release_lock, take_lock, this_process
 from fruits_cli.commands.cancel import cancel_job
 from fruits_cli.commands.create_cluster import create
 from fruits_cli.commands.status import all_clusters, cluster_status
@@ -24,10 +26,12 @@ from fruits_cli.errors import (
 from fruits_cli.job.node_python import node_python
 from fruits_cli.ledger import RunPhase
 from fruits_cli.s3uri import S3Uri
-from tests.support.fakes import FakeAws, Script
-from tests.support.scenes import put, results, session
+from tests.support.fakes import EPOCH, FakeAws, Script
+from tests.support.scenes import DATASET, put, results, session
 from tests.support.worlds import BUCKET, RUN_ID, config
 
+# Larger than Linux and macOS count.
+_NO_PROCESS = 2**22 + 1
 LOCK = S3Uri(BUCKET, "fruits/locks/fruits")
 OTHER_RUN = "20260823-160000-abcd"
 
@@ -38,7 +42,7 @@ def created(aws: FakeAws, tmp_path: Path) -> str:
 
 
 def with_dataset(aws: FakeAws) -> FakeAws:
-    put(aws, S3Uri(BUCKET, "fruits/datasets/Test/dataset.json"), {})
+    put(aws, S3Uri(BUCKET, "fruits/datasets/Test/dataset.json"), DATASET)
     return aws
 
 
@@ -75,7 +79,7 @@ def test_another_folder_finds_it_too_and_writes_it_down(tmp_path: Path) -> None:
 def test_a_launch_that_somebody_else_is_at_is_refused_by_name(tmp_path: Path) -> None:
     aws = FakeAws()
     aws.storage.create_bucket(BUCKET)
-    take_lock(aws.storage, LOCK, Holder("l9", "grace", "laptop"), clock=aws.clock)
+    take_lock(aws.storage, LOCK, Holder("l9", "grace", "laptop"))
 
     with pytest.raises(Locked, match="grace on laptop is launching the same thing"):
         created(aws, tmp_path)
@@ -86,7 +90,7 @@ def test_a_launch_that_somebody_else_is_at_is_refused_by_name(tmp_path: Path) ->
 def test_a_lock_of_ten_minutes_is_dead(tmp_path: Path) -> None:
     aws = FakeAws()
     aws.storage.create_bucket(BUCKET)
-    take_lock(aws.storage, LOCK, Holder("l9", "grace", "laptop"), clock=aws.clock)
+    take_lock(aws.storage, LOCK, Holder("l9", "grace", "laptop"))
     aws.clock.sleep(601)
 
     assert created(aws, tmp_path) == "j-0001"
@@ -103,7 +107,7 @@ def test_the_lock_is_gone_after_the_launch(tmp_path: Path) -> None:
 def test_a_lock_is_released_by_its_holder_alone() -> None:
     aws = FakeAws()
     aws.storage.create_bucket(BUCKET)
-    take_lock(aws.storage, LOCK, Holder("l1", "ada", "desk"), clock=aws.clock)
+    take_lock(aws.storage, LOCK, Holder("l1", "ada", "desk"))
 
     release_lock(aws.storage, LOCK, "l2")
     assert (BUCKET, LOCK.key) in aws.storage.objects
@@ -115,12 +119,12 @@ def test_a_lock_is_released_by_its_holder_alone() -> None:
 def test_of_two_who_find_a_dead_lock_one_wins() -> None:
     aws = FakeAws()
     aws.storage.create_bucket(BUCKET)
-    take_lock(aws.storage, LOCK, Holder("l1", "ada", "desk"), clock=aws.clock)
+    take_lock(aws.storage, LOCK, Holder("l1", "ada", "desk"))
     aws.clock.sleep(601)
-    take_lock(aws.storage, LOCK, Holder("l2", "ada", "desk"), clock=aws.clock)
+    take_lock(aws.storage, LOCK, Holder("l2", "ada", "desk"))
 
     with pytest.raises(Locked):
-        take_lock(aws.storage, LOCK, Holder("l3", "bob", "sofa"), clock=aws.clock)
+        take_lock(aws.storage, LOCK, Holder("l3", "bob", "sofa"))
 
 
 class Crash(BaseException):
@@ -156,12 +160,37 @@ def test_a_crash_after_the_launch_is_found_by_its_launch_id(tmp_path: Path) -> N
     assert aws.clusters.starts == 1
 
 
-def test_a_crash_before_the_launch_does_not_keep_the_same_folder_out(tmp_path: Path) -> None:
+def leave_lock(aws: FakeAws, *, pid: int) -> None:
+    aws.storage.create_bucket(BUCKET)
+    take_lock(aws.storage, LOCK, replace(this_process("l0"), pid=pid))
+
+
+def test_the_lock_of_a_process_that_died_is_taken_over(tmp_path: Path) -> None:
     aws = FakeAws()
-    crash_at_launch(aws, tmp_path, after_the_act=False)
+    leave_lock(aws, pid=_NO_PROCESS)
 
     assert created(aws, tmp_path) == "j-0001"
     assert aws.clusters.starts == 1
+
+
+def test_the_lock_of_a_living_process_is_not(tmp_path: Path) -> None:
+    aws = FakeAws()
+    leave_lock(aws, pid=os.getpid())
+
+    with pytest.raises(Locked, match="is launching the same thing"):
+        created(aws, tmp_path)
+
+    assert aws.clusters.starts == 0
+
+
+def test_a_clock_of_ours_that_is_wrong_makes_no_lock_stale(tmp_path: Path) -> None:
+    aws = FakeAws()
+    leave_lock(aws, pid=0)
+    aws.clock.now = lambda: EPOCH + timedelta(hours=1)  # type: ignore[method-assign]
+    aws.storage.served_at = EPOCH
+
+    with pytest.raises(Locked):
+        created(aws, tmp_path)
 
 
 def test_a_ledger_that_cannot_be_written_starts_nothing(tmp_path: Path) -> None:
@@ -495,3 +524,34 @@ def test_all_clusters_are_listed_with_what_they_cost(tmp_path: Path) -> None:
     (cluster,) = outcome.facts["clusters"]
     assert cluster["region"] == "eu-west-3"
     assert cluster["cost_usd"] > 0
+
+
+def test_wishes_for_a_cluster_that_is_already_there_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws()
+    created(aws, tmp_path)
+    wishes = config(cluster={"core_type": "m6i.2xlarge", "core_count": 3})
+
+    create(wishes, session(aws, tmp_path), OTHER_RUN, yes=True)
+
+    told = capsys.readouterr().err
+    assert "is already running" in told
+    assert "Its core nodes are 2 m5.xlarge; 3 m6i.2xlarge has no effect." in told
+
+
+def test_ctrl_c_while_a_cluster_boots_names_it_and_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws()
+
+    def pressed(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    aws.clock.sleep = pressed  # type: ignore[method-assign]
+
+    with pytest.raises(KeyboardInterrupt):
+        created(aws, tmp_path)
+
+    assert "fruits terminate --cluster j-0001 ends it" in capsys.readouterr().err
+    assert (BUCKET, LOCK.key) not in aws.storage.objects

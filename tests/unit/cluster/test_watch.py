@@ -9,7 +9,13 @@ from fruits_cli.cloud.clusters import Cluster, ClusterState, ErrorDetail, StepSt
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.plan import plan_cluster, plan_run
 from fruits_cli.cluster.watch import RunState, watch_cluster, watch_run
-from fruits_cli.errors import AccessDenied, CloudError
+from fruits_cli.errors import (
+    AccessDenied,
+    CloudError,
+    DeadlineReached,
+    FruitsError,
+    UsageError,
+)
 from fruits_cli.job.progress import parse_progress
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.screen import Progress
@@ -107,26 +113,52 @@ def test_watching_gives_up_at_the_deadline() -> None:
 class _Flaky:
     """The fake's clusters behind a network that is down between two moments."""
 
-    def __init__(self, aws: FakeAws, down_s: tuple[float, float], error: CloudError) -> None:
+    def __init__(
+        self,
+        aws: FakeAws,
+        down_s: tuple[float, float],
+        error: FruitsError,
+        asked: list[float] | None = None,
+    ) -> None:
         self._aws, self._down_s, self._error = aws, down_s, error
+        self._asked = [] if asked is None else asked
 
     def __getattr__(self, name: str) -> object:
+        self._asked.append(self._aws.clock.now_s)
         if self._down_s[0] <= self._aws.clock.now_s < self._down_s[1]:
             raise self._error
         return getattr(self._aws.clusters, name)
 
 
-def flaky(aws: FakeAws, down_s: tuple[float, float], error: CloudError) -> Cloud:
-    cloud = aws.cloud
-    return replace(cloud, clusters=_Flaky(aws, down_s, error))  # type: ignore[arg-type]
+def flaky(
+    aws: FakeAws,
+    down_s: tuple[float, float],
+    error: FruitsError,
+    asked: list[float] | None = None,
+) -> Cloud:
+    clusters = _Flaky(aws, down_s, error, asked)
+    return replace(aws.cloud, clusters=clusters)  # type: ignore[arg-type]
 
 
-def watched_through(cloud: Cloud, aws: FakeAws, cluster_id: str) -> list[RunState]:
+def denied(uri: S3Uri) -> None:
+    raise AccessDenied(f"You may not read {uri}.")
+
+
+def watched_through(
+    cloud: Cloud, aws: FakeAws, cluster_id: str, told: list[str] | None = None
+) -> list[RunState]:
     step_id = aws.clusters.steps(cluster_id)[0].step_id
-    clock, half = aws.clock, 0.5
+    told = [] if told is None else told
     return list(
         watch_run(
-            cloud, cluster_id, step_id, OUTPUT, clock=clock, timeout_s=7200, jitter=lambda: half
+            cloud,
+            cluster_id,
+            step_id,
+            OUTPUT,
+            clock=aws.clock,
+            timeout_s=7600,
+            tell=told.append,
+            jitter=lambda: 0.5,
         )
     )
 
@@ -141,24 +173,45 @@ def test_a_network_that_is_down_for_minutes_does_not_end_the_watching() -> None:
     assert steps_seen(states)[-1] is StepState.COMPLETED
 
 
-def test_a_network_that_stays_down_does() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [CloudError("no network"), AccessDenied("no"), CloudError("expired"), UsageError("helper")],
+    ids=["network", "denied", "credentials", "helper"],
+)
+def test_an_hour_without_sight_is_borne_and_said(error: FruitsError) -> None:
+    aws = FakeAws(script=Script(step_s=7200))
+    cluster_id = running(aws)
+    told: list[str] = []
+
+    states = watched_through(flaky(aws, (60, 3700), error), aws, cluster_id, told=told)
+
+    assert states[-1].step is not None
+    assert states[-1].step.state is StepState.COMPLETED
+    assert len(told) == 2
+    assert str(error) in told[0]
+    assert told[1].startswith("AWS answers again, after 6")
+
+
+def test_without_sight_aws_is_asked_once_a_minute_at_most() -> None:
     aws = FakeAws()
     cluster_id = running(aws)
+    asked: list[float] = []
 
-    with pytest.raises(CloudError, match="no network"):
-        watched_through(flaky(aws, (60, 9999), CloudError("no network")), aws, cluster_id)
+    with pytest.raises(DeadlineReached):
+        watched_through(flaky(aws, (0, 99999), AccessDenied("no"), asked), aws, cluster_id)
 
-    assert aws.clock.now_s < 800
+    assert len(asked) < 160
 
 
-def test_a_right_that_is_missing_ends_it_at_once() -> None:
+def test_progress_that_may_not_be_read_is_no_failure() -> None:
     aws = FakeAws()
     cluster_id = running(aws)
+    aws.storage.fetch_bytes = denied  # type: ignore[method-assign]
 
-    with pytest.raises(AccessDenied):
-        watched_through(flaky(aws, (0, 9999), AccessDenied("no")), aws, cluster_id)
+    states = watched_through(aws.cloud, aws, cluster_id)
 
-    assert aws.clock.now_s == 0
+    assert states[-1].step is not None
+    assert states[-1].step.state is StepState.COMPLETED
 
 
 def test_emr_is_asked_less_and_less_often_while_nothing_changes() -> None:

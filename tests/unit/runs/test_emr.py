@@ -1,12 +1,12 @@
 import gzip
+import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fruits_cli.cloud.account import Quota
-from fruits_cli.cloud.clusters import ErrorDetail, Market, StepState
+from fruits_cli.cloud.clusters import Cluster, ErrorDetail, Market, StepState
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.config import Config, Engine, Target
 from fruits_cli.errors import (
@@ -15,15 +15,19 @@ from fruits_cli.errors import (
     CloudError,
     FruitsError,
     JobFailed,
+    MachineError,
     QuotaTooSmall,
     UsageError,
 )
 from fruits_cli.job.node_python import node_python
 from fruits_cli.ledger import RunPhase, RunRecord
-from fruits_cli.runs.emr import CloudRun, resumed_config, run_in_cloud
+from fruits_cli.runs.emr import resume_on_emr, resumed_config, run_on_emr
 from fruits_cli.s3uri import S3Uri
+from fruits_cli.screen import Outcome
+from fruits_cli.session import Session
+from fruits_cli.signals import TerminalClosed
 from tests.support.fakes import FakeAws, Script
-from tests.support.scenes import pictures, put, results, session
+from tests.support.scenes import DATASET, pictures, put, results, session
 from tests.support.worlds import BUCKET, RUN_ID, config
 
 OUTPUT = S3Uri(BUCKET, f"fruits/runs/{RUN_ID}/")
@@ -38,9 +42,20 @@ def settings(tmp_path: Path) -> Config:
     return config(job={"output_dir": str(tmp_path / "out"), "weights": "random"})
 
 
-def asked(folder: Path | None, **changes: object) -> CloudRun:
-    blank = CloudRun(RUN_ID, images=str(folder) if folder else None, yes=True)
-    return replace(blank, **changes)  # type: ignore[arg-type]
+def run(
+    settings: Config,
+    here: Session,
+    folder: Path | None,
+    *,
+    run_id: str = RUN_ID,
+    resume: RunRecord | None = None,
+    yes: bool = True,
+    **more: bool,
+) -> Outcome:
+    if resume:
+        return resume_on_emr(settings, here, resume, yes=yes, **more)
+    images = str(folder) if folder else None
+    return run_on_emr(settings, here, run_id, images=images, yes=yes, **more)
 
 
 def test_a_run_ends_with_results_on_disk_a_bill_and_no_cluster(
@@ -49,14 +64,14 @@ def test_a_run_ends_with_results_on_disk_a_bill_and_no_cluster(
     aws = FakeAws()
     aws.script.on_step_end = results(aws)
 
-    outcome = run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+    outcome = run(settings(tmp_path), session(aws, tmp_path), folder)
 
     assert aws.live_clusters() == []
     assert (tmp_path / "out" / "manifest.json").is_file()
     assert (tmp_path / "out" / "pca.csv").read_text().startswith("path,label,pc_1,pc_2\n")
     assert not (tmp_path / "out" / "_chunks").exists()
     assert outcome.facts["cost_usd"] > 0
-    assert outcome.facts["manifest"]["counts"]["pictures"] == 6
+    assert outcome.facts["counts"]["pictures"] == 6
     assert any("about $" in line for line in outcome.lines)
 
 
@@ -67,7 +82,7 @@ def test_a_run_is_in_the_ledger_as_done_with_its_cluster_ended(
     aws.script.on_step_end = results(aws)
     here = session(aws, tmp_path)
 
-    run_in_cloud(settings(tmp_path), asked(folder), here)
+    run(settings(tmp_path), here, folder)
 
     record = here.ledger.load(RUN_ID)
     assert record is not None
@@ -83,7 +98,7 @@ def test_pictures_code_and_model_are_in_the_bucket_before_the_launch(
     aws = FakeAws()
     aws.script.on_step_end = results(aws)
 
-    run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+    run(settings(tmp_path), session(aws, tmp_path), folder)
 
     keys = [key for key in aws.storage.puts if key.startswith("fruits/")]
     assert "fruits/datasets/Test/dataset.json" in keys
@@ -98,7 +113,7 @@ def test_pictures_code_and_model_are_in_the_bucket_before_the_launch(
 def test_a_dry_run_changes_nothing(tmp_path: Path, folder: Path) -> None:
     aws = FakeAws()
 
-    outcome = run_in_cloud(settings(tmp_path), asked(folder, dry_run=True), session(aws, tmp_path))
+    outcome = run(settings(tmp_path), session(aws, tmp_path), folder, dry_run=True)
 
     assert aws.storage.puts == []
     assert aws.clusters.starts == 0
@@ -121,7 +136,7 @@ def test_without_a_terminal_and_without_yes_nothing_is_started(
     aws = FakeAws()
 
     with pytest.raises(UsageError, match="no terminal"):
-        run_in_cloud(settings(tmp_path), asked(folder, yes=False), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), folder, yes=False)
 
     assert aws.storage.puts == []
     assert aws.clusters.starts == 0
@@ -137,7 +152,7 @@ def test_a_failed_job_is_exit_4_with_its_own_words_and_no_cluster(
     )
 
     with pytest.raises(JobFailed, match="Too many pictures were rejected") as failed:
-        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), folder)
 
     assert failed.value.exit_code == 4
     assert failed.value.hint == "Look."
@@ -152,7 +167,7 @@ def test_options_that_the_job_refuses_are_exit_2(tmp_path: Path, folder: Path) -
     )
 
     with pytest.raises(UsageError, match="pca_k is 50"):
-        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), folder)
 
 
 def test_a_job_that_died_without_a_word_is_explained_by_its_logs(
@@ -166,7 +181,7 @@ def test_a_job_that_died_without_a_word_is_explained_by_its_logs(
     )
 
     with pytest.raises(JobFailed, match="ModuleNotFoundError") as failed:
-        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), folder)
 
     assert "lacks a package" in failed.value.hint
     assert "Traceback (most recent call last):" in capsys.readouterr().err
@@ -185,7 +200,7 @@ def test_what_the_bootstrap_said_last_is_the_cause(tmp_path: Path, folder: Path)
     )
 
     with pytest.raises(CloudError) as failed:
-        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), folder)
 
     assert str(failed.value) == (
         "The cluster did not come up: bootstrap.sh: the wheel of fig==1.0 is not in "
@@ -203,7 +218,7 @@ def test_a_bootstrap_that_fails_is_exit_1_with_its_return_code(
     aws = FakeAws(script=Script(boot_error=error))
 
     with pytest.raises(CloudError, match=r"bootstrap-action 1, return-code 3") as failed:
-        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), folder)
 
     assert failed.value.exit_code == 1
     assert aws.live_clusters() == []
@@ -212,7 +227,7 @@ def test_a_bootstrap_that_fails_is_exit_1_with_its_return_code(
 class _Interrupting(FakeAws):
     """A user who presses Ctrl-C when the clock reaches `at_s`."""
 
-    def __init__(self, at_s: float) -> None:
+    def __init__(self, at_s: float, kind: type[KeyboardInterrupt] = KeyboardInterrupt) -> None:
         super().__init__()
         sleep = self.clock.sleep
 
@@ -221,7 +236,7 @@ class _Interrupting(FakeAws):
             nonlocal at_s
             if self.clock.now_s >= at_s:
                 at_s = float("inf")
-                raise KeyboardInterrupt
+                raise kind
 
         self.clock.sleep = interrupted  # type: ignore[method-assign]
 
@@ -234,7 +249,7 @@ def test_ctrl_c_ends_the_cluster_and_says_how_to_go_on(
     here = session(aws, tmp_path)
 
     with pytest.raises(KeyboardInterrupt):
-        run_in_cloud(settings(tmp_path), asked(folder), here)
+        run(settings(tmp_path), here, folder)
 
     assert aws.live_clusters() == []
     record = here.ledger.load(RUN_ID)
@@ -251,7 +266,7 @@ def test_ctrl_c_while_the_launch_is_under_way_still_finds_its_cluster(
     aws.script.unseen_s = 10
 
     with pytest.raises(KeyboardInterrupt):
-        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), folder)
 
     assert aws.clusters.starts == 1
     assert aws.live_clusters() == []
@@ -262,7 +277,7 @@ def test_a_refused_launch_leaves_no_cluster_and_no_lock(tmp_path: Path, folder: 
     aws.script.refusals = [AccessDenied("no")]
 
     with pytest.raises(AccessDenied):
-        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), folder)
 
     assert aws.live_clusters() == []
     assert (BUCKET, f"fruits/locks/{RUN_ID}") not in aws.storage.objects
@@ -272,7 +287,7 @@ def test_a_kept_cluster_stays(tmp_path: Path, folder: Path) -> None:
     aws = FakeAws()
     aws.script.on_step_end = results(aws)
 
-    run_in_cloud(settings(tmp_path), asked(folder, keep=True), session(aws, tmp_path))
+    run(settings(tmp_path), session(aws, tmp_path), folder, keep=True)
 
     assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
 
@@ -280,11 +295,11 @@ def test_a_kept_cluster_stays(tmp_path: Path, folder: Path) -> None:
 def test_a_second_run_of_the_same_pictures_sends_none_of_them(tmp_path: Path, folder: Path) -> None:
     aws = FakeAws()
     aws.script.on_step_end = results(aws)
-    run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+    run(settings(tmp_path), session(aws, tmp_path), folder)
     aws.storage.puts.clear()
     again = config(job={"output_dir": str(tmp_path / "again"), "weights": "random"})
 
-    run_in_cloud(again, asked(folder, run_id="20260823-150000-zzzz"), session(aws, tmp_path))
+    run(again, session(aws, tmp_path), folder, run_id="20260823-150000-zzzz")
 
     sent = [key for key in aws.storage.puts if key.startswith(("fruits/data", "fruits/mod"))]
     assert sent == []
@@ -294,10 +309,10 @@ def test_without_images_the_newest_dataset_is_taken(tmp_path: Path, folder: Path
     aws = FakeAws()
     aws.script.on_step_end = results(aws)
     for name in ("old", "new"):
-        put(aws, S3Uri(BUCKET, f"fruits/datasets/{name}/dataset.json"), {})
+        put(aws, S3Uri(BUCKET, f"fruits/datasets/{name}/dataset.json"), DATASET)
         aws.clock.sleep(10)
 
-    outcome = run_in_cloud(settings(tmp_path), asked(None), session(aws, tmp_path))
+    outcome = run(settings(tmp_path), session(aws, tmp_path), None)
 
     assert outcome.facts["images"] == f"s3://{BUCKET}/fruits/datasets/new/"
 
@@ -307,14 +322,14 @@ def test_without_any_pictures_there_is_no_run(tmp_path: Path) -> None:
     aws.storage.create_bucket(BUCKET)
 
     with pytest.raises(UsageError, match="There is no dataset below"):
-        run_in_cloud(settings(tmp_path), asked(None), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), None)
 
 
 def test_a_folder_without_pictures_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(UsageError, match="There is no picture in"):
-        run_in_cloud(settings(tmp_path), asked(tmp_path / "empty"), session(FakeAws(), tmp_path))
+        run(settings(tmp_path), session(FakeAws(), tmp_path), tmp_path / "empty")
 
 
 def test_a_bucket_in_another_region_is_refused_with_the_reason(
@@ -324,7 +339,7 @@ def test_a_bucket_in_another_region_is_refused_with_the_reason(
     aws.storage.buckets[BUCKET] = "us-east-1"
 
     with pytest.raises(BucketElsewhere, match="lies in us-east-1") as refused:
-        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), folder)
 
     assert "--region us-east-1" in refused.value.hint
 
@@ -336,7 +351,7 @@ def test_a_quota_too_small_is_said_before_anything_is_uploaded(
     aws.account.quotas[Market.ON_DEMAND] = Quota(5, 0)
 
     with pytest.raises(QuotaTooSmall):
-        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), folder)
 
     assert aws.storage.puts == []
 
@@ -344,7 +359,7 @@ def test_a_quota_too_small_is_said_before_anything_is_uploaded(
 def interrupted_run(tmp_path: Path, folder: Path) -> FakeAws:
     aws = _Interrupting(150)
     with pytest.raises(KeyboardInterrupt):
-        run_in_cloud(settings(tmp_path), asked(folder), session(aws, tmp_path))
+        run(settings(tmp_path), session(aws, tmp_path), folder)
     return aws
 
 
@@ -354,7 +369,7 @@ def test_a_resumed_run_goes_on_on_a_new_cluster(tmp_path: Path, folder: Path) ->
     here = session(aws, tmp_path)
     record = here.ledger.load(RUN_ID)
 
-    run_in_cloud(settings(tmp_path), asked(None, resume=record), here)
+    run(settings(tmp_path), here, None, resume=record)
 
     assert aws.clusters.starts == 2
     (step,) = aws.clusters.steps("j-0002")
@@ -377,11 +392,11 @@ def test_resuming_a_run_that_is_still_at_work_follows_it(tmp_path: Path, folder:
     aws.clock.sleep, sleep = dies, aws.clock.sleep  # type: ignore[method-assign]
     aws.clusters.stop_cluster, stop = dies, aws.clusters.stop_cluster  # type: ignore
     with pytest.raises(Gone):
-        run_in_cloud(settings(tmp_path), asked(folder), here)
+        run(settings(tmp_path), here, folder)
     aws.clock.sleep, aws.clusters.stop_cluster = sleep, stop  # type: ignore[method-assign]
     record = here.ledger.load(RUN_ID)
 
-    run_in_cloud(settings(tmp_path), asked(None, resume=record), here)
+    run(settings(tmp_path), here, None, resume=record)
 
     assert aws.clusters.starts == 1
     assert (tmp_path / "out" / "manifest.json").is_file()
@@ -401,24 +416,155 @@ def test_a_resumed_run_keeps_its_place_and_its_options_but_for_the_given_flags()
 def test_run_never_ends_a_cluster_that_it_did_not_make(tmp_path: Path, folder: Path) -> None:
     aws = FakeAws()
     here = session(aws, tmp_path)
-    other = asked(folder, keep=True)
     aws.script.on_step_end = results(aws)
-    run_in_cloud(settings(tmp_path), other, here)
+    run(settings(tmp_path), here, folder, keep=True)
     second = config(job={"output_dir": str(tmp_path / "second"), "weights": "random"})
 
     with pytest.raises(FruitsError, match="at work already"):
-        run_in_cloud(second, asked(folder), session(aws, tmp_path / "elsewhere"))
+        run(second, session(aws, tmp_path / "elsewhere"), folder)
 
     assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
 
 
 def test_the_plan_as_json_has_stable_keys(tmp_path: Path, folder: Path) -> None:
-    outcome = run_in_cloud(
-        settings(tmp_path), asked(folder, dry_run=True), session(FakeAws(), tmp_path)
-    )
+    outcome = run(settings(tmp_path), session(FakeAws(), tmp_path), folder, dry_run=True)
 
     assert set(json.loads(json.dumps(outcome.facts))) == {
         "run_id", "target", "region", "cluster", "release_label", "nodes", "price_usd_h",
         "price_at_most_usd_h", "price_source", "to_be_made", "notes", "lifetime_min", "images",
         "output", "step", "python", "bootstrap",
     }  # fmt: skip
+
+
+def blind(aws: FakeAws, from_s: float, until_s: float, error: FruitsError) -> None:
+    """AWS cannot be asked for anything about clusters between two moments."""
+    cluster = aws.clusters.cluster
+
+    def asked(cluster_id: str) -> Cluster:
+        if from_s <= aws.clock.now_s < until_s:
+            raise error
+        return cluster(cluster_id)
+
+    aws.clusters.cluster = asked  # type: ignore[method-assign]
+
+
+def test_a_run_that_was_out_of_sight_for_twenty_minutes_is_fetched(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws(script=Script(step_s=3000))
+    aws.script.on_step_end = results(aws)
+    blind(aws, 200, 1400, CloudError("The credentials have expired."))
+
+    run(settings(tmp_path), session(aws, tmp_path), folder)
+
+    assert (tmp_path / "out" / "manifest.json").is_file()
+    told = capsys.readouterr().err
+    assert "The credentials have expired. The cluster goes on; asking again." in told
+    assert "AWS answers again, after 2" in told
+
+
+def test_results_that_do_not_fit_on_the_disk_end_no_cluster(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+    stops: list[str] = []
+    aws.clusters.stop_cluster = stops.append  # type: ignore[method-assign]
+
+    def full(uri: S3Uri, path: Path) -> None:
+        raise MachineError(f"{path} cannot be written: No space left on device.")
+
+    aws.storage.fetch_file = full  # type: ignore[method-assign]
+    here = session(aws, tmp_path)
+
+    with pytest.raises(MachineError, match="No space left"):
+        run(settings(tmp_path), here, folder)
+
+    assert stops == []
+    assert f"fruits run --resume {RUN_ID} goes on there" in capsys.readouterr().err
+
+
+def test_a_closed_terminal_leaves_the_cluster_at_work(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = _Interrupting(150, TerminalClosed)
+
+    with pytest.raises(TerminalClosed):
+        run(settings(tmp_path), session(aws, tmp_path), folder)
+
+    assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
+    assert "goes on without us (the terminal was closed)" in capsys.readouterr().err
+
+
+def test_a_detached_run_leaves_its_cluster_and_is_fetched_later(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+    here = session(aws, tmp_path)
+
+    left = run(settings(tmp_path), here, folder, detach=True)
+    assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
+    aws.clock.sleep(3600)
+    aws.clusters.steps("j-0001")
+    run(settings(tmp_path), here, None, resume=here.ledger.load(RUN_ID))
+
+    assert left.facts["cluster_id"] == "j-0001"
+    assert aws.clusters.starts == 1
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+def test_new_options_run_a_finished_run_again(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+    here = session(aws, tmp_path)
+    run(settings(tmp_path), here, folder)
+
+    run(settings(tmp_path), here, None, resume=here.ledger.load(RUN_ID), has_new_options=True)
+
+    assert aws.clusters.starts == 2
+
+
+def test_ctrl_c_sends_the_end_before_it_says_a_word(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = _Interrupting(150)
+    stop, said_before = aws.clusters.stop_cluster, []
+
+    def stopped(cluster_id: str) -> None:
+        said_before.append(capsys.readouterr().err)
+        stop(cluster_id)
+
+    aws.clusters.stop_cluster = stopped  # type: ignore[method-assign]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path), session(aws, tmp_path), folder)
+
+    assert "Ending" not in said_before[0]
+
+
+def test_a_run_is_bound_to_the_dataset_that_it_sent(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+    here = session(aws, tmp_path)
+
+    run(settings(tmp_path), here, folder)
+
+    (step,) = aws.clusters.steps("j-0001")
+    digest = step.args[step.args.index("--dataset-digest") + 1]
+    manifest = aws.storage.fetch_bytes(
+        S3Uri(BUCKET, f"fruits/datasets/Test/manifests/{digest}.json")
+    )
+    record = here.ledger.load(RUN_ID)
+    assert manifest is not None
+    assert hashlib.sha256(manifest.content).hexdigest() == digest
+    assert record is not None
+    assert record.dataset_digest == digest
+
+
+def test_results_of_other_pictures_are_refused(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws, pictures=27)
+
+    with pytest.raises(FruitsError, match="6 pictures were sent, and 27 were computed"):
+        run(settings(tmp_path), session(aws, tmp_path), folder)

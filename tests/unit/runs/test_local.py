@@ -10,6 +10,7 @@ from fruits_cli.config import Config, Layer, Target, configured
 from fruits_cli.errors import ConfigError, UsageError
 from fruits_cli.ledger import Ledger, RunRecord
 from fruits_cli.runs import local
+from fruits_cli.runs.results import run_summary
 
 RUN_ID = "20260823-141502-k3f9"
 COUNTS = {
@@ -236,7 +237,11 @@ def test_the_plan_as_json_holds_every_setting(pictures: Path) -> None:
 def test_the_summary_as_json_has_stable_keys(pictures: Path) -> None:
     plan = local.new_run(config(), pictures, run_id=RUN_ID)
 
-    assert set(local.summary_facts(plan, MANIFEST)) == {
-        *("run_id", "target", "images", "output", "engine", "precision", "image_size", "weights"),
+    record = RunRecord(RUN_ID, Target.LOCAL, images=plan.images, output=str(plan.output))
+
+    assert set(run_summary(MANIFEST, record=record, output=plan.output).facts) == {
+        *("schema", "run_id", "target", "images", "output", "s3_output", "cluster_id"),
+        *("cost_usd", "cluster_seconds", "engine", "precision", "image_size", "weights"),
         *("counts", "seconds", "pca_k", "cumulative_variance", "model_fingerprint"),
+        "dataset_digest",
     }
