@@ -1,11 +1,12 @@
 """What a run has to do and what is done: the listing, its chunks and their markers.
 
 A chunk is the unit of work, progress and resume. For a folder it is `rows_per_chunk` rows of
-inputs.parquet; for a packed dataset one row, whose path `<shard>#<first>-<last>` names row groups.
+inputs.parquet; for a packed dataset one row, whose path `<shard>#<first>+<count>` names its rows.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -23,8 +24,7 @@ from spark_job.files import Found, Place
 DATASET_FILE, DATASET_FORMAT = "dataset.json", "fruits-dataset"
 GROUP_ROWS, _SHARD_ROWS = 256, 2048
 _SHARES_PER_SLOT, _MOST_SHARED = 2, 32
-_GROUPS_PER_CHUNK = schema.CHUNK_PICTURES // GROUP_ROWS
-_MIN_CHUNK, _MULTIPLE, _CHUNKS_PER_SLOT = 32, 8, 16
+_MIN_CHUNK, _MULTIPLE, _CHUNKS_PER_SLOT = 16, 2, 16
 # Rows that the driver holds until it knows whether the listing is a short one.
 _HELD = 65_536
 _ROW_GROUP = 8_192
@@ -75,10 +75,15 @@ def load_plan(output: Place) -> Plan | None:
         raise JobError(2, f"{output.at(schema.JOB_FILE)} cannot be read: {error}") from error
 
 
-def list_inputs(images: Place, output: Place, *, extensions: Iterable[str], slots: int) -> Listing:
-    """Write inputs.parquet from a folder or a dataset. Raises JobError (2) where it cannot be."""
-    if images.exists(DATASET_FILE):
-        return _list_dataset(images, output)
+def list_inputs(
+    images: Place, output: Place, *, extensions: Iterable[str], slots: int, digest: str = ""
+) -> Listing:
+    """Write inputs.parquet from a folder or a dataset. Raises JobError (2) where it cannot be.
+
+    digest: of the dataset that is meant, whatever dataset.json says by now.
+    """
+    if digest or images.exists(DATASET_FILE):
+        return _list_dataset(images, output, slots=slots, digest=digest)
     if not images.is_folder():
         problem = "is not a folder" if images.exists() else "does not exist"
         raise JobError(2, f"The images {images.uri} cannot be read: this {problem}.")
@@ -96,9 +101,9 @@ def _found(images: Place, extensions: Iterable[str]) -> Iterator[Found]:
 
 def _list_folder(found: Iterator[Found], output: Place, *, slots: int) -> Listing:
     held = list(itertools.islice(found, _HELD))
-    even = -(-len(held) // (slots * _CHUNKS_PER_SLOT))
-    # A multiple of the batch, so that only a run's last batch is padded.
-    size = min(max(-(-even // _MULTIPLE) * _MULTIPLE, _MIN_CHUNK), schema.CHUNK_PICTURES)
+    # Of a folder too long to be held only this much is known: it makes the largest chunks.
+    most = schema.CHUNK_PICTURES * slots * _CHUNKS_PER_SLOT
+    size = chunk_size(most if len(held) == _HELD else len(held), slots)
     rows = (
         (file.path, file.size, file.mtime, number // size)
         for number, file in enumerate(itertools.chain(held, found))
@@ -124,25 +129,38 @@ def _write_inputs(rows: Iterable[tuple[str, int, int, int]], output: Place) -> i
     return count
 
 
-def _list_dataset(images: Place, output: Place) -> Listing:
-    shards, digest = _dataset_shards(images)
-    rows: list[tuple[str, int, int, int]] = []
-    for name, pictures in shards:
-        for first in range(0, -(-pictures // GROUP_ROWS), _GROUPS_PER_CHUNK):
-            start = first * GROUP_ROWS
-            count = min(pictures - start, schema.CHUNK_PICTURES)
-            last = first + -(-count // GROUP_ROWS) - 1
-            rows.append((f"{name}#{first}-{last}", count, 0, len(rows)))
-    _write_inputs(rows, output)
+def chunk_size(pictures: int, slots: int) -> int:
+    """Pictures of one chunk: the same number of chunks for every slot, where pictures allow it.
+
+    At most 16 a slot, and fewer where they would hold less than 16 pictures each. A multiple of
+    the batch, so that only a run's last batch is padded; above a row group a multiple of it, so
+    that none is read twice.
+    """
+    rounds = min(max(pictures // (slots * _MIN_CHUNK), 1), _CHUNKS_PER_SLOT)
+    even = max(-(-pictures // (slots * rounds)), 1)
+    multiple = _MULTIPLE if even <= GROUP_ROWS else GROUP_ROWS
+    return min(-(-even // multiple) * multiple, schema.CHUNK_PICTURES)
+
+
+def _list_dataset(images: Place, output: Place, *, slots: int, digest: str) -> Listing:
+    shards, digest = _dataset_shards(images, digest)
+    size = chunk_size(sum(pictures for _, pictures in shards), slots)
+    rows = [
+        (f"{name}#{start}+{min(size, pictures - start)}", min(size, pictures - start), 0)
+        for name, pictures in shards
+        for start in range(0, pictures, size)
+    ]
+    _write_inputs(((*row, number) for number, row in enumerate(rows)), output)
     return Listing("dataset", sum(row[1] for row in rows), len(rows), 1, digest)
 
 
-def _dataset_shards(images: Place) -> tuple[list[tuple[str, int]], str]:
-    import hashlib
-
-    where = images.at(DATASET_FILE)
+def _dataset_shards(images: Place, digest: str) -> tuple[list[tuple[str, int]], str]:
+    file = f"manifests/{digest}.json" if digest else DATASET_FILE
+    where = images.at(file)
     try:
-        content = images.read(DATASET_FILE)
+        content = images.read(file)
+        if digest and hashlib.sha256(content).hexdigest() != digest:
+            raise ValueError("its content has another digest than its name")
         facts = json.loads(content)
         if facts["format"] != DATASET_FORMAT or facts["version"] != 1:
             raise ValueError("it is not a fruits-dataset of version 1")

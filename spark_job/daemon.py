@@ -121,7 +121,7 @@ def main(argv: list[str]) -> None:
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     from pyspark.daemon import manager
 
-    from spark_job import engines, work  # noqa: F401
+    from spark_job import engines, tasks  # noqa: F401
 
     # It starts no thread before a model is compiled, so that it can be forked.
     engines.imported_openvino()

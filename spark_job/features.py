@@ -155,18 +155,22 @@ def pictures_of(plan: Plan, source: Place, rows: list[Found], *, check: bool) ->
 
 def _from_shards(source: Place, rows: list[Found]) -> Iterator[Picture]:
     for row in rows:
-        shard, _, groups = row.path.partition("#")
-        first, last = (int(number) for number in groups.split("-"))
-        read = functools.partial(_row_group, source, shard)
-        groups_read = read_ahead(read, range(first, last + 1), readers=1)
-        yield from itertools.chain.from_iterable(groups_read)
+        shard, _, numbers = row.path.partition("#")
+        first, count = (int(number) for number in numbers.split("+"))
+        groups = range(first // chunks.GROUP_ROWS, -(-(first + count) // chunks.GROUP_ROWS))
+        read = functools.partial(_row_group, source, shard, range(first, first + count))
+        yield from itertools.chain.from_iterable(read_ahead(read, groups, readers=1))
 
 
-def _row_group(source: Place, shard: str, group: int) -> list[Picture]:
+def _row_group(source: Place, shard: str, wanted: range, group: int) -> list[Picture]:
+    """The pictures of one row group whose numbers in the shard are `wanted`."""
+    start = group * chunks.GROUP_ROWS
     try:
         with source.open(shard) as stream:
             columns = ["path", "label", "length", "content"]
             table = pq.ParquetFile(stream).read_row_group(group, columns).select(columns)
+            skipped = max(wanted.start - start, 0)
+            table = table.slice(skipped, wanted.stop - start - skipped)
     except (OSError, pa.ArrowException, KeyError, IndexError) as error:
         raise JobError(
             1,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pyarrow as pa
 
-from spark_job import __version__, chunks, engines, files, pca, schema, work
+from spark_job import __version__, chunks, engines, files, identity, pca, schema, tasks
 from spark_job.chunks import NOTHING, Listing, Plan, Tally
 from spark_job.errors import JobError
 from spark_job.progress import Reporter
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _ON_DRIVER, _MEETING = 4, 16
 _SEE = "The files below rejected/ name each picture with its reason."
 _ADDED = (NOTHING, Tally.__add__)
-_PRIVATE = ("leash", "model", "resume", "run_id")
+_PRIVATE = ("attempt", "leash", "model", "resume", "run_id")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class Asked:
     resume: bool
     deadline_min: float | None
     leash: str | None
+    dataset_digest: str = ""
+    model_fingerprint: str = ""
+    code_digest: str = ""
+    python_digest: str = ""
+    slots: int | None = None
+    attempt: str = ""
 
 
 class Job:
@@ -60,7 +66,8 @@ class Job:
         self.asked, self.spark = asked, spark
         self.images, self.output = files.place(asked.images), files.place(asked.output)
         self.artefact = engines.load_artefact(asked.model, asked.engine)
-        self.slots = spark.defaultParallelism
+        # Under dynamic allocation Spark knows of two slots at the start, however many will come.
+        self.slots = max(asked.slots or 0, spark.defaultParallelism)
         self.seconds: dict[str, float] = {}
 
     def run(self, reporter: Reporter) -> None:
@@ -69,6 +76,7 @@ class Job:
             self.artefact, engine=self.asked.engine, precision=self.asked.precision
         )
         began_s = time.monotonic()
+        identity.require(self.asked, self.artefact.fingerprint)
         plan = self._planned()
         self._require_rows(plan.pictures - 1, exit_code=2, counted="listed")
         self.output.remove(schema.MANIFEST_FILE)
@@ -100,7 +108,11 @@ class Job:
         found = chunks.load_plan(self.output)
         if found is None:
             listing = chunks.list_inputs(
-                self.images, self.output, extensions=self.asked.extensions, slots=self.slots
+                self.images,
+                self.output,
+                extensions=self.asked.extensions,
+                slots=self.slots,
+                digest=self.asked.dataset_digest,
             )
             return self._begun(self._plan(listing))
         if not self.asked.resume:
@@ -147,6 +159,8 @@ class Job:
             "extensions": list(self.asked.extensions),
             "schema_version": schema.SCHEMA_VERSION,
         }
+        if self.asked.dataset_digest:
+            now["dataset"] = self.asked.dataset_digest
         for key, value in now.items():
             if (before := getattr(found, key)) != value:
                 name = "weights" if key == "fingerprint" else key
@@ -172,7 +186,7 @@ class Job:
         reporter.stage("features", pictures=plan.pictures, count=count)
         tally = self._finished(finished)
         if todo:
-            task = functools.partial(work.compute_chunks, self._worker(plan))
+            task = functools.partial(tasks.compute_chunks, self._worker(plan))
             shares = list(chunks.shares(todo, self.slots))
             tally += self.spark.parallelize(shares, len(shares)).mapPartitions(task).fold(*_ADDED)
         self._clock("features", began_s)
@@ -185,14 +199,14 @@ class Job:
         """What the markers of an interrupted run say, without its inferences: those were then."""
         if not numbers:
             return NOTHING
-        read = functools.partial(work.tally_chunks, self.asked.output)
-        tasks = min(len(numbers), self.slots)
-        counted = self.spark.parallelize(numbers, tasks).mapPartitions(read)
+        read = functools.partial(tasks.tally_chunks, self.asked.output)
+        partitions = min(len(numbers), self.slots)
+        counted = self.spark.parallelize(numbers, partitions).mapPartitions(read)
         return cast(Tally, counted.fold(*_ADDED))
 
-    def _worker(self, plan: Plan) -> work.Worker:
+    def _worker(self, plan: Plan) -> tasks.Worker:
         asked = self.asked
-        return work.Worker(asked.images, asked.output, asked.model, plan, asked.resume)
+        return tasks.Worker(asked.images, asked.output, asked.model, plan, asked.resume)
 
     def _over_chunks(self, plan: Plan) -> RDD[int]:
         # One task a slot: more would only make more partial sums.
@@ -221,7 +235,7 @@ class Job:
         began_s = time.monotonic()
         sums = reduced(
             self._over_chunks(plan).mapPartitions(
-                functools.partial(work.chunk_sums, self.asked.output)
+                functools.partial(tasks.chunk_sums, self.asked.output)
             )
         )
         model = pca.fit(
@@ -235,7 +249,7 @@ class Job:
         self.output.write(f"{schema.PCA_MODEL_DIR}/pca.json", json.dumps(facts).encode())
         shared = self.spark.broadcast(model)
         task = functools.partial(
-            work.project_chunks, self.asked.output, shared, keep_features=self.asked.keep_features
+            tasks.project_chunks, self.asked.output, shared, keep_features=self.asked.keep_features
         )
         self._over_chunks(plan).mapPartitions(task).sum()
         self._clock("pca", began_s)
@@ -254,6 +268,9 @@ class Job:
             "weights": plan.weights,
             "model": {k: v for k, v in self.artefact.facts.items() if k != "files"},
             "model_fingerprint": plan.fingerprint,
+            "dataset_digest": plan.dataset,
+            "code_digest": self.asked.code_digest,
+            "python_digest": self.asked.python_digest,
             "counts": {
                 "pictures": tally.pictures,
                 "features": tally.features,

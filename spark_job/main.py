@@ -40,6 +40,11 @@ def parse_arguments(argv: list[str]) -> Asked:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--deadline-min", type=float)
     parser.add_argument("--leash")
+    # A run on a cluster is bound to these; where they are not given nothing is compared.
+    for name in ("dataset-digest", "model-fingerprint", "code-digest", "python-digest"):
+        parser.add_argument(f"--{name}", default="")
+    parser.add_argument("--slots", type=_count)
+    parser.add_argument("--attempt", default="")
     return Asked(**vars(parser.parse_args(argv)))
 
 
@@ -74,7 +79,7 @@ def run(asked: Asked) -> JobError | None:
         lock = guard.lock_run(output)
         # Before anything of this attempt is being written beside it.
         output.sweep(schema.FOLDERS)
-        reporter = Reporter(output)
+        reporter = Reporter(output, attempt=asked.attempt)
     except OSError as error:
         return features.no_space(error, output) or _unwritable(output, error)
     except JobError as error:

@@ -20,8 +20,8 @@ _WINDOW_S = 30.0
 class Reporter:
     """Writes progress.json while a stage runs; `count` gives the pictures done so far."""
 
-    def __init__(self, output: Place) -> None:
-        self._output = output
+    def __init__(self, output: Place, *, attempt: str = "") -> None:
+        self._output, self._attempt = output, attempt
         self._state: dict[str, Any] = {"stage": "listing", "pictures_done": 0, "pictures": 0}
         self._count: Callable[[], int] | None = None
         self._seen: deque[tuple[float, int]] = deque()
@@ -60,6 +60,8 @@ class Reporter:
             if self._count and not self._ended.is_set():
                 self._state["pictures_done"] = self._count()
             facts = {**self._state, "images_per_s": round(self._rate(), 1), "error": error}
+            if self._attempt:
+                facts["attempt"] = self._attempt
             self._output.write(schema.PROGRESS_FILE, json.dumps(facts).encode())
 
     def _rate(self) -> float:

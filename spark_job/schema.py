@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 FEATURES = 1280
-CHUNK_PICTURES = 512
-SCHEMA_VERSION = 1
+CHUNK_PICTURES = 2048
+SCHEMA_VERSION = 2
 
 # Names below the folder of a run.
 FEATURES_DIR, PCA_DIR, REJECTED_DIR = "features", "pca", "rejected"

@@ -50,6 +50,8 @@ class StepPlan:
     config: JobConfig
     options: SparkOptions
     run_id: str
+    # Tells this attempt at the run from earlier ones, whose last words may still be there.
+    attempt: str
     deadline_min: int
     on_failure: OnFailure
 
@@ -64,6 +66,7 @@ class StepPlan:
             resume=job.resume,
             deadline_min=self.deadline_min,
             slots=self.options.slots,
+            attempt=self.attempt,
         )
         args = step_args(self.options, main=job.main, package=job.package, name=name, job=arguments)
         return StepSpec(name, args, self.on_failure)
@@ -144,7 +147,7 @@ def plan_run(
     )
     deadline_min = job_deadline_min(lifetime_min(config.cluster, transient=not keep))
     on_failure = OnFailure.CONTINUE if keep else OnFailure.TERMINATE_CLUSTER
-    step = StepPlan(config.job, options, run_id, deadline_min, on_failure)
+    step = StepPlan(config.job, options, run_id, launch_id, deadline_min, on_failure)
     plan = _run_plan(config, observed, spec, run_id=run_id, name=run_id)
     return replace(plan, step=step).with_job(job)
 
@@ -172,7 +175,7 @@ def plan_step(
         fixed=False,
     )
     deadline_min = job_deadline_min(lifetime_min(config.cluster, transient=False))
-    return StepPlan(config.job, options, run_id, deadline_min, OnFailure.CONTINUE).step(job)
+    return StepPlan(config.job, options, run_id, run_id, deadline_min, OnFailure.CONTINUE).step(job)
 
 
 def lifetime_min(cluster: ClusterConfig, *, transient: bool) -> int:

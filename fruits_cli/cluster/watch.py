@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, ClusterState, Step, StepState
 from fruits_cli.cloud.protocols import Clock, Cloud, Clusters
 from fruits_cli.errors import ClusterNotFound, DeadlineReached, FruitsError
-from fruits_cli.job.progress import fetch_progress
+from fruits_cli.job.progress import JobReport, fetch_report
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.screen import Progress
 
@@ -104,10 +104,11 @@ def _look(
     cloud: Cloud, ids: tuple[str, str], output: S3Uri, pace: _Pace, seen: RunState | None
 ) -> RunState:
     if seen and seen.step and seen.step.state is StepState.RUNNING:
-        progress, error = _progress(cloud, output, seen)
+        report = _report(cloud, output, seen.step, seen)
+        progress = report.progress
         if progress and progress.stage in _LAST_STAGES and progress != seen.progress:
             pace.hurry()
-        seen = replace(seen, progress=progress, error=error)
+        seen = replace(seen, progress=progress, error=report.error)
     if seen and not pace.is_due():
         return seen
     step, cluster = _step(cloud.clusters, *ids), cloud.clusters.cluster(ids[0])
@@ -116,7 +117,8 @@ def _look(
     pace.asked()
     if step and step.state.is_final:
         # Again at the end: what the job wrote since our last look.
-        return RunState(cluster, step, *_progress(cloud, output, seen))
+        report = _report(cloud, output, step, seen)
+        return RunState(cluster, step, report.progress, report.error)
     return RunState(cluster, step, *((seen.progress, seen.error) if seen else (None, None)))
 
 
@@ -131,16 +133,14 @@ def _step(clusters: Clusters, cluster_id: str, step: str) -> Step | None:
     return next((found for found in clusters.steps(cluster_id) if found.name == step), None)
 
 
-def _progress(
-    cloud: Cloud, output: S3Uri, seen: RunState | None
-) -> tuple[Progress | None, Mapping[str, Any] | None]:
+def _report(cloud: Cloud, output: S3Uri, step: Step, seen: RunState | None) -> JobReport:
     """What the job tells of itself; what was seen before where it may not be read just now."""
-    before = (seen.progress, seen.error) if seen else (None, None)
+    before = JobReport(seen.progress, seen.error) if seen else JobReport()
     try:
-        found = fetch_progress(cloud.storage, output)
+        found = fetch_report(cloud.storage, output, step.args)
     except FruitsError:
         return before
-    return found if found[0] else before
+    return found if found.progress else before
 
 
 def watch_cluster(

@@ -49,6 +49,7 @@ def job_args(
     resume: bool = False,
     deadline_min: int | None = None,
     slots: int | None = None,
+    attempt: str = "",
 ) -> list[str]:
     """The arguments of main.py, the same on a laptop and on a cluster."""
     args = ["--images", places.images, "--output", places.output, "--model", places.model]
@@ -68,6 +69,8 @@ def job_args(
     args += [flag for flag, wanted in flags.items() if wanted]
     numbers = {"--deadline-min": deadline_min, "--slots": slots}
     args += [word for flag, value in numbers.items() if value for word in (flag, str(value))]
+    if attempt:
+        args += ["--attempt", attempt]
     if identity := places.identity:
         digests = {
             "--dataset-digest": identity.dataset,

@@ -3,66 +3,85 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fruits_cli.cloud.protocols import Storage
-from fruits_cli.errors import FruitsError, MachineError, UsageError
+from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
 from fruits_cli.s3uri import S3Uri
-from fruits_cli.screen import Progress
+from fruits_cli.screen import Progress, shown
+
+PROGRESS_FILE = "progress.json"
+_KINDS: dict[int, type[FruitsError]] = {2: UsageError, 4: JobFailed}
+# A sentence of ours is shorter; what is longer was not written by the job.
+_MOST_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """progress.json: how far the job is, what ended it, and which attempt at the run wrote it."""
+
+    progress: Progress | None = None
+    error: Mapping[str, Any] | None = None
+    attempt: str = ""
+
+    def of_attempt(self, attempt: str) -> JobReport:
+        """This report, or an empty one where an earlier attempt wrote it."""
+        return self if not self.attempt or self.attempt == attempt else JobReport()
 
 
 def job_error(facts: Mapping[str, Any]) -> FruitsError:
     """The error that a process of spark_job reported, as ours with the same exit code."""
-    from fruits_cli.errors import JobFailed
-
-    kinds: dict[int, type[FruitsError]] = {2: UsageError, 4: JobFailed}
-    kind = kinds.get(int(facts["exit_code"]), MachineError)
+    kind = _KINDS.get(int(facts["exit_code"]), MachineError)
     return kind(str(facts["message"]), hint=str(facts.get("hint", "")))
 
 
-def load_progress(output: Path) -> Progress | None:
-    """What the job last said of itself, None before it said anything."""
+def load_report(output: Path) -> JobReport:
+    """What the job of a local run last said of itself."""
     try:
-        facts = json.loads((output / PROGRESS_FILE).read_bytes())
-        return Progress(
-            facts["stage"], facts["pictures_done"], facts["pictures"], facts["images_per_s"]
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return parse_report((output / PROGRESS_FILE).read_bytes())
+    except OSError:
+        return JobReport()
 
 
-def reported_error(output: Path) -> FruitsError | None:
-    try:
-        error = json.loads((output / PROGRESS_FILE).read_bytes())["error"]
-        return job_error(error) if error else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-PROGRESS_FILE = "progress.json"
-
-
-def fetch_progress(
-    storage: Storage, output: S3Uri
-) -> tuple[Progress | None, Mapping[str, Any] | None]:
-    """What progress.json of the run says, and the error in it; None where there is none yet."""
+def fetch_report(storage: Storage, output: S3Uri, step_args: Sequence[str] = ()) -> JobReport:
+    """What progress.json of the run says; empty where the attempt of `step_args` wrote none."""
     found = storage.fetch_bytes(output / PROGRESS_FILE)
-    return parse_progress(found.content) if found else (None, None)
+    if found is None:
+        return JobReport()
+    return parse_report(found.content).of_attempt(argument(step_args, "--attempt"))
 
 
-def parse_progress(content: bytes) -> tuple[Progress | None, Mapping[str, Any] | None]:
-    """Progress and error out of progress.json; None, None for what is not readable as such."""
+def argument(step_args: Sequence[str], flag: str) -> str:
+    """The value of a flag among a step's own arguments, empty where it is not given."""
+    if flag not in step_args[:-1]:
+        return ""
+    return step_args[step_args.index(flag) + 1]
+
+
+def parse_report(content: bytes) -> JobReport:
+    """The report in progress.json; an empty one where it is not readable as such.
+
+    Whoever may write to the bucket may have written it: texts are cut, and shown escaped.
+    """
     try:
         values = json.loads(content)
         progress = Progress(
-            stage=str(values["stage"]),
+            stage=shown(values["stage"])[:_MOST_CHARACTERS],
             done=int(values.get("pictures_done") or 0),
             total=int(values.get("pictures") or 0),
             rate=float(values.get("images_per_s") or 0.0),
         )
-        error = values.get("error")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None, None
-    return progress, error if isinstance(error, dict) else None
+        error, attempt = values.get("error"), str(values.get("attempt") or "")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return JobReport()
+    return JobReport(progress, _parse_error(error), attempt)
+
+
+def _parse_error(error: object) -> Mapping[str, Any] | None:
+    if not isinstance(error, dict):
+        return None
+    texts = {key: str(error.get(key, ""))[:_MOST_CHARACTERS] for key in ("message", "hint")}
+    return {**error, **texts}

@@ -24,7 +24,7 @@ from fruits_cli.errors import FruitsError, MachineError
 from fruits_cli.job.arguments import JobPlaces, job_args
 from fruits_cli.job.bundle import job_bundle
 from fruits_cli.job.model import ModelArtefact
-from fruits_cli.job.progress import PROGRESS_FILE, job_error, load_progress, reported_error
+from fruits_cli.job.progress import PROGRESS_FILE, job_error, load_report
 from fruits_cli.screen import Progress
 
 
@@ -92,9 +92,10 @@ def run_job(
                 _stop(process)
         if process.returncode:
             is_new = _time_written_ns(plan.output / PROGRESS_FILE) != told_before_ns
-            raise (is_new and reported_error(plan.output)) or _logged_error(
-                process.returncode, log, log_begin, plan.output
-            )
+            report = load_report(plan.output)
+            if is_new and report.error:
+                raise job_error(report.error)
+            raise _logged_error(process.returncode, log, log_begin, plan.output)
 
 
 def _spark_conf_file(plan: LocalPlan, scratch: Path) -> Path:
@@ -161,7 +162,7 @@ def _followed(process: subprocess.Popen[bytes], output: Path) -> Iterator[Progre
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_POLL_S)
         ended = process.returncode is not None
-        progress = load_progress(output)
+        progress = load_report(output).progress
         if progress is not None and progress != seen:
             yield (seen := progress)
         if ended:

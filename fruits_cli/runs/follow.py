@@ -11,9 +11,9 @@ from fruits_cli.cluster.logs import JobLogs, fetch_logs
 from fruits_cli.cluster.steps import is_housekeeping
 from fruits_cli.cluster.watch import RunState, watch_cluster, watch_run
 from fruits_cli.errors import CloudError, FruitsError, JobFailed, UsageError
-from fruits_cli.job.progress import fetch_progress
+from fruits_cli.job.progress import argument, fetch_report
 from fruits_cli.ledger import RunRecord
-from fruits_cli.s3uri import parse_s3_uri
+from fruits_cli.s3uri import is_s3_uri, parse_s3_uri
 from fruits_cli.screen import Progress
 from fruits_cli.session import Session
 
@@ -154,14 +154,16 @@ def step_of_run(run_id: str, cluster_id: str, session: Session) -> Step | None:
 def state_of(cluster: Cluster, record: RunRecord | None, session: Session) -> RunState:
     """The state of a run, or of the cluster's newest step, at this moment."""
     step = _step_of(cluster, record, session)
-    if record is None or not record.output.startswith("s3://"):
-        output = _output_of(step)
-    else:
+    if record and is_s3_uri(record.output):
         output = record.output
+    else:
+        # Also for runs that another folder started.
+        output = argument(step.args, "--output") if step else ""
     if not output:
         return RunState(cluster, step)
-    progress, error = fetch_progress(session.cloud.storage, parse_s3_uri(output))
-    return RunState(cluster, step, progress, error)
+    args = step.args if step else ()
+    report = fetch_report(session.cloud.storage, parse_s3_uri(output), args)
+    return RunState(cluster, step, report.progress, report.error)
 
 
 def _step_of(cluster: Cluster, record: RunRecord | None, session: Session) -> Step | None:
@@ -169,10 +171,3 @@ def _step_of(cluster: Cluster, record: RunRecord | None, session: Session) -> St
         return session.cloud.clusters.step(cluster.cluster_id, record.step_id)
     steps = session.cloud.clusters.steps(cluster.cluster_id)
     return next((step for step in steps if not is_housekeeping(step.name)), None)
-
-
-def _output_of(step: Step | None) -> str:
-    """`--output` of a step's own arguments: also for runs that another folder started."""
-    if step and "--output" in step.args[:-1]:
-        return step.args[step.args.index("--output") + 1]
-    return ""

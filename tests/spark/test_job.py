@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 
 from fruits_cli.config import JobConfig
 from fruits_cli.dataset.shards import write_dataset
-from spark_job import chunks, engines, files, pca, work
+from spark_job import chunks, engines, files, pca, tasks
 from spark_job.chunks import Plan, Tally
 from tests.support.pictures import draw_folder, drawn, jpeg, png_chunk, png_header, saved
 from tests.support.results import Results
@@ -222,14 +222,14 @@ def test_resume_computes_only_what_is_missing(
     output = tmp_path / "run"
     assert run_job(hundred, output) == 0
     before, first = Results(output).stamps("features"), Results(output).rows("features")
-    assert Results(output).counts["chunks"] == 4
+    assert Results(output).counts["chunks"] == 6
     (output / "_chunks" / "1.json").unlink()
     (output / "features" / "0000001.parquet").unlink()
 
     assert run_job(hundred, output, "--resume") == 0
 
     results = Results(output)
-    assert results.counts["inferences"] == 32
+    assert results.counts["inferences"] == 18
     assert results.counts["features"] == 100
     assert results.rows("features") == first
     after = results.stamps("features")
@@ -533,12 +533,14 @@ def test_a_task_that_died_does_not_compute_its_finished_chunks_again(
         weights="random", engine="openvino", precision="f32",
         image_size=artefact.side_px, extensions=["jpg"],
     )  # fmt: skip
-    worker = work.Worker(str(tmp_path / "in"), output.uri, str(artefact_folder), plan, resume=False)
+    worker = tasks.Worker(
+        str(tmp_path / "in"), output.uri, str(artefact_folder), plan, resume=False
+    )
 
     def dying_once(shares: Iterator[list[int]]) -> Iterator[Tally]:
         from pyspark import TaskContext
 
-        for done, tally in enumerate(work.compute_chunks(worker, shares)):
+        for done, tally in enumerate(tasks.compute_chunks(worker, shares)):
             if done == 1 and TaskContext.get().attemptNumber() == 0:
                 os._exit(1)
             yield tally
@@ -550,7 +552,7 @@ def test_a_task_that_died_does_not_compute_its_finished_chunks_again(
     finally:
         spark.stop()
 
-    assert listing.chunks == 3
+    assert listing.chunks == 4
     assert sum(tally.features for tally in tallies) == 80
-    # Two chunks of 32 had their markers.
-    assert [tally.inferences for tally in tallies] == [0, 0, 16]
+    # Two chunks of 20 had their markers.
+    assert [tally.inferences for tally in tallies] == [0, 0, 20, 20]

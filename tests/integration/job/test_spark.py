@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fruits_cli.job import spark as driver
+from fruits_cli.job.progress import load_report
 from fruits_cli.screen import Progress
 
 
@@ -16,7 +17,7 @@ def test_progress_is_what_the_job_last_said(tmp_path: Path) -> None:
     facts = {"stage": "pca", "pictures_done": 3, "pictures": 4, "images_per_s": 1.5, "error": None}
     (tmp_path / "progress.json").write_text(json.dumps(facts))
 
-    assert driver.load_progress(tmp_path) == Progress("pca", 3, 4, 1.5)
+    assert load_report(tmp_path).progress == Progress("pca", 3, 4, 1.5)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"{}", b"[]", b"7", b"\xff"])
@@ -24,13 +25,14 @@ def test_progress_that_cannot_be_read_is_none(content: bytes | None, tmp_path: P
     if content is not None:
         (tmp_path / "progress.json").write_bytes(content)
 
-    assert driver.load_progress(tmp_path) is None
+    assert load_report(tmp_path).progress is None
 
 
 LEASHED = """
 import sys
 from pathlib import Path
 from fruits_cli.job import spark as driver
+from fruits_cli.job.progress import load_report
 with driver._scratch_folder() as scratch, driver._leash(scratch / "leash"):
     print(scratch, flush=True)
     sys.stdin.read()

@@ -53,7 +53,7 @@ def test_arrow_columns_are_made_without_pandas_once_it_is_hidden() -> None:
 def test_all_that_the_daemon_imports_before_it_forks_runs_in_one_thread() -> None:
     # jemalloc's own thread is Arrow's, which looks after forks itself.
     made = (
-        "import os; from spark_job import engines, work; engines.imported_openvino(); "
+        "import os; from spark_job import engines, tasks; engines.imported_openvino(); "
         "names = [open(f'/proc/self/task/{task}/comm').read() for task in os.listdir("
         "'/proc/self/task')]; print(sorted(n for n in names if 'jemalloc' not in n).__len__())"
     )

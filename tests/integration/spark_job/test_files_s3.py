@@ -125,7 +125,7 @@ def test_what_changed_or_went_since_the_listing_is_rejected(bucket: Bucket) -> N
         }
 
 
-def test_a_dataset_on_s3_is_cut_into_its_row_groups(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_dataset_on_s3_gives_its_pictures_in_order(bucket: Bucket, tmp_path: Path) -> None:
     rows = [row(f"a/{n}.jpg", "a", b"%d" % n) for n in range(300)]
     write_manifest(tmp_path / "data", [write_shard(tmp_path / "data", rows)])
     pafs.copy_files(
@@ -138,10 +138,11 @@ def test_a_dataset_on_s3_is_cut_into_its_row_groups(bucket: Bucket, tmp_path: Pa
 
     listing = chunks.list_inputs(images(bucket), output, extensions=EXTENSIONS, slots=2)
 
-    assert (listing.kind, listing.pictures, listing.chunks) == ("dataset", 300, 1)
-    (found,) = chunks.Inputs(output, listing.rows_per_chunk).of(0)
+    assert (listing.kind, listing.pictures) == ("dataset", 300)
+    inputs = chunks.Inputs(output, listing.rows_per_chunk)
+    rows_of = [row for chunk in range(listing.chunks) for row in inputs.of(chunk)]
     plan = Plan("", "dataset", "data", 300, 1, 1, "", "", "", "", "", 96, [])
-    contents = [p.content for p in features.pictures_of(plan, images(bucket), [found], check=False)]
+    contents = [p.content for p in features.pictures_of(plan, images(bucket), rows_of, check=False)]
     assert contents == [b"%d" % n for n in range(300)]
 
 

@@ -89,6 +89,7 @@ def test_the_jobs_own_arguments_follow_its_main_file() -> None:
         "--run-id", RUN_ID, "--engine", "openvino", "--precision", "f32",
         "--pca-variance", "0.9", "--extensions", "jpg,jpeg,png,webp,bmp,gif,tif,tiff",
         "--standardize", "--no-keep-features", "--deadline-min", "220", "--slots", "12",
+        "--attempt", "l1",
     )  # fmt: skip
 
 

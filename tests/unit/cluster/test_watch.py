@@ -16,7 +16,7 @@ from fruits_cli.errors import (
     FruitsError,
     UsageError,
 )
-from fruits_cli.job.progress import parse_progress
+from fruits_cli.job.progress import JobReport, parse_report
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.screen import Progress
 from tests.support.fakes import FakeAws, Script
@@ -265,4 +265,24 @@ def test_a_cluster_is_watched_until_it_takes_steps() -> None:
     "content", [b"", b"{", b"[]", b"{}", b'{"stage": "x", "pictures": "many"}', b"\xff\xfe"]
 )
 def test_a_progress_file_that_is_not_one_is_no_progress(content: bytes) -> None:
-    assert parse_progress(content) == (None, None)
+    assert parse_report(content) == JobReport()
+
+
+def test_the_last_words_of_an_earlier_attempt_are_not_those_of_this_one() -> None:
+    aws = FakeAws(script=Script(step_ends=StepState.FAILED))
+    cluster_id = running(aws)
+    error = {"exit_code": 2, "message": "pca_k = 500 is too large", "hint": ""}
+    told = {"stage": "failed", "attempt": "an-earlier-one", "error": error}
+    aws.storage.put_bytes(json.dumps(told).encode(), OUTPUT / "progress.json")
+
+    states = list(watched(aws, cluster_id))
+
+    assert states[-1].error is None
+
+
+def test_what_others_wrote_into_progress_reaches_no_terminal_as_it_is() -> None:
+    report = parse_report(json.dumps({"stage": "\x1b]0;title\x07" + "x" * 9999}).encode())
+
+    assert report.progress is not None
+    assert report.progress.stage.isprintable()
+    assert len(report.progress.stage) <= 2000

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def test_chunks_grow_with_the_folder_and_shrink_with_the_slots(
 
     sizes = [listed(images, output, slots=slots).rows_per_chunk for slots in (1, 2, 4, 100)]
 
-    assert sizes == [128, 64, 32, 32]
+    assert sizes == [126, 64, 32, 20]
 
 
 def test_a_listing_longer_than_a_row_group_keeps_its_chunks_apart(output: Place) -> None:
@@ -108,35 +109,87 @@ def test_an_empty_folder_has_no_pictures_and_no_chunks(tmp_path: Path, output: P
     assert (listing.pictures, listing.chunks) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    ("pictures", "ranges"),
-    [
-        ([1], ["0#0-0"]),
-        ([256], ["0#0-0"]),
-        ([257], ["0#0-1"]),
-        ([513], ["0#0-1", "0#2-2"]),
-        ([1024], ["0#0-1", "0#2-3"]),
-        ([2048, 3], ["0#0-1", "0#2-3", "0#4-5", "0#6-7", "1#0-0"]),
-        ([5, 5, 5], ["0#0-0", "1#0-0", "2#0-0"]),
-    ],
-)
-def test_chunks_of_a_dataset_are_ranges_of_row_groups(
-    tmp_path: Path, output: Place, pictures: list[int], ranges: list[str]
+@pytest.mark.parametrize("slots", [1, 2, 12, 120])
+@pytest.mark.parametrize("pictures", [[1], [256], [257], [360], [2048, 3], [5, 5, 5], [2048] * 4])
+def test_chunks_of_a_dataset_hold_each_row_once(
+    tmp_path: Path, output: Place, pictures: list[int], slots: int
 ) -> None:
     names = write_dataset(tmp_path / "in", pictures)
 
-    listing = listed(files.place(str(tmp_path / "in")), output)
+    listing = listed(files.place(str(tmp_path / "in")), output, slots=slots)
 
     inputs = chunks.Inputs(output, listing.rows_per_chunk)
-    rows = [inputs.of(chunk) for chunk in range(listing.chunks)]
-    assert all(len(row) == 1 for row in rows)
-    short = {name: str(number) for number, name in enumerate(names)}
-    seen = [f"{short[row.path.split('#')[0]]}#{row.path.split('#')[1]}" for (row,) in rows]
-    assert seen == ranges
+    seen: dict[str, list[int]] = {}
+    for chunk in range(listing.chunks):
+        (row,) = inputs.of(chunk)
+        shard, _, numbers = row.path.partition("#")
+        first, count = map(int, numbers.split("+"))
+        assert row.size == count <= schema.CHUNK_PICTURES
+        seen.setdefault(shard, []).extend(range(first, first + count))
+    assert seen == {name: list(range(n)) for name, n in zip(names, pictures, strict=True)}
     assert (listing.kind, listing.pictures) == ("dataset", sum(pictures))
-    assert sum(row.size for (row,) in rows) == sum(pictures)
     content = (tmp_path / "in" / "dataset.json").read_bytes()
     assert listing.dataset == hashlib.sha256(content).hexdigest()
+
+
+def test_a_dataset_is_the_one_of_the_digest_whatever_its_name_says_by_now(
+    tmp_path: Path, output: Place
+) -> None:
+    folder = tmp_path / "in"
+    write_dataset(folder, [12])
+    content = (folder / "dataset.json").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    (folder / "manifests").mkdir()
+    (folder / "manifests" / f"{digest}.json").write_bytes(content)
+    write_dataset(folder, [27])
+
+    listing = chunks.list_inputs(
+        files.place(str(folder)), output, extensions=EXTENSIONS, slots=2, digest=digest
+    )
+
+    assert (listing.pictures, listing.dataset) == (12, digest)
+
+
+def test_a_manifest_whose_content_is_another_is_refused(tmp_path: Path, output: Place) -> None:
+    folder = tmp_path / "in"
+    write_dataset(folder, [27])
+    (folder / "manifests").mkdir()
+    wrong = folder / "manifests" / f"{'0' * 64}.json"
+    wrong.write_bytes((folder / "dataset.json").read_bytes())
+
+    with pytest.raises(JobError, match="another digest than its name") as error:
+        chunks.list_inputs(
+            files.place(str(folder)), output, extensions=EXTENSIONS, slots=2, digest="0" * 64
+        )
+
+    assert error.value.exit_code == 2
+
+
+def rounds_of(pictures: int, slots: int) -> float:
+    """Pictures that the busiest of `slots` computes, each taking the next share when it is free."""
+    size = chunks.chunk_size(pictures, slots)
+    sizes = [min(size, pictures - start) for start in range(0, pictures, size)]
+    busy = [0] * slots
+    for share in chunks.shares(range(len(sizes)), slots):
+        heapq.heapreplace(busy, busy[0] + sum(sizes[chunk] for chunk in share))
+    return max(busy)
+
+
+@pytest.mark.parametrize("slots", [2, 12, 48, 120])
+@pytest.mark.parametrize("pictures", [1572, 6404, 22_688, 1_000_000])
+def test_all_slots_finish_at_nearly_the_same_time(pictures: int, slots: int) -> None:
+    assert pictures / slots / rounds_of(pictures, slots) > 0.9
+
+
+@pytest.mark.parametrize("slots", [2, 12, 48])
+def test_a_few_hundred_pictures_use_every_slot(slots: int) -> None:
+    size = chunks.chunk_size(360, slots)
+
+    assert -(-360 // size) >= slots * 0.9
+
+
+def test_ten_million_pictures_make_a_few_thousand_files() -> None:
+    assert 10_000_000 / chunks.chunk_size(10_000_000, 400) < 8000
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path, output: Place) -> None:

@@ -236,8 +236,7 @@ def test_without_permission_a_picture_is_unreadable(folder: Path) -> None:
 def packed(folder: Path, rows: list[Row]) -> list[Found]:
     write_manifest(folder, [write_shard(folder, rows)])
     shard = next(folder.glob("*.parquet")).name
-    groups = -(-len(rows) // chunks.GROUP_ROWS)
-    return [Found(f"{shard}#0-{groups - 1}", len(rows), 0)]
+    return [Found(f"{shard}#0+{len(rows)}", len(rows), 0)]
 
 
 def test_a_dataset_gives_the_same_rows_as_its_folder(folder: Path, tmp_path: Path) -> None:
@@ -309,7 +308,7 @@ def test_a_broken_shard_is_named(tmp_path: Path, broken: object) -> None:
 
 def test_a_shard_with_fewer_row_groups_than_promised_is_named(tmp_path: Path) -> None:
     (found,) = packed(tmp_path / "data", [row("a/1.jpg", "a", jpeg())])
-    wrong = replace(found, path=found.path.replace("#0-0", "#0-1"))
+    wrong = replace(found, path=found.path.replace("#0+1", "#0+300"))
     plan = plan_for(tmp_path / "data", "dataset")
 
     with pytest.raises(JobError, match="cannot be read"):
@@ -441,3 +440,17 @@ def test_reads_are_grouped_by_number_and_by_bytes() -> None:
     assert [len(group) for group in features._groups(small, 32)] == [32, 32, 6]
     assert [len(group) for group in features._groups(large, 32)] == [1, 1, 1]
     assert list(features._groups([], 32)) == []
+
+
+def test_parts_of_a_row_group_are_its_rows_in_order(tmp_path: Path) -> None:
+    rows = [row(f"a/{n:03}.jpg", "a", jpeg(n % 9)) for n in range(600)]
+    (found,) = packed(tmp_path / "data", rows)
+    shard = found.path.partition("#")[0]
+    parts = [Found(f"{shard}#{first}+{min(70, 600 - first)}", 70, 0) for first in range(0, 600, 70)]
+    source = files.place(str(tmp_path / "data"))
+
+    pictures = features.pictures_of(
+        plan_for(tmp_path / "data", "dataset"), source, parts, check=False
+    )
+
+    assert [picture.path for picture in pictures] == [path for path, *_ in rows]
