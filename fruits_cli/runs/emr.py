@@ -10,31 +10,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG
+from fruits_cli.cloud.clusters import LAUNCH_ID_TAG
 from fruits_cli.cloud.layout import places_of
-from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd, run_end
+from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd
 from fruits_cli.cluster.foundations import ensure_bucket, observe
 from fruits_cli.cluster.launch import (
     launch_once,
     launch_record,
     living,
-    look_for,
     new_launch_id,
 )
-from fruits_cli.cluster.life import Ended, await_end, end_cluster, stop_cluster
+from fruits_cli.cluster.life import Ended, end_cluster
 from fruits_cli.cluster.plan import RunPlan, lifetime_min, plan_run
 from fruits_cli.cluster.plan_report import plan_facts, plan_lines
-from fruits_cli.cluster.steps import cancel
 from fruits_cli.config import Config, Layer, configured
 from fruits_cli.dataset.images import bind_dataset, find_images, local_images
 from fruits_cli.dataset.listing import count_pictures
 from fruits_cli.dataset.sample import IF_ABSENT
 from fruits_cli.dataset.upload import dataset_name, send_pictures
-from fruits_cli.errors import FruitsError, MachineError, UsageError
+from fruits_cli.errors import FruitsError, UsageError
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.node_python import node_python, ship_python
 from fruits_cli.job.shipment import planned_job, shipped_job
 from fruits_cli.ledger import RunPhase, RunRecord
+from fruits_cli.runs.attempt import Attempt, close_attempt, write_record
 from fruits_cli.runs.follow import follow, raise_failure, step_of_run
 from fruits_cli.runs.results import (
     MANIFEST_FILE,
@@ -46,20 +45,10 @@ from fruits_cli.runs.results import (
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
-from fruits_cli.signals import heard_again, termination_as_interrupt
+from fruits_cli.signals import termination_as_interrupt
 
 # What follows the job's own deadline: boot, and the end of the step.
 _MARGIN_S = 45 * 60.0
-_LOOK_FOR_S = 30.0
-
-
-@dataclass
-class _Attempt:
-    """How far one attempt at a run has come; `record` is the newest, also where no disk took it."""
-
-    record: RunRecord
-    job_ended: bool = False
-    completed: bool = False
 
 
 def run_on_emr(
@@ -117,11 +106,11 @@ def resume_on_emr(
     with termination_as_interrupt():
         if not dry_run and (at_work := _at_work(record, session)):
             session.screen.tell(f"Run {record.run_id} is still at work; following it.")
-            return _followed(config, session, _Attempt(at_work), pictures=None, keep=keep)
+            return _followed(config, session, Attempt(at_work), pictures=None, keep=keep)
         is_done = session.cloud.storage.fetch_bytes(output / MANIFEST_FILE) is not None
         if is_done and not has_new_options and not dry_run:
             session.screen.tell(f"Run {record.run_id} is finished; fetching its results.")
-            attempt = _Attempt(record, job_ended=True, completed=True)
+            attempt = Attempt(record, job_ended=True, completed=True)
             return _fetched(config, session, attempt, pictures=None, keep=keep)
     source = parse_s3_uri(record.images)
     plan = _shown_plan(
@@ -238,7 +227,7 @@ def _launch_and_follow(
 ) -> Outcome:
     job = plan.spec.step.args if plan.spec.step else ()
     digest = job[job.index("--dataset-digest") + 1] if "--dataset-digest" in job else ""
-    attempt = _Attempt(replace(record, dataset_digest=digest))
+    attempt = Attempt(replace(record, dataset_digest=digest))
 
     def started(record: RunRecord) -> None:
         attempt.record = record
@@ -246,7 +235,7 @@ def _launch_and_follow(
     try:
         attempt.record = launch_once(plan, attempt.record, session, adopt=False, started=started)
     except BaseException as error:
-        _close(attempt, error, session, keep=record.is_kept)
+        close_attempt(attempt, error, session, keep=record.is_kept)
         raise
     if detach:
         return _detached(attempt.record)
@@ -254,7 +243,7 @@ def _launch_and_follow(
 
 
 def _followed(
-    config: Config, session: Session, attempt: _Attempt, *, pictures: int | None, keep: bool
+    config: Config, session: Session, attempt: Attempt, *, pictures: int | None, keep: bool
 ) -> Outcome:
     lifetime_s = 60.0 * lifetime_min(config.cluster, transient=not keep)
     try:
@@ -265,13 +254,13 @@ def _followed(
         raise_failure(state, session)
         attempt.completed = True
     except BaseException as error:
-        _close(attempt, error, session, keep=keep)
+        close_attempt(attempt, error, session, keep=keep)
         raise
     return _fetched(config, session, attempt, pictures=pictures, keep=keep)
 
 
 def _fetched(
-    config: Config, session: Session, attempt: _Attempt, *, pictures: int | None, keep: bool
+    config: Config, session: Session, attempt: Attempt, *, pictures: int | None, keep: bool
 ) -> Outcome:
     target = output_folder(config, attempt.record.run_id)
     storage, output = session.cloud.storage, parse_s3_uri(attempt.record.output)
@@ -280,10 +269,10 @@ def _fetched(
         _require_same_pictures(attempt.record, manifest, pictures)
         session.screen.follow(fetch_run(storage, output, target))
     except BaseException as error:
-        _close(attempt, error, session, keep=keep)
+        close_attempt(attempt, error, session, keep=keep)
         raise
     record = replace(attempt.record, phase=RunPhase.DONE, folder=str(target))
-    _write(record, session)
+    write_record(record, session)
     ended = _end_after_success(record, session, keep=keep)
     return run_summary(
         manifest,
@@ -348,93 +337,7 @@ def _at_work(record: RunRecord, session: Session) -> RunRecord | None:
     if step is None or step.state.is_final:
         return None
     record = replace(record, cluster_id=cluster.cluster_id, step_id=step.step_id)
-    return _write(replace(record, phase=RunPhase.SUBMITTED), session)
-
-
-def _write(record: RunRecord, session: Session) -> RunRecord:
-    """Write the record down; a disk that is full changes nothing for the cluster."""
-    try:
-        return session.ledger.write(record)
-    except MachineError as error:
-        session.screen.warn(str(error))
-        return record
-
-
-def _close(attempt: _Attempt, error: BaseException, session: Session, *, keep: bool) -> None:
-    """End the cluster where the table says so, before anything is said; else say how to return."""
-    end = run_end(error, job_ended=attempt.job_ended, completed=attempt.completed)
-    record, interrupted = attempt.record, isinstance(error, KeyboardInterrupt)
-    again = f"fruits run --resume {record.run_id}"
-    try:
-        if not record.cluster_id:
-            record = _found_launch(record, session, patient=interrupted)
-        if not record.cluster_id:
-            heard_again()
-            session.screen.tell("No cluster was started.")
-            _write(_closed(record, end), session)
-            return
-        if keep or not ENDS_CLUSTER[end]:
-            _leave(record, end, session, keep=keep)
-        else:
-            _end(record, session)
-    except FruitsError as second:
-        session.screen.warn(
-            f"{second} End it with: fruits terminate --cluster {record.cluster_id or record.run_id}"
-        )
-        heard_again()
-    _write(_closed(record, end), session)
-    session.screen.tell(f"What is finished stays in {record.output}: {again} goes on there.")
-
-
-def _closed(record: RunRecord, end: RunEnd) -> RunRecord:
-    if record.phase.is_final:
-        return record
-    if not ENDS_CLUSTER[end] and record.cluster_id:
-        return replace(record, phase=RunPhase.SUBMITTED)
-    stopped = end is RunEnd.INTERRUPTED
-    return replace(record, phase=RunPhase.CANCELLED if stopped else RunPhase.FAILED)
-
-
-def _end(record: RunRecord, session: Session) -> None:
-    # Before any word: this request is what stops the costs.
-    stop_cluster(record.cluster_id, session)
-    came_again = heard_again()
-    session.screen.tell(f"Ending cluster {record.cluster_id}.")
-    if came_again:
-        session.screen.tell("EMR has taken it; fruits status shows when it is gone.")
-        return
-    try:
-        session.screen.tell(f"It ran {await_end(record.cluster_id, session).line}.")
-    except KeyboardInterrupt:
-        session.screen.tell(f"Not waiting: EMR goes on ending cluster {record.cluster_id}.")
-
-
-def _leave(record: RunRecord, end: RunEnd, session: Session, *, keep: bool) -> None:
-    cluster_id, clusters = record.cluster_id, session.cloud.clusters
-    if keep and end is RunEnd.INTERRUPTED:
-        step = step_of_run(record.run_id, cluster_id, session)
-        if step and not step.state.is_final and clusters.cluster(cluster_id).state.is_live:
-            cancel(replace(record, step_id=step.step_id), clusters)
-    heard_again()
-    if keep:
-        session.screen.tell(f"Cluster {cluster_id} stays, as --keep-cluster asked.")
-        return
-    session.screen.tell(
-        f"Cluster {cluster_id} goes on without us ({end}) and ends by itself: "
-        f"fruits status --watch --cluster {cluster_id}"
-    )
-
-
-def _found_launch(record: RunRecord, session: Session, *, patient: bool) -> RunRecord:
-    """With the cluster of a launch whose answer never came, looked for by its launch id."""
-    found = look_for(
-        f"{EMR_NAME_PREFIX}{record.cluster_name}",
-        record.launch_id,
-        session.cloud.clusters,
-        session.clock,
-        for_s=_LOOK_FOR_S if patient else 0.0,
-    )
-    return replace(record, cluster_id=found.cluster_id) if found else record
+    return write_record(replace(record, phase=RunPhase.SUBMITTED), session)
 
 
 def resumed_config(

@@ -1,0 +1,115 @@
+"""One attempt at a run on EMR: how far it has come, and what becomes of its cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX
+from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd, run_end
+from fruits_cli.cluster.launch import (
+    look_for,
+)
+from fruits_cli.cluster.life import await_end, stop_cluster
+from fruits_cli.cluster.steps import cancel
+from fruits_cli.errors import FruitsError, MachineError
+from fruits_cli.ledger import RunPhase, RunRecord
+from fruits_cli.runs.follow import step_of_run
+from fruits_cli.session import Session
+from fruits_cli.signals import heard_again
+
+_LOOK_FOR_S = 30.0
+
+
+@dataclass
+class Attempt:
+    """How far one attempt at a run has come; `record` is the newest, also where no disk took it."""
+
+    record: RunRecord
+    job_ended: bool = False
+    completed: bool = False
+
+
+def write_record(record: RunRecord, session: Session) -> RunRecord:
+    """Write the record down; a disk that is full changes nothing for the cluster."""
+    try:
+        return session.ledger.write(record)
+    except MachineError as error:
+        session.screen.warn(str(error))
+        return record
+
+
+def close_attempt(attempt: Attempt, error: BaseException, session: Session, *, keep: bool) -> None:
+    """End the cluster where the table says so, before anything is said; else say how to return."""
+    end = run_end(error, job_ended=attempt.job_ended, completed=attempt.completed)
+    record, interrupted = attempt.record, isinstance(error, KeyboardInterrupt)
+    again = f"fruits run --resume {record.run_id}"
+    try:
+        if not record.cluster_id:
+            record = _found_launch(record, session, patient=interrupted)
+        if not record.cluster_id:
+            heard_again()
+            session.screen.tell("No cluster was started.")
+            write_record(_closed(record, end), session)
+            return
+        if keep or not ENDS_CLUSTER[end]:
+            _leave(record, end, session, keep=keep)
+        else:
+            _end(record, session)
+    except FruitsError as second:
+        session.screen.warn(
+            f"{second} End it with: fruits terminate --cluster {record.cluster_id or record.run_id}"
+        )
+        heard_again()
+    write_record(_closed(record, end), session)
+    session.screen.tell(f"What is finished stays in {record.output}: {again} goes on there.")
+
+
+def _closed(record: RunRecord, end: RunEnd) -> RunRecord:
+    if record.phase.is_final:
+        return record
+    if not ENDS_CLUSTER[end] and record.cluster_id:
+        return replace(record, phase=RunPhase.SUBMITTED)
+    stopped = end is RunEnd.INTERRUPTED
+    return replace(record, phase=RunPhase.CANCELLED if stopped else RunPhase.FAILED)
+
+
+def _end(record: RunRecord, session: Session) -> None:
+    # Before any word: this request is what stops the costs.
+    stop_cluster(record.cluster_id, session)
+    came_again = heard_again()
+    session.screen.tell(f"Ending cluster {record.cluster_id}.")
+    if came_again:
+        session.screen.tell("EMR has taken it; fruits status shows when it is gone.")
+        return
+    try:
+        session.screen.tell(f"It ran {await_end(record.cluster_id, session).line}.")
+    except KeyboardInterrupt:
+        session.screen.tell(f"Not waiting: EMR goes on ending cluster {record.cluster_id}.")
+
+
+def _leave(record: RunRecord, end: RunEnd, session: Session, *, keep: bool) -> None:
+    cluster_id, clusters = record.cluster_id, session.cloud.clusters
+    if keep and end is RunEnd.INTERRUPTED:
+        step = step_of_run(record.run_id, cluster_id, session)
+        if step and not step.state.is_final and clusters.cluster(cluster_id).state.is_live:
+            cancel(replace(record, step_id=step.step_id), clusters)
+    heard_again()
+    if keep:
+        session.screen.tell(f"Cluster {cluster_id} stays, as --keep-cluster asked.")
+        return
+    session.screen.tell(
+        f"Cluster {cluster_id} goes on without us ({end}) and ends by itself: "
+        f"fruits status --watch --cluster {cluster_id}"
+    )
+
+
+def _found_launch(record: RunRecord, session: Session, *, patient: bool) -> RunRecord:
+    """With the cluster of a launch whose answer never came, looked for by its launch id."""
+    found = look_for(
+        f"{EMR_NAME_PREFIX}{record.cluster_name}",
+        record.launch_id,
+        session.cloud.clusters,
+        session.clock,
+        for_s=_LOOK_FOR_S if patient else 0.0,
+    )
+    return replace(record, cluster_id=found.cluster_id) if found else record
