@@ -1,8 +1,9 @@
-"""The Typer app, and the one place where an exception becomes a message and an exit code."""
+"""The `fruits` program: loads a command, turns every error into a message and an exit code."""
 
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import io
 import sys
@@ -13,29 +14,21 @@ import typer
 from typer.core import TyperGroup
 
 from fruits_cli import __version__
-from fruits_cli.errors import FruitsError, MachineError
+from fruits_cli.errors import FruitsError, MachineError, UsageError
 from fruits_cli.screen import close_answer, show_error
 
 _INTERRUPTED = 130
 
 
-# In the order of a cluster's life; a name is that of its file in commands/.
-COMMANDS = (
-    "init",
-    "doctor",
-    "run",
-    "estimate",
-    "upload",
-    "create-cluster",
-    "submit",
-    "cancel",
-    "status",
-    "logs",
-    "fetch-results",
-    "tunnel",
-    "terminate",
-    "rehearse",
-)
+# What the help shows together; a name is that of its file in commands/.
+GROUPS = {
+    "Start here": ("init", "doctor", "rehearse"),
+    "Run": ("run", "estimate", "upload"),
+    "Cluster": ("create-cluster", "submit", "cancel", "tunnel"),
+    "Results": ("fetch-results",),
+    "Look after": ("status", "logs", "terminate"),
+}
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 
 
 class _Boundary(TyperGroup):
@@ -55,8 +48,17 @@ class _Boundary(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         # The first help that a user sees must not wait for every command's imports.
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _first_line(name)) for name in COMMANDS])
+        for group, names in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name.ljust(14), _first_line(name)) for name in names])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        word = args[0]
+        if self.get_command(ctx, word) is None and not word.startswith("-"):
+            near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.5)
+            hint = f"Did you mean fruits {near[0]}?" if near else "fruits --help lists them."
+            raise UsageError(f"There is no command {word!r}.", hint=hint)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

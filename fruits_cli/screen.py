@@ -1,11 +1,13 @@
-"""Every word the user reads: the answer to stdout, the story to stderr."""
+"""Terminal output: results on stdout, progress and prompts on stderr."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -63,7 +65,7 @@ def _say(line: str) -> None:
     if sys.stderr is None:
         return
     try:
-        print(shown(line), file=sys.stderr, flush=True)
+        print(_coloured(_folded(shown(line), sys.stderr)), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         _discard(sys.stderr)
 
@@ -94,17 +96,103 @@ def close_answer() -> None:
         _discard(sys.stdout)
 
 
+# The colour of a word that tells how something stands; the word itself says it, too.
+_STYLES = {
+    "green": ("ok", "done", "completed", "waiting", "running", "launched", "submitted"),
+    "red": ("failing", "failed", "terminated_with_errors", "interrupted"),
+    "yellow": ("could not ask", "not asked", "starting", "bootstrapping", "terminating", "pending"),
+}
+_STYLE_OF = {word: style for style, words in _STYLES.items() for word in words}
+_PREFIXES = {"Error:": "1;31", "Warning:": "1;33", "Hint:": "1;36"}
+
+
+def _coloured(line: str) -> str:
+    """A line for stderr, its prefix in colour where a terminal shows colours."""
+    prefix = line.partition(" ")[0]
+    if prefix not in _PREFIXES or not _is_terminal(sys.stderr) or not _has_colours():
+        return line
+    return f"\x1b[{_PREFIXES[prefix]}m{prefix}\x1b[0m{line[len(prefix) :]}"
+
+
+def _has_colours() -> bool:
+    # Source: no-color.org; a dumb terminal knows no escapes.
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _folded(line: str, stream: TextIO) -> str:
+    """A line that is broken between words where a terminal would break it within one."""
+    if not _is_terminal(stream):
+        return line
+    width = shutil.get_terminal_size().columns
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()))
+    return "\n".join(
+        textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+            drop_whitespace=True,
+        )
+    )
+
+
+def _draw(content: Sequence[str | Table]) -> None:
+    """Content on a terminal: tables that fit its width, states in colour."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for part in content:
+        if isinstance(part, str):
+            _put(_folded(shown(part), sys.stdout))
+        else:
+            with console.capture() as capture:
+                console.print(_rich_table(part))
+            _put("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))
+
+
+def _rich_table(part: Table) -> Any:
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    head, *rows = part.rows if part.has_head else ([""] * len(part.rows[0]), *part.rows)
+    drawn = RichTable(box=None, show_header=part.has_head, header_style="bold", pad_edge=False)
+    for number, name in enumerate(head):
+        numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
+        drawn.add_column(shown(name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        cells = [shown(cell) for cell in row]
+        drawn.add_row(*(Text(cell, _STYLE_OF.get(cell.lower(), "")) for cell in cells))
+    return drawn
+
+
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a command answers: lines for the reader, facts for --output json."""
+class Table:
+    """Rows of a table, the first one its head unless `has_head` is false."""
 
-    lines: list[str]
+    rows: Sequence[Sequence[object]]
+    has_head: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command answers: lines and tables for the reader, facts for --output json."""
+
+    content: Sequence[str | Table]
     facts: dict[str, Any]
     exit_code: int = 0
+
+    @property
+    def lines(self) -> list[str]:
+        """The content as plain text."""
+        parts = ([part] if isinstance(part, str) else table(part.rows) for part in self.content)
+        return [line for part in parts for line in part]
 
 
 @dataclass(frozen=True)
@@ -138,6 +226,8 @@ class Screen:
         """The result on stdout: its facts as JSON with --output json, else its lines."""
         if self.json_output:
             _put(json.dumps(outcome.facts, indent=2, sort_keys=True))
+        elif _is_terminal(sys.stdout):
+            _draw(outcome.content)
         else:
             for line in outcome.lines:
                 _put(shown(line))
@@ -169,6 +259,23 @@ class Screen:
         suggested = f" [{shown(suggestion)}]" if suggestion else ""
         print(f"{shown(question)}{suggested}: ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip() or suggestion
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Show on a terminal what is being waited for, and since when; with --verbose elsewhere."""
+        if self.verbosity < 0 or not _is_terminal(sys.stderr):
+            self.detail(f"{what}.")
+            yield
+            return
+        from rich.console import Console
+        from rich.progress import Progress as Bar
+        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
+        console = Console(stderr=True)
+        with Bar(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+            bar.add_task(shown(what), total=None)
+            yield
 
     def follow(self, states: Iterable[T], *, shown: Callable[[T], Progress] = _itself) -> T | None:
         """Show `states` until they end, a bar on a terminal, else a line now and then; the last."""
@@ -236,13 +343,14 @@ def _progress_line(state: Progress) -> str:
 
 def _follow_on_terminal(states: Iterable[Progress]) -> None:
     from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
+        TimeElapsedColumn(),
         TextColumn("{task.fields[story]}", markup=False),
     )
     # A slow refresh: the bar shares its cores with the job.

@@ -24,6 +24,11 @@ _READY_TIMEOUT_S, _END_TIMEOUT_S = 45 * 60.0, 40 * 60.0
 # EMR copies logs every five minutes.
 _LOGS_AFTER_S, _LOGS_POLL_S = 330.0, 15.0
 _GROUP_TIMEOUT_S, _GROUP_POLL_S = 300.0, 10.0
+_USUAL = {
+    ClusterState.STARTING: "usually 6 to 12 minutes until it takes jobs",
+    ClusterState.BOOTSTRAPPING: "installing what the nodes need",
+    ClusterState.TERMINATING: "usually 1 to 3 minutes",
+}
 
 
 def wait_until_ready(cluster_id: str, session: Session) -> Cluster:
@@ -45,11 +50,15 @@ def _followed(
         timeout_s=timeout_s,
         tell=session.screen.warn,
     )
-    cluster = session.screen.follow(
-        states, shown=lambda one: Progress(f"cluster {one.cluster_id} {one.state}", 0, 0, 0.0)
-    )
+    cluster = session.screen.follow(states, shown=cluster_progress)
     assert cluster is not None
     return cluster
+
+
+def cluster_progress(cluster: Cluster) -> Progress:
+    """A cluster's state as the bar shows it, with how long it usually takes."""
+    usual = _USUAL.get(cluster.state, "")
+    return Progress(f"cluster {cluster.cluster_id} {cluster.state}", 0, 0, 0.0, usual)
 
 
 def failed_cluster(cluster: Cluster, session: Session) -> CloudError:

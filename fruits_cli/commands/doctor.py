@@ -12,7 +12,7 @@ from fruits_cli.screen import Outcome, Screen
 
 @with_config("storage", "job", "cluster", "tunnel")
 def doctor(*, config: Config, screen: Screen) -> Outcome:
-    """Ask everything that a run, a cluster or the tunnel may fail on; changes nothing.
+    """Check everything that could make a run, a cluster or the tunnel fail; changes nothing.
 
     \b
     fruits doctor                    this machine alone, while no bucket is configured

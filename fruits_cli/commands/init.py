@@ -36,7 +36,7 @@ from fruits_cli.config import (
 )
 from fruits_cli.errors import CloudError, MachineError
 from fruits_cli.files import example_config, write_new
-from fruits_cli.screen import Outcome, table
+from fruits_cli.screen import Outcome, Table
 
 
 @with_config("storage")
@@ -208,7 +208,7 @@ def show_settings(
             rows.append((f"{section}.{key}", settings[key], origin))
     facts = {name: {"value": value, "origin": origin} for name, value, origin in rows}
     cells = [(name, "" if value is None else json.dumps(value), at) for name, value, at in rows]
-    return Outcome(table([("key", "value", "origin"), *cells]), facts)
+    return Outcome([Table([("key", "value", "origin"), *cells])], facts)
 
 
 def _told(origin: str, section: str, key: str) -> str:

@@ -22,7 +22,7 @@ from fruits_cli.errors import CloudError, ConfigError, UsageError
 from fruits_cli.ledger import Ledger, RunRecord, ledger_here
 from fruits_cli.options import ClusterChoice, with_config
 from fruits_cli.runs.follow import diagnosed, follow, has_failed, state_of
-from fruits_cli.screen import Outcome, Screen, table
+from fruits_cli.screen import Outcome, Screen, Table
 from fruits_cli.session import Session
 
 Watch = Annotated[bool, typer.Option("--watch", help="Follow the newest job to its end.")]
@@ -103,7 +103,9 @@ def cluster_status(cluster: Cluster, session: Session) -> Outcome:
     state = state_of(cluster, None, session)
     bill, cost = bill_of(cluster, session.cloud, session.clock)
     found = diagnosed(state, session, wait_for_logs=False) if has_failed(state) else None
-    lines = [f"Cluster {cluster.emr_name} ({cluster.cluster_id}): {cluster.state}"]
+    lines: list[str | Table] = [
+        f"Cluster {cluster.emr_name} ({cluster.cluster_id}): {cluster.state}"
+    ]
     lines += report_lines(found) if found else []
     lines += _progress_lines(state)
     lines.append(f"Cost so far: {cost}")
@@ -127,12 +129,12 @@ def _progress_lines(state: RunState) -> list[str]:
     return [f"Progress: {one.stage}, {one.done} of {one.total} pictures, {one.rate:.0f} images/s"]
 
 
-def _step_lines(steps: Sequence[Step], now: datetime) -> list[str]:
+def _step_lines(steps: Sequence[Step], now: datetime) -> list[str | Table]:
     if not steps:
         return ["No steps."]
     rows: list[Sequence[object]] = [("step", "name", "state", "minutes")]
     rows += [(step.step_id, step.name, step.state.value, _minutes(step, now)) for step in steps]
-    return table(rows)
+    return [Table(rows)]
 
 
 def _minutes(step: Step, now: datetime) -> str:
@@ -187,7 +189,7 @@ def all_clusters(clouds: Iterable[Cloud], screen: Screen, clock: Clock) -> Outco
             )
             usd = round(bill.usd, 4) if bill else None
             facts.append({**_cluster_facts(cluster), "region": cloud.region, "cost_usd": usd})
-    lines = table(rows) if len(rows) > 1 else ["No cluster of fruits is live."]
+    lines: list[str | Table] = [Table(rows)] if len(rows) > 1 else ["No cluster of fruits is live."]
     return Outcome(lines, {"clusters": facts})
 
 
@@ -198,7 +200,7 @@ def local_status(ledger: Ledger) -> Outcome:
     rows += [
         (one.run_id, one.target.value, one.phase.value, one.images, one.output) for one in records
     ]
-    lines = table(rows) if records else ["This folder knows no runs."]
+    lines: list[str | Table] = [Table(rows)] if records else ["This folder knows no runs."]
     return Outcome(lines, {"runs": [_run_facts(record) for record in records]})
 
 

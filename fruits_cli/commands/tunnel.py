@@ -15,7 +15,7 @@ from fruits_cli.cloud.protocols import Clock, ClusterAccess, SystemClock
 from fruits_cli.config import Config
 from fruits_cli.errors import TunnelError, UsageError
 from fruits_cli.options import ClusterChoice, with_config
-from fruits_cli.screen import Outcome, Screen, table
+from fruits_cli.screen import Outcome, Screen, Table
 from fruits_cli.signals import termination_as_interrupt
 from fruits_cli.tunnel import browser
 from fruits_cli.tunnel import host_keys as hostkeys
@@ -198,7 +198,7 @@ def _show(screen: Screen, opened: Tunnel) -> None:
         "pages": {page.name: page.url for page in opened.pages},
         "socks_port": opened.socks_port,
     }
-    screen.answer(Outcome(table(rows), value))
+    screen.answer(Outcome([Table(rows)], value))
     # A program that reads the answer through a pipe must have it while the tunnel stands.
     sys.stdout.flush()
     screen.tell("The tunnel is open. Ctrl-C closes it.")

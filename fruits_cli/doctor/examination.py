@@ -18,7 +18,7 @@ from fruits_cli.doctor.findings import Finding, Verdict, not_asked, of_error
 from fruits_cli.doctor.questions import CloudQuestions, Question
 from fruits_cli.errors import ConfigError
 from fruits_cli.job.spark import find_java
-from fruits_cli.screen import Outcome, table
+from fruits_cli.screen import Outcome, Table
 
 _AT_ONCE = 16
 _NO_CLOUD = "no bucket is configured, so nothing runs on AWS (fruits run stays on this machine)"
@@ -127,4 +127,5 @@ def report(findings: Sequence[Finding]) -> Outcome:
         "counts": {one.value: counts[one] for one in Verdict},
     }
     # A question that nobody answered is no failure.
-    return Outcome([*table(rows), f"{summary}."], facts, 1 if counts[Verdict.FAILING] else 0)
+    code = 1 if counts[Verdict.FAILING] else 0
+    return Outcome([Table(rows, has_head=False), f"{summary}."], facts, code)

@@ -21,7 +21,7 @@ from fruits_cli.estimate.calculation import (
     fastest,
 )
 from fruits_cli.estimate.timing import Timed
-from fruits_cli.screen import table
+from fruits_cli.screen import Table
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class Report:
     assumed: Assumptions = ASSUMED
 
 
-def report_lines(report: Report) -> list[str]:
+def report_lines(report: Report) -> list[str | Table]:
     """The table, what it stands on, and which place is the better choice."""
     size = f"{report.work.bytes_to_send / 1e6:,.1f} MB" if report.work.bytes_to_send else "nothing"
     return [
         f"Pictures: {report.work.pictures:,} ({report.source}), {size} to send.",
         _timed_line(report.measured),
-        *table([("where", "nodes", "workers", "precision", "minutes", "dollars"), *_rows(report)]),
+        Table([("where", "nodes", "workers", "precision", "minutes", "dollars"), *_rows(report)]),
         "Minutes: until the results are on this machine, start-up included; each number from the "
         "best case to the worst.",
         *verdict_lines(report),

@@ -69,6 +69,9 @@ def _last_json(text: str) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
+_MAKING = "Preparing the model (about 20 seconds the first time)"
+
+
 def obtain_model(
     job: JobConfig,
     screen: Screen,
@@ -82,13 +85,14 @@ def obtain_model(
     if_absent: what the reader is told where ImageNet's weights are not in the cache and random
     ones take their place; empty where they may not. Raises what `model_artefact` does.
     """
-    screen.detail("Making the model artefact, or finding it in the cache.")
     may_be_random = bool(if_absent) and job.weights == "imagenet"
     try:
-        return load_model(job, environ=environ, offline=may_be_random), job
+        with screen.waiting(_MAKING):
+            return load_model(job, environ=environ, offline=may_be_random), job
     except MachineError:
         if not may_be_random:
             raise
     screen.warn(f"ImageNet weights are not here: {if_absent}.")
     job = job.model_copy(update={"weights": "random"})
-    return load_model(job, environ=environ), job
+    with screen.waiting(_MAKING):
+        return load_model(job, environ=environ), job

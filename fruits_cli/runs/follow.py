@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, ClusterState, Step, StepState
 from fruits_cli.cluster.diagnosis import Diagnosis, Evidence, diagnose, proof_lines
+from fruits_cli.cluster.life import cluster_progress
 from fruits_cli.cluster.logs import JobLogs, fetch_logs
 from fruits_cli.cluster.steps import is_housekeeping
 from fruits_cli.cluster.watch import RunState, watch_cluster, watch_run
@@ -55,7 +56,7 @@ def progress_of(state: RunState) -> Progress:
     if state.progress and step is StepState.RUNNING:
         return state.progress
     if step is None or step is StepState.PENDING:
-        return Progress(f"cluster {state.cluster.cluster_id} {state.cluster.state}", 0, 0, 0.0)
+        return cluster_progress(state.cluster)
     return Progress(f"step {step}", 0, 0, 0.0)
 
 

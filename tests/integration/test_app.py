@@ -109,7 +109,8 @@ def test_what_the_machine_refuses_is_1_and_no_bug() -> None:
     ("words", "told"),
     [
         (["run", "--nope"], "No such option: --nope"),
-        (["nope"], "No such command 'nope'"),
+        (["nope"], "There is no command 'nope'"),
+        (["rnu"], "Did you mean fruits run?"),
         (["run", "--image-size", "big"], "'--image-size'"),
         (["run", "--engine", "torch"], "'torch' is not one of 'openvino', 'tensorflow'"),
         (["run", "--output", "xml"], "'xml' is not one of 'text', 'json'"),
@@ -147,7 +148,7 @@ def test_without_a_command_there_is_help() -> None:
     result = CliRunner().invoke(app, [])
 
     assert result.exit_code == 2
-    assert "Commands:" in result.output
+    assert "Start here:" in result.output
 
 
 def test_the_installed_command_ends_with_0(tmp_path: Path) -> None:

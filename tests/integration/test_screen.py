@@ -200,7 +200,7 @@ def test_quiet_shows_no_bar() -> None:
 def test_a_question_on_a_terminal_takes_its_answer(
     typed: str, exit_code: int, stdout: str, last: str
 ) -> None:
-    sitting = sit_before(ASK, prompt="[y/N] ", typed=typed)
+    sitting = sit_before(ASK, prompt="[y/N] ", typed=typed, environ={"NO_COLOR": "1"})
 
     assert (sitting.exit_code, sitting.stdout) == (exit_code, stdout)
     assert sitting.screen.startswith("End the cluster? [y/N] ")
@@ -246,3 +246,58 @@ def test_a_full_disk_under_stderr_does_not_change_the_exit_code() -> None:
         )
 
     assert ended.returncode == 0
+
+
+TABLE = """
+from fruits_cli.screen import Outcome, Screen, Table
+rows = [("step", "name", "state"), ("s-1", "a name of several words", "COMPLETED"),
+        ("s-2", "another", "FAILED")]
+line = "a last line of words that is longer than this screen is wide"
+Screen().answer(Outcome([Table(rows), line], {}))
+"""
+
+
+def test_a_state_has_its_colour_on_a_terminal() -> None:
+    screen = sit_before(TABLE, stdout_too=True).screen
+
+    assert "\x1b[32mCOMPLETED" in screen
+    assert "\x1b[31mFAILED" in screen
+
+
+@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=["no color", "dumb"])
+def test_a_table_without_colours_has_the_same_words(environ: dict[str, str]) -> None:
+    screen = sit_before(TABLE, stdout_too=True, environ=environ).screen
+
+    assert "\x1b[" not in screen
+    assert "s-1   a name of several words  COMPLETED" in screen
+
+
+def test_a_narrow_screen_breaks_no_word() -> None:
+    screen = sit_before(TABLE, stdout_too=True, environ={"NO_COLOR": "1", "COLUMNS": "34"}).screen
+
+    lines = screen.replace("\r", "").splitlines()
+    assert max(map(len, lines)) <= 34
+    words = {word for line in lines for word in line.split()}
+    assert {"several", "words", "COMPLETED", "longer", "screen"} <= words
+
+
+def test_an_error_has_a_red_word_and_the_rest_is_plain() -> None:
+    screen = sit_before(
+        "from fruits_cli.errors import UsageError\n"
+        "from fruits_cli.screen import show_error\n"
+        "show_error(UsageError('No.', hint='Look.'))\n"
+    ).screen
+
+    assert "\x1b[1;31mError:\x1b[0m No." in screen
+    assert "\x1b[1;36mHint:\x1b[0m Look." in screen
+
+
+def test_what_is_waited_for_is_said_on_a_terminal() -> None:
+    screen = sit_before(
+        "from fruits_cli.screen import Screen\n"
+        "with Screen().waiting('Preparing the model'):\n"
+        "    pass\n"
+    ).screen
+
+    assert "Preparing the model" in screen
+    assert "0:00:00" in screen

@@ -27,28 +27,35 @@ class Sitting:
 
 
 def sit_before(
-    script: str, *, prompt: str = "", typed: str = "", environ: Mapping[str, str] | None = None
+    script: str,
+    *,
+    prompt: str = "",
+    typed: str = "",
+    environ: Mapping[str, str] | None = None,
+    stdout_too: bool = False,
 ) -> Sitting:
-    """Run a Python script with stdin and stderr on a terminal; `typed` is sent after `prompt`."""
+    """Run a Python script with stdin and stderr on a terminal; `typed` is sent after `prompt`.
+
+    stdout_too: what it prints is on the screen as well.
+    """
     ours, theirs = pty.openpty()
     base = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
     process = subprocess.Popen(
         [sys.executable, "-c", _CLAIM + script],
         stdin=theirs,
-        stdout=subprocess.PIPE,
+        stdout=theirs if stdout_too else subprocess.PIPE,
         stderr=theirs,
         env={**base, "TERM": "xterm", **(environ or {})},
         start_new_session=True,
     )
     os.close(theirs)
     with process, os.fdopen(ours):
-        assert process.stdout is not None
         try:
             screen = _watched(ours, prompt, typed)
         except TimeoutError:
             process.kill()
             raise
-        stdout = process.stdout.read().decode()
+        stdout = process.stdout.read().decode() if process.stdout else ""
         return Sitting(process.wait(_PATIENCE_S), screen, stdout)
 
 

@@ -29,6 +29,7 @@ from fruits_cli.estimate.report import (
     verdict_lines,
 )
 from fruits_cli.estimate.timing import Timed
+from fruits_cli.screen import Outcome
 
 F32 = Precision.F32
 MEASURED = Measured({F32: Timed(300.0, 600, 3)}, "./Test", 200, 3, 2, "openvino", 224, "imagenet")
@@ -71,7 +72,7 @@ def test_a_range_shows_the_digits_that_tell_something(
 
 
 def test_every_number_is_in_the_table_and_every_assumption_below_it() -> None:
-    lines = report_lines(report())
+    lines = Outcome(report_lines(report()), {}).lines
 
     assert lines[:2] == [
         "Pictures: 90,000 (./Test), 400.0 MB to send.",
@@ -136,7 +137,7 @@ def test_without_a_cluster_to_compare_there_is_no_break_even() -> None:
 def test_without_a_price_the_table_says_so() -> None:
     unpriced = report(prices=PriceBook({}, {}))
 
-    assert all(line.endswith("unknown") for line in report_lines(unpriced)[4:7])
+    assert all(line.endswith("unknown") for line in Outcome(report_lines(unpriced), {}).lines[4:7])
     assert verdict_lines(unpriced)[0].endswith("This machine costs nothing.")
     assert [one["usd"] for one in report_facts(unpriced)["places"]] == [[0, 0], None, None, None]
 
