@@ -143,7 +143,8 @@ def _draw(content: Sequence[str | Table]) -> None:
     """Content on a terminal: tables that fit its width, states in colour."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    # NO_COLOR takes the colours away, and leaves bold; without a system rich sends no escapes.
+    console = Console(highlight=False, color_system="auto" if _has_colours() else None)
     for part in content:
         if isinstance(part, str):
             _put(_folded(shown(part), sys.stdout))
