@@ -4,14 +4,25 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 WORKERS ?= 2
+DECIDING := fruits_cli/cluster/plan.py,fruits_cli/cluster/nodes.py,fruits_cli/cluster/cost.py,fruits_cli/cluster/diagnosis.py,fruits_cli/cluster/ending.py,fruits_cli/estimate/calculation.py,fruits_cli/cloud/policies.py,spark_job/pca.py,spark_job/images.py,spark_job/chunks.py
 
-.PHONY: demo test check bench locks clean
+.PHONY: demo test test-all coverage check bench locks clean
 
 demo: .venv/run.stamp
 	$(BIN)/fruits rehearse --sample
 
+# All that is quick, with one run, one resume and one rehearsal.
 test: .venv/dev.stamp
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
+
+test-all: .venv/dev.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+# Branches of the packages that decide.
+coverage: .venv/dev.stamp
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q tests/unit
+	$(BIN)/coverage report --include="$(DECIDING)"
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Help and configuration as text for README.md and config.example.toml.
+"""Help and configuration as text for docs/ and config.example.toml.
 
 `python .ci/generate_docs.py` writes them; with --check nothing is written, and the exit code is 1
 where a file is not what the code says.
@@ -43,19 +43,8 @@ def _table(name: str) -> str:
 def _toml(field: FieldInfo) -> str:
     default: Any = field.default
     if default is None:
-        return _PLACEHOLDERS.get(str(field.description), '""')
+        return json.dumps((field.examples or [""])[0])
     return json.dumps(list(default) if isinstance(default, tuple) else default)
-
-
-# For keys that are unset by default: a value that shows the form.
-_PLACEHOLDERS = {
-    "number of components; unset: min(50, pictures - 1)": "50",
-    "as many components as explain this share of the variance": "0.9",
-    "largest share of rejected pictures that is accepted": "0.05",
-    "managed scaling up to so many instances": "10",
-    "minutes until it ends whatever it does; 240 or 720": "240",
-    "local or emr; unset: emr once a bucket is configured, else local": '"local"',
-}
 
 
 def _limits(field: FieldInfo) -> str:
@@ -96,21 +85,22 @@ def help_text() -> str:
     return "\n\n".join(pages)
 
 
-def readme(text: str) -> str:
-    """README's text with its generated blocks made anew."""
-    for name, content in (("config", config_table()), ("help", help_text())):
-        block = f"<!-- {name} -->\n{content}\n<!-- /{name} -->"
-        before, _, rest = text.partition(f"<!-- {name} -->")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}{block}{after}" if end else text
-    return text
+def with_block(text: str, name: str, content: str) -> str:
+    """A page with its generated block made anew."""
+    before, _, rest = text.partition(f"<!-- {name} -->")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    block = f"<!-- {name} -->\n{content}\n<!-- /{name} -->"
+    return f"{before}{block}{after}" if end else text
 
 
 def main(argv: list[str]) -> int:
-    """Write both files, or with --check compare them."""
+    """Write the pages, or with --check compare them."""
     pages = {
         _ROOT / "config.example.toml": lambda _: example_config(),
-        _ROOT / "README.md": readme,
+        _ROOT / "docs" / "commands.md": lambda text: with_block(text, "help", help_text()),
+        _ROOT / "docs" / "configuration.md": lambda text: with_block(
+            text, "config", config_table()
+        ),
     }
     stale = []
     for file, made in pages.items():

@@ -108,7 +108,9 @@ class StorageConfig(_Section):
 
 class JobConfig(_Section):
     target: Target | None = Field(
-        None, description="local or emr; unset: emr once a bucket is configured, else local"
+        None,
+        description="local or emr; unset: emr once a bucket is configured, else local",
+        examples=["local"],
     )
     engine: Engine = Field(Engine.OPENVINO, description="what computes the features")
     precision: Precision = Field(
@@ -119,14 +121,26 @@ class JobConfig(_Section):
     )
     image_size: int = Field(224, ge=96, le=320, description="side of the model's input in pixels")
     pca_k: int | None = Field(
-        None, ge=1, le=1280, description="number of components; unset: min(50, pictures - 1)"
+        None,
+        ge=1,
+        le=1280,
+        description="number of components; unset: min(50, pictures - 1)",
+        examples=[50],
     )
     pca_variance: float | None = Field(
-        None, gt=0, le=1, description="as many components as explain this share of the variance"
+        None,
+        gt=0,
+        le=1,
+        description="as many components as explain this share of the variance",
+        examples=[0.9],
     )
     standardize: bool = Field(False, description="scale each feature to unit variance before PCA")
     max_rejected: float | None = Field(
-        None, ge=0, le=1, description="largest share of rejected pictures that is accepted"
+        None,
+        ge=0,
+        le=1,
+        description="largest share of rejected pictures that is accepted",
+        examples=[0.05],
     )
     extensions: Extensions = Field(
         ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"),
@@ -158,7 +172,11 @@ class ClusterConfig(_Section):
     task_count: int = Field(1, ge=0, le=500, description="number of task nodes")
     task_market: Literal["spot", "on-demand"] = Field("spot", description="market of task nodes")
     managed_max: int | None = Field(
-        None, ge=1, le=2000, description="managed scaling up to so many instances"
+        None,
+        ge=1,
+        le=2000,
+        description="managed scaling up to so many instances",
+        examples=[10],
     )
     subnets: Words = Field((), description="subnets to choose from, all of one VPC")
     key_name: str | None = Field(None, description="EC2 key pair for SSH and the tunnel")
@@ -166,7 +184,11 @@ class ClusterConfig(_Section):
         60, ge=1, le=10080, description="minutes idle until the cluster ends itself"
     )
     max_lifetime_min: int | None = Field(
-        None, ge=10, le=10080, description="minutes until it ends whatever it does; 240 or 720"
+        None,
+        ge=10,
+        le=10080,
+        description="minutes until it ends whatever it does; 240 or 720",
+        examples=[240],
     )
     kms_key: str | None = Field(None, description="KMS key for EBS encryption")
     root_volume_gib: int = Field(32, ge=15, le=1000, description="root volume in GiB")

@@ -17,6 +17,14 @@ import pytest
 ARTEFACT_SIDE_PX = 96
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts a JVM or a whole rehearsal is slow, but for one of each."""
+    for item in items:
+        kind = item.path.relative_to(Path(__file__).parent).parts[0]
+        if kind in ("spark", "end_to_end") and item.get_closest_marker("quick") is None:
+            item.add_marker(pytest.mark.slow)
+
+
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of this session, the same one for every worker of pytest-xdist."""
     own = tmp_path_factory.getbasetemp()

@@ -11,10 +11,9 @@ from botocore.exceptions import ClientError
 from fruits_cli.aws import arguments as payloads
 from fruits_cli.aws.errors import asking, code_of, found, tolerating
 from fruits_cli.aws.s3 import MakesClients
+from fruits_cli.cloud.account import LinkedRole
 from fruits_cli.cloud.clusters import TOOL_TAG
 
-_CLEANUP_ROLE = "AWSServiceRoleForEMRCleanup"
-_CLEANUP_SERVICE = "elasticmapreduce.amazonaws.com"
 _INLINE_POLICY = "fruits"
 _TAGS = {TOOL_TAG: "fruits"}
 
@@ -42,15 +41,15 @@ class AwsRights:
     def _ec2(self) -> Any:
         return self._clients("ec2")
 
-    def has_cleanup_role(self) -> bool:
-        with asking(f"look at role {_CLEANUP_ROLE}"):
-            role = found(lambda: self._iam.get_role(RoleName=_CLEANUP_ROLE), "NoSuchEntity")
-        return role is not None
+    def has_linked_role(self, role: LinkedRole) -> bool:
+        with asking(f"look at role {role.name}"):
+            answer = found(lambda: self._iam.get_role(RoleName=role.name), "NoSuchEntity")
+        return answer is not None
 
-    def create_cleanup_role(self) -> None:
+    def create_linked_role(self, role: LinkedRole) -> None:
         # InvalidInput is how IAM says that a service-linked role is there already.
-        with asking(f"create role {_CLEANUP_ROLE}"), tolerating("InvalidInput"):
-            self._iam.create_service_linked_role(AWSServiceName=_CLEANUP_SERVICE)
+        with asking(f"create role {role.name}"), tolerating("InvalidInput"):
+            self._iam.create_service_linked_role(AWSServiceName=role.service)
 
     def has_instance_role(self, name: str) -> bool:
         """Whether role, policy and profile are all there: a crash may leave some of them."""

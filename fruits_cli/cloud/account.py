@@ -21,11 +21,31 @@ class Identity:
 ON_DEMAND_QUOTA, SPOT_QUOTA = "L-1216C47A", "L-34B43A08"
 
 
+@dataclass(frozen=True)
+class LinkedRole:
+    """A role that a service of AWS makes for itself, once for each account."""
+
+    service: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """What its ARN ends in, after `role/`."""
+        return f"aws-service-role/{self.service}/{self.name}"
+
+
+EMR_SERVICE, EC2_SERVICE = "elasticmapreduce.amazonaws.com", "ec2.amazonaws.com"
+CLEANUP_ROLE = LinkedRole(EMR_SERVICE, "AWSServiceRoleForEMRCleanup")
+# EMR's managed policy may not make it: in a new account the first Spot node is refused.
+SPOT_ROLE = LinkedRole("spot.amazonaws.com", "AWSServiceRoleForEC2Spot")
+
+
 class Foundation(StrEnum):
     """What a launch stands on; made on request and found again."""
 
     BUCKET = "bucket"
     CLEANUP_ROLE = "service-linked role"
+    SPOT_ROLE = "service-linked role for Spot"
     INSTANCE_ROLE = "EC2 role and instance profile"
     SERVICE_ROLE = "EMR service role"
     SECURITY_CONFIGURATION = "security configuration"

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fruits_cli.cloud.account import CLEANUP_ROLE, EC2_SERVICE, EMR_SERVICE, SPOT_ROLE
 from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, MANAGED_POLICY_TAG, NAME_TAG, TOOL_TAG
 
-_EC2_SERVICE, _EMR_SERVICE = "ec2.amazonaws.com", "elasticmapreduce.amazonaws.com"
-_CLEANUP_ROLE = f"role/aws-service-role/{_EMR_SERVICE}/AWSServiceRoleForEMRCleanup"
+_LINKED_ROLES = (CLEANUP_ROLE, SPOT_ROLE)
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,18 @@ class Scope:
 
 
 def caller_policy(scope: Scope) -> dict[str, Any]:
-    """What an identity needs for every command of fruits on this bucket and prefix."""
+    """What an identity needs day by day, on this bucket and prefix: it writes nothing into IAM."""
     return document(
-        *_storage(scope), *_clusters(scope), *_network(scope), *_roles(scope), *_asked()
+        *_storage(scope), *_clusters(scope), *_network(scope), *_passing(scope), *_asked()
     )
+
+
+def administrator_policy(scope: Scope) -> dict[str, Any]:
+    """What making and removing the roles takes besides: the first launch, and --purge.
+
+    Whoever may write policies of a role and pass it can do what that role can: for administrators.
+    """
+    return document(*_roles(scope))
 
 
 def _storage(scope: Scope) -> list[dict[str, Any]]:
@@ -124,46 +132,46 @@ def _ec2(*names: str) -> list[str]:
     return [f"ec2:{name}" for name in names]
 
 
+def _passing(scope: Scope) -> list[dict[str, Any]]:
+    roles = [scope.iam(f"role/{name}") for name in (scope.instance_role, scope.service_role)]
+    profile = scope.iam(f"instance-profile/{scope.instance_role}")
+    looks = _iam("GetRolePolicy", "ListAttachedRolePolicies", "ListRolePolicies")
+    people = [scope.iam("role/*"), scope.iam("user/*")]
+    return [
+        _allow("OwnRoles", looks, roles),
+        _allow("OwnProfile", _iam("GetInstanceProfile"), profile),
+        _allow("PassToNodes", _iam("PassRole"), roles[0], _passed_to(EC2_SERVICE)),
+        _allow("PassToEmr", _iam("PassRole"), roles[1], _passed_to(EMR_SERVICE)),
+        _allow("LookAtRights", _iam("GetRole", "SimulatePrincipalPolicy"), people),
+    ]
+
+
 def _roles(scope: Scope) -> list[dict[str, Any]]:
     roles = [scope.iam(f"role/{name}") for name in (scope.instance_role, scope.service_role)]
     profile = scope.iam(f"instance-profile/{scope.instance_role}")
-    role_actions = (
-        "CreateRole",
-        "DeleteRole",
-        "DeleteRolePolicy",
-        "GetRolePolicy",
-        "ListAttachedRolePolicies",
-        "ListRolePolicies",
-        "PutRolePolicy",
-        "TagRole",
-    )
+    role_actions = ("CreateRole", "DeleteRole", "DeleteRolePolicy", "PutRolePolicy", "TagRole")
     profile_actions = (
         "AddRoleToInstanceProfile",
         "CreateInstanceProfile",
         "DeleteInstanceProfile",
-        "GetInstanceProfile",
         "RemoveRoleFromInstanceProfile",
         "TagInstanceProfile",
     )
-    people = [scope.iam("role/*"), scope.iam("user/*")]
     return [
-        _allow("OwnRoles", _iam(*role_actions), roles),
-        _allow("OwnProfile", _iam(*profile_actions), profile),
+        _allow("MakeRoles", _iam(*role_actions), roles),
+        _allow("MakeProfile", _iam(*profile_actions), profile),
         _allow(
             "ManagedPolicy",
             _iam("AttachRolePolicy", "DetachRolePolicy"),
             roles[1],
             {"ArnEquals": {"iam:PolicyARN": SERVICE_POLICY_ARN}},
         ),
-        _allow("PassToNodes", _iam("PassRole"), roles[0], _passed_to(_EC2_SERVICE)),
-        _allow("PassToEmr", _iam("PassRole"), roles[1], _passed_to(_EMR_SERVICE)),
         _allow(
-            "CleanupRole",
+            "LinkedRoles",
             _iam("CreateServiceLinkedRole"),
-            scope.iam(_CLEANUP_ROLE),
-            {"StringEquals": {"iam:AWSServiceName": _EMR_SERVICE}},
+            [scope.iam(f"role/{role.path}") for role in _LINKED_ROLES],
+            {"StringEquals": {"iam:AWSServiceName": [role.service for role in _LINKED_ROLES]}},
         ),
-        _allow("LookAtRights", _iam("GetRole", "SimulatePrincipalPolicy"), people),
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from fruits_cli.cloud.account import (
     Identity,
+    LinkedRole,
     Machine,
     Network,
     OpenRule,
@@ -177,8 +178,8 @@ class Clusters(Protocol):
 class Rights(Protocol):
     """Roles, security configurations, groups and key pairs; making one that exists is no error."""
 
-    def has_cleanup_role(self) -> bool: ...
-    def create_cleanup_role(self) -> None: ...
+    def has_linked_role(self, role: LinkedRole) -> bool: ...
+    def create_linked_role(self, role: LinkedRole) -> None: ...
     def has_instance_role(self, name: str) -> bool: ...
     def create_instance_role(
         self, name: str, *, trust: Mapping[str, Any], policy: Mapping[str, Any]

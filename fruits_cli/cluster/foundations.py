@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fruits_cli.cloud.account import Foundation, Network, Observed
+from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, Foundation, Network, Observed
 from fruits_cli.cloud.clusters import Market
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.protocols import Cloud
-from fruits_cli.cluster.nodes import node_groups
+from fruits_cli.cluster.nodes import node_groups, uses_spot
 from fruits_cli.config import Config
 from fruits_cli.errors import AccessDenied, BucketElsewhere
 from fruits_cli.session import Session
@@ -104,7 +104,10 @@ def _missing(
     bucket = places_of(config).bucket
     questions: dict[Foundation, Callable[[], bool]] = {
         Foundation.BUCKET: lambda: check_bucket(cloud, bucket),
-        Foundation.CLEANUP_ROLE: rights.has_cleanup_role,
+        Foundation.CLEANUP_ROLE: lambda: rights.has_linked_role(CLEANUP_ROLE),
+        Foundation.SPOT_ROLE: lambda: (
+            not uses_spot(config.cluster) or rights.has_linked_role(SPOT_ROLE)
+        ),
         Foundation.INSTANCE_ROLE: lambda: rights.has_instance_role(names.instance_role),
         Foundation.SERVICE_ROLE: lambda: rights.has_service_role(names.service_role),
         Foundation.SECURITY_CONFIGURATION: lambda: rights.has_security_configuration(

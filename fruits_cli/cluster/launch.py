@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from fruits_cli.cloud import policies
-from fruits_cli.cloud.account import Foundation
+from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, Foundation
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG, Cluster, ClusterSpec
 from fruits_cli.cloud.protocols import Clock, Cloud, Clusters, Storage
 from fruits_cli.cluster.lock import release_lock, require_lock, take_lock, this_process
@@ -170,7 +170,9 @@ def prepare(plan: RunPlan, cloud: Cloud) -> None:
     """Make the roles and the rest that the plan found missing; what exists is left alone."""
     names, rights = plan.names, cloud.rights
     if Foundation.CLEANUP_ROLE in plan.missing:
-        rights.create_cleanup_role()
+        rights.create_linked_role(CLEANUP_ROLE)
+    if Foundation.SPOT_ROLE in plan.missing:
+        rights.create_linked_role(SPOT_ROLE)
     if Foundation.INSTANCE_ROLE in plan.missing:
         policy = policies.node_policy(
             bucket=plan.places.bucket,

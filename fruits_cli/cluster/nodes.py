@@ -69,6 +69,11 @@ def node_groups(cluster: ClusterConfig) -> tuple[NodeGroup, ...]:
     return tuple(group for group in groups if group.count)
 
 
+def uses_spot(cluster: ClusterConfig) -> bool:
+    """Whether any node is asked for on Spot."""
+    return any(group.market is Market.SPOT for group in node_groups(cluster))
+
+
 def workers(
     groups: Sequence[NodeGroup], machines: Mapping[str, Machine]
 ) -> list[tuple[Machine, int]]:

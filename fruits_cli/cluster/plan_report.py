@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.cloud.account import Observed
+from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, Observed
 from fruits_cli.cluster.cost import hourly_price, price_line
 from fruits_cli.cluster.plan import RunPlan
 from fruits_cli.config import Config, Target
@@ -18,7 +18,8 @@ def missing_lines(plan: RunPlan) -> list[str]:
         "EC2 role and instance profile": plan.names.instance_role,
         "EMR service role": plan.names.service_role,
         "security configuration": plan.names.security_configuration,
-        "service-linked role": "AWSServiceRoleForEMRCleanup",
+        "service-linked role": CLEANUP_ROLE.name,
+        "service-linked role for Spot": SPOT_ROLE.name,
         "tags on subnets and VPC": ", ".join(plan.network.untagged) if plan.network else "",
     }
     lines = [f"{what.value} {names[what.value]}" for what in sorted(plan.missing)]

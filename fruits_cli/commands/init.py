@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 from fruits_cli.cloud import policies
 from fruits_cli.cloud.layout import places_of
-from fruits_cli.cloud.policies import Scope, caller_policy
+from fruits_cli.cloud.policies import Scope, administrator_policy, caller_policy
 from fruits_cli.cluster.foundations import foundation_names
 from fruits_cli.cluster.key_pair import KeyPair
 from fruits_cli.commands.wiring import open_session
@@ -231,7 +231,7 @@ def show_policies(config: Config, screen: Screen) -> Outcome:
 
 
 def policies_of(config: Config, account_id: str | None, region: str) -> Outcome:
-    """The three documents for this bucket and prefix; without an account a word stands for it.
+    """The documents for this bucket and prefix; without an account a word stands for it.
 
     Raises ConfigError where no bucket is configured.
     """
@@ -250,6 +250,7 @@ def policies_of(config: Config, account_id: str | None, region: str) -> Outcome:
     )
     documents: dict[str, dict[str, Any]] = {
         "caller": {"policy": caller_policy(scope)},
+        "administrator": {"policy": administrator_policy(scope)},
         "service": {
             "role": names.service_role,
             "trust": policies.emr_trust_policy(account_id),
@@ -267,7 +268,8 @@ def policies_of(config: Config, account_id: str | None, region: str) -> Outcome:
 
 
 _HEADS = {
-    "caller": "Whoever runs fruits",
+    "caller": "Whoever runs fruits, day by day: no writing into IAM",
+    "administrator": "Once, an administrator who makes the first launch (or the two roles below)",
     "service": "EMR's own role",
     "ec2": "The role of the nodes, and the instance profile of the same name",
 }

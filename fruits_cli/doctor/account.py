@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from fruits_cli.cloud.account import Identity, OpenRule, PublicAccess, RoleFacts
+from fruits_cli.cloud.account import Identity, LinkedRole, OpenRule, PublicAccess, RoleFacts
 from fruits_cli.cloud.clusters import Cluster
 from fruits_cli.cloud.policies import SERVICE_POLICY_ARN, ec2_trust_policy, emr_trust_policy
 from fruits_cli.doctor.findings import Finding, failing, not_asked, ok
@@ -91,12 +91,9 @@ def foreign_bucket(refusal: AccessDenied) -> Finding:
     return failing("bucket", str(refusal), refusal.hint)
 
 
-def cleanup_role(exists: bool, denied: Denied) -> Finding:
-    """EMR's service-linked role, without which a new account refuses the first cluster."""
-    name = "AWSServiceRoleForEMRCleanup"
-    if not exists:
-        return to_be_made("service-linked role", name, denied)
-    return ok("service-linked role", name)
+def linked_role(question: str, role: LinkedRole, exists: bool, denied: Denied) -> Finding:
+    """A service-linked role, without which a new account refuses the first cluster, or Spot."""
+    return ok(question, role.name) if exists else to_be_made(question, role.name, denied)
 
 
 def instance_role(role: str, facts: RoleFacts | None, denied: Denied) -> Finding:

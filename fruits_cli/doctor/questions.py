@@ -11,12 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from fruits_cli.cloud.account import Machine, SubnetFacts, VpcFacts
+from fruits_cli.cloud.account import (
+    CLEANUP_ROLE,
+    SPOT_ROLE,
+    LinkedRole,
+    Machine,
+    SubnetFacts,
+    VpcFacts,
+)
 from fruits_cli.cloud.clusters import Market
 from fruits_cli.cloud.protocols import Clock, Cloud
 from fruits_cli.cluster.foundations import FoundationNames, foundation_names
 from fruits_cli.cluster.life import bill_of
-from fruits_cli.cluster.nodes import node_groups
+from fruits_cli.cluster.nodes import node_groups, uses_spot
 from fruits_cli.cluster.plan import lifetime_min
 from fruits_cli.config import Config
 from fruits_cli.doctor import account, capacity, network
@@ -33,7 +40,7 @@ _MAKE_BUCKET = (
     "s3:PutBucketPublicAccessBlock",
     "s3:PutEncryptionConfiguration",
 )
-_MAKE_CLEANUP_ROLE = ("iam:CreateServiceLinkedRole",)
+_MAKE_LINKED_ROLE = ("iam:CreateServiceLinkedRole",)
 _MAKE_ROLE = ("iam:CreateRole", "iam:TagRole", "iam:PutRolePolicy")
 _MAKE_SERVICE_ROLE = (*_MAKE_ROLE, "iam:AttachRolePolicy")
 _MAKE_PROFILE = (
@@ -165,7 +172,12 @@ class CloudQuestions:
         iam = ("iam:GetRole", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies")
         return [
             Question("bucket", self._bucket, ("s3:ListBucket",)),
-            Question("service-linked role", self._cleanup_role, ("iam:GetRole",)),
+            Question(
+                "service-linked role",
+                partial(self._linked_role, "service-linked role", CLEANUP_ROLE),
+                ("iam:GetRole",),
+            ),
+            Question("Spot role", self._spot_role, ("iam:GetRole",)),
             Question("EC2 role", self._instance_role, (*iam, "iam:GetInstanceProfile")),
             Question("EMR role", self._service_role, iam),
             Question("PassRole", self._pass_role, ("iam:SimulatePrincipalPolicy",)),
@@ -216,11 +228,15 @@ class CloudQuestions:
         denied = self._denied(_MAKE_BUCKET, arn) if lies_in is None else ()
         return account.bucket(name, lies_in, self._cloud.region, denied)
 
-    def _cleanup_role(self) -> Finding:
-        exists = self._cloud.rights.has_cleanup_role()
-        role = f"aws-service-role/{_EMR}/AWSServiceRoleForEMRCleanup"
-        denied = () if exists else self._denied_role(role, _MAKE_CLEANUP_ROLE)
-        return account.cleanup_role(exists, denied)
+    def _linked_role(self, question: str, role: LinkedRole) -> Finding:
+        exists = self._cloud.rights.has_linked_role(role)
+        denied = () if exists else self._denied_role(role.path, _MAKE_LINKED_ROLE)
+        return account.linked_role(question, role, exists, denied)
+
+    def _spot_role(self) -> Finding:
+        if not uses_spot(self._config.cluster):
+            return not_asked("Spot role", "no node is asked for on Spot")
+        return self._linked_role("Spot role", SPOT_ROLE)
 
     def _instance_role(self) -> Finding:
         name = self._names.instance_role

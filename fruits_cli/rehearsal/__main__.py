@@ -68,6 +68,7 @@ def _serve(asked: argparse.Namespace) -> None:
 
     # The role that every account needs once (emr-facts.md, section 4); moto would misspell it.
     SERVICE_NAME_CONVERSION["elasticmapreduce"] = "EMRCleanup"
+    SERVICE_NAME_CONVERSION["spot"] = "EC2Spot"
     show_amazons_prints()
     keys = Keys(new_access_key(), new_access_key(), new_access_key())
     pace = Pace(asked.minutes_per_second, asked.timer_minutes_per_second)

@@ -216,6 +216,7 @@ def test_a_packed_dataset_gives_the_rows_of_its_folder(
     assert np.abs(difference).max() < 1e-4
 
 
+@pytest.mark.quick
 def test_resume_computes_only_what_is_missing(
     hundred: Path, run_job: RunJob, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from moto.iam.models import SERVICE_NAME_CONVERSION
 from fruits_cli.aws.clients import connect
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.config import AwsConfig
+from tests.support.managed_policies import keep_only_ours
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +26,13 @@ def _no_account() -> Iterator[None]:
         patch.setenv("AWS_ENDPOINT_URL_PRICING", "http://127.0.0.1:1")
         # Moto names the role after the service, AWS after what it does.
         patch.setitem(SERVICE_NAME_CONVERSION, "elasticmapreduce", "EMRCleanup")
+        patch.setitem(SERVICE_NAME_CONVERSION, "spot", "EC2Spot")
         yield
 
 
 @pytest.fixture(scope="session")
 def _moto(_no_account: None) -> MockAWS:
+    keep_only_ours()
     return mock_aws(config={"iam": {"load_aws_managed_policies": True}})
 
 

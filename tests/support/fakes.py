@@ -12,6 +12,7 @@ from typing import Any
 
 from fruits_cli.cloud.account import (
     Identity,
+    LinkedRole,
     Machine,
     Network,
     OpenRule,
@@ -382,11 +383,11 @@ class FakeRights:
     # So many times EC2 answers that a group is still in use.
     in_use: int = 0
 
-    def has_cleanup_role(self) -> bool:
-        return "cleanup" in self.made
+    def has_linked_role(self, role: LinkedRole) -> bool:
+        return role.name in self.made
 
-    def create_cleanup_role(self) -> None:
-        self.made.add("cleanup")
+    def create_linked_role(self, role: LinkedRole) -> None:
+        self.made.add(role.name)
 
     def has_instance_role(self, name: str) -> bool:
         return name in self.made

@@ -22,6 +22,7 @@ from fruits_cli.commands.submit import submit
 from fruits_cli.commands.terminate import terminate
 from fruits_cli.commands.tunnel import tunnel
 from fruits_cli.commands.upload import upload
+from tests.support.managed_policies import keep_only_ours
 
 Fruits = Callable[..., Result]
 _COMMANDS = (
@@ -76,5 +77,6 @@ def fruits(s3_here: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     app = typer.Typer(cls=_Boundary, rich_markup_mode=None, pretty_exceptions_enable=False)
     for name, command in _COMMANDS:
         app.command(name)(command)
+    keep_only_ours()
     with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
         yield lambda *words: CliRunner().invoke(app, list(words))

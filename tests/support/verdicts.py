@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE
+
 _OF_BUCKETS = ("HeadBucket", "ListObjectsV2", "CreateBucket", "PutBucket", "PutPublicAccessBlock")
 _TAGS = ("fruits:name", "fruits:launch-id", "fruits:tool")
-_CLEANUP = "role/aws-service-role/elasticmapreduce.amazonaws.com/AWSServiceRoleForEMRCleanup"
 
 
 def allows(
@@ -77,8 +78,9 @@ def resources_of(
 
 
 def _of_iam(operation: str, params: Mapping[str, Any]) -> str:
-    if operation == "CreateServiceLinkedRole" or "Cleanup" in params.get("RoleName", ""):
-        return _CLEANUP
+    for role in (CLEANUP_ROLE, SPOT_ROLE):
+        if role.service == params.get("AWSServiceName") or role.name == params.get("RoleName"):
+            return f"role/{role.path}"
     if "InstanceProfileName" in params:
         return f"instance-profile/{params['InstanceProfileName']}"
     return f"role/{params['RoleName']}"

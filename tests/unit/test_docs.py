@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import generate_docs as docs
 import pytest
 
@@ -12,23 +15,32 @@ def test_the_generated_files_are_current(capsys: pytest.CaptureFixture[str]) -> 
     assert docs.main(["--check"]) == 0, capsys.readouterr().err
 
 
-def test_the_readme_holds_the_generated_blocks() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("page", "name"), [("configuration", "config"), ("commands", "help")])
+def test_a_page_holds_its_generated_block_once(page: str, name: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
 
-    for name in ("config", "help"):
-        assert text.count(f"<!-- {name} -->") == 1
-        assert text.count(f"<!-- /{name} -->") == 1
+    assert text.count(f"<!-- {name} -->") == 1
+    assert text.count(f"<!-- /{name} -->") == 1
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+
+    missing = [one for one in targets if "://" not in one and not (page.parent / one).exists()]
+
+    assert missing == []
 
 
 def test_a_block_is_made_anew_and_what_stands_around_it_stays() -> None:
     text = "before\n<!-- config -->\nstale \\1\n<!-- /config -->\nafter\n"
 
-    made = docs.readme(text)
+    made = docs.with_block(text, "config", docs.config_table())
 
     assert made.startswith("before\n<!-- config -->\n| key | default | what it is |\n")
     assert made.endswith("|\n<!-- /config -->\nafter\n")
     assert "stale" not in made
-    assert docs.readme(made) == made
+    assert docs.with_block(made, "config", docs.config_table()) == made
 
 
 def test_the_table_has_a_row_for_every_key() -> None:

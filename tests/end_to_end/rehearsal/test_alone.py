@@ -24,6 +24,7 @@ sys.exit(ended.returncode)
 """
 
 
+@pytest.mark.quick
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's network namespaces")
 @pytest.mark.spark
 @pytest.mark.xdist_group("spark")

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from fruits_cli.cloud import policies
-from fruits_cli.cloud.account import Remnant, RemnantKind
+from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, LinkedRole, Remnant, RemnantKind
 from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, ClusterSpec, StepState
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.plan import plan_cluster, plan_run
@@ -222,12 +222,13 @@ def test_a_security_configuration_is_made_once(cloud: Cloud) -> None:
     assert cloud.rights.has_security_configuration("imds")
 
 
-def test_the_cleanup_role_is_made_once(cloud: Cloud) -> None:
-    assert not cloud.rights.has_cleanup_role()
+@pytest.mark.parametrize("role", [CLEANUP_ROLE, SPOT_ROLE], ids=lambda role: role.name)
+def test_a_service_linked_role_is_made_once(cloud: Cloud, role: LinkedRole) -> None:
+    assert not cloud.rights.has_linked_role(role)
 
-    cloud.rights.create_cleanup_role()
+    cloud.rights.create_linked_role(role)
 
-    assert cloud.rights.has_cleanup_role()
+    assert cloud.rights.has_linked_role(role)
 
 
 def test_a_security_group_is_found_again_and_removed_once(cloud: Cloud) -> None:

@@ -87,6 +87,7 @@ def test_a_folder_is_counted_timed_and_compared_without_aws(estimate: Estimate, 
     assert not (work / ".fruits").exists()
 
 
+@pytest.mark.slow
 def test_the_table_has_its_assumptions_beside_it(estimate: Estimate) -> None:
     code, stdout, stderr = estimate("pictures", "--count", "100000000", "--core-count", "10")
 
@@ -104,6 +105,7 @@ def test_the_table_has_its_assumptions_beside_it(estimate: Estimate) -> None:
     assert "Note: the cluster of fruits run ends after 240 minutes" in stdout
 
 
+@pytest.mark.slow
 def test_a_number_alone_is_timed_with_drawn_pictures_and_says_so(estimate: Estimate) -> None:
     code, stdout, stderr = estimate("--count", "1", "--weights", "imagenet")
 
@@ -147,6 +149,7 @@ def test_no_number_at_all_is_2(estimate: Estimate) -> None:
     assert estimate("--count", "0")[0] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "note"),
     [
@@ -163,6 +166,7 @@ def test_a_cluster_that_cannot_be_compared_is_a_note(
     assert f"Note: {note}" in stdout
 
 
+@pytest.mark.slow
 def test_with_an_account_the_dataset_is_counted_and_not_sent_again(
     fruits: Fruits, tmp_path: Path, machine_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

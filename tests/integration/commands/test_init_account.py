@@ -37,7 +37,14 @@ def test_as_text_each_document_is_json_below_its_head(fruits: Fruits) -> None:
 
     parts = [part.partition("\n") for part in result.stdout.split("\n# ") if "{" in part]
     heads = [head.removeprefix("# ") for head, _, _ in parts]
-    assert heads == ["caller policy", "service trust", "service policy", "ec2 trust", "ec2 policy"]
+    assert heads == [
+        "caller policy",
+        "administrator policy",
+        "service trust",
+        "service policy",
+        "ec2 trust",
+        "ec2 policy",
+    ]
     for _, _, body in parts:
         assert json.loads(body[: body.rindex("}") + 1])["Version"] == "2012-10-17"
 

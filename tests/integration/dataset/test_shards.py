@@ -246,6 +246,7 @@ def test_a_shard_that_was_lost_is_built_again(pictures: Path, tmp_path: Path) ->
     assert again == manifest
 
 
+@pytest.mark.slow
 def test_22688_small_pictures_give_at_least_ten_shards(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     draw(folder, names(22_688))

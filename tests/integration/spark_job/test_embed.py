@@ -135,6 +135,7 @@ def test_the_rows_are_what_the_job_computes_and_stdout_holds_nothing_else(
     assert 0 < done["done"]["seconds"] < 60
 
 
+@pytest.mark.slow
 def test_the_reference_engine_prints_nothing_into_the_stream(
     artefact_folder: Path, tmp_path: Path
 ) -> None:

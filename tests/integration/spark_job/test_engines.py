@@ -51,6 +51,7 @@ def cosines(
     return np.asarray((one * other).sum(axis=1) / norms)
 
 
+@pytest.mark.slow
 def test_both_engines_agree_in_f32(
     artefact_folder: Path, openvino: Engine, pictures: npt.NDArray[np.uint8]
 ) -> None:

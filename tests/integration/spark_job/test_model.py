@@ -49,6 +49,7 @@ def features_of(network: Any, pictures: npt.NDArray[np.float32]) -> npt.NDArray[
     return np.asarray(network(pictures, training=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain.weights.h5", "legacy.h5"])
 @pytest.mark.parametrize("classes", [0, 10, 1280])
 def test_weights_of_either_format_with_or_without_top_give_the_same_features(
@@ -63,6 +64,7 @@ def test_weights_of_either_format_with_or_without_top_give_the_same_features(
     assert np.abs(features_of(loaded, pictures) - features_of(network, pictures)).max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [128, 224])
 def test_one_weights_file_serves_every_image_size(random_weights: Path, side: int) -> None:
     assert model.load_network(random_weights, side).output_shape == (None, 1280)
@@ -82,6 +84,7 @@ def other_network(kind: str) -> Any:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.weights.h5", "a.h5"])
 @pytest.mark.parametrize("kind", ["0.5", "1.4", "0.5 with top", "version 1", "one layer"])
 def test_another_networks_weights_are_one_sentence(tmp_path: Path, kind: str, name: str) -> None:
@@ -96,6 +99,7 @@ def test_another_networks_weights_are_one_sentence(tmp_path: Path, kind: str, na
     assert "\n" not in error.hint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 1, 8, 2000, 0.5, 0.99])
 @pytest.mark.parametrize("name", ["cut.weights.h5", "cut.h5"])
 def test_a_truncated_weights_file_is_one_sentence(
@@ -157,6 +161,7 @@ def test_imagenet_weights_that_cannot_be_had_stop_the_run(tmp_path: Path) -> Non
     assert "--weights" in error.value.hint
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_numbers_fail_the_parity(network: Any, tmp_path: Path) -> None:
     broken = model._network(SIDE)
     broken.set_weights([np.full_like(w, np.nan) for w in network.get_weights()])
@@ -201,6 +206,7 @@ def test_an_artefact_is_made_once(
     assert (artefact_folder / "model.json").stat() == before
 
 
+@pytest.mark.slow
 def test_random_weights_are_the_same_on_every_machine(random_weights: Path, tmp_path: Path) -> None:
     import h5py
 
@@ -215,6 +221,7 @@ def test_random_weights_are_the_same_on_every_machine(random_weights: Path, tmp_
             assert np.allclose(one[name], other[name], atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_two_processes_that_make_the_same_artefact_do_no_harm(
     random_weights: Path, tmp_path: Path
 ) -> None:

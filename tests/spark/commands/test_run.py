@@ -41,6 +41,7 @@ def pictures(machine: Machine) -> Path:
     return folder
 
 
+@pytest.mark.quick
 @pytest.mark.spark
 def test_the_sample_runs_without_java_and_without_a_download(
     machine: Machine, tmp_path: Path

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 import fruits_cli.aws
-from fruits_cli.cloud.policies import Scope, caller_policy
+from fruits_cli.cloud.policies import Scope, administrator_policy, caller_policy
 from tests.support.rights import allowed_by, called_in, rights_of
 from tests.support.verdicts import allows, context_of
 
 SCOPE = Scope("figs", "fruits/", "eu-west-3", "123456789012", "fruits-ec2-1", "fruits-emr-1")
-POLICY = caller_policy(SCOPE)
+DAILY, ONCE = caller_policy(SCOPE), administrator_policy(SCOPE)
+POLICY = {"Statement": [*DAILY["Statement"], *ONCE["Statement"]]}
 AWS = Path(fruits_cli.aws.__file__).parent
 
 
@@ -35,7 +36,16 @@ def test_statements_have_names_of_their_own_and_the_document_fits_a_managed_poli
 
     assert len(set(names)) == len(names)
     # IAM counts no white space. Source: IAM User Guide, quotas.
-    assert len(json.dumps(POLICY, separators=(",", ":"))) <= 6144
+    assert all(len(json.dumps(one, separators=(",", ":"))) <= 6144 for one in (DAILY, ONCE))
+
+
+def test_whoever_runs_fruits_day_by_day_writes_nothing_into_iam() -> None:
+    actions = {right for right in allowed_by(DAILY) if right.startswith("iam:")}
+
+    assert {right for right in actions if not right.startswith(("iam:Get", "iam:List"))} == {
+        "iam:PassRole",
+        "iam:SimulatePrincipalPolicy",
+    }
 
 
 @pytest.mark.parametrize(
@@ -119,6 +129,7 @@ def test_the_document_fits_whatever_the_names_are() -> None:
     scope = Scope("b" * 63, "fruits/", "ap-southeast-3", "1" * 12, "r" * 19, "s" * 19)
 
     assert len(json.dumps(caller_policy(scope), separators=(",", ":"))) <= 6144
+    assert len(json.dumps(administrator_policy(scope), separators=(",", ":"))) <= 6144
 
 
 def test_only_what_has_no_resource_of_its_own_is_allowed_everywhere() -> None:

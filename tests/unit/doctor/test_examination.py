@@ -455,7 +455,7 @@ def test_nothing_is_made_changed_or_ended(examined: Examine, aws: FakeAws) -> No
 
     asked = {
         *("region", "identity", "regions", "machines", "quota", "prices", "bucket_region"),
-        *("has_cleanup_role", "has_security_configuration", "find_clusters", "nodes"),
+        *("has_linked_role", "has_security_configuration", "find_clusters", "nodes"),
     }
     assert called - {name for name in dir(aws.preflight) if not name.startswith("_")} == asked
     assert (aws.rights.made, aws.storage.buckets, aws.storage.puts) == (set(), {}, [])
