@@ -72,6 +72,7 @@ def test_purge_removes_all_that_was_made_and_leaves_the_data(fruits: Fruits) -> 
     assert "Nothing is left to remove." in again.stdout
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_purge_names_all_and_removes_nothing(fruits: Fruits) -> None:
     fruits("create-cluster", *BUCKET, "--yes")
 
@@ -83,6 +84,7 @@ def test_a_dry_run_of_purge_names_all_and_removes_nothing(fruits: Fruits) -> Non
     assert cluster["Status"]["State"] == "WAITING"
 
 
+@pytest.mark.slow
 def test_purge_refuses_while_another_cluster_lives_and_ends_none(fruits: Fruits) -> None:
     fruits("create-cluster", *BUCKET, "--yes", "--name", "apples")
     fruits("create-cluster", *BUCKET, "--yes", "--name", "pears")
@@ -96,6 +98,7 @@ def test_purge_refuses_while_another_cluster_lives_and_ends_none(fruits: Fruits)
     assert len(roles()) == 2
 
 
+@pytest.mark.slow
 def test_roles_that_somebody_else_made_under_our_name_stay(fruits: Fruits) -> None:
     fruits("create-cluster", *BUCKET, "--yes")
     (ours, _) = roles()
@@ -106,6 +109,7 @@ def test_roles_that_somebody_else_made_under_our_name_stay(fruits: Fruits) -> No
     assert roles() == [ours]
 
 
+@pytest.mark.slow
 def test_purge_without_consent_removes_nothing(fruits: Fruits) -> None:
     fruits("create-cluster", *BUCKET, "--yes")
     fruits("terminate", "--yes")

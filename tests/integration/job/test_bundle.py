@@ -132,6 +132,7 @@ def test_files_of_the_working_folder_do_not_stand_in_for_modules(
     assert (told.stdout.strip(), told.stderr) == (artefact_folder.name, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [

@@ -115,12 +115,14 @@ def test_a_truncated_weights_file_is_one_sentence(
     assert "does not hold the weights" in error.message
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_hdf5_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_text("weights")
 
     assert "does not hold the weights" in refused(tmp_path / "a.h5", tmp_path / "cache").message
 
 
+@pytest.mark.slow
 def test_a_file_of_our_shape_in_other_groups_is_one_sentence(tmp_path: Path) -> None:
     import h5py
 

@@ -1,3 +1,5 @@
+import pytest
+
 """Against OpenSSH's own server; skipped where it is not installed."""
 
 from __future__ import annotations
@@ -141,6 +143,7 @@ with socks_through(server, Path({key!r})) as (port, link):
 """
 
 
+@pytest.mark.slow
 def test_two_hundred_stalled_downloads_stay_within_their_memory(
     openssh: OpenSsh, key_file: Path
 ) -> None:

@@ -347,6 +347,7 @@ print(json.dumps([end, grown / (2**20 if sys.platform == "darwin" else 2**10)]))
     return end, grown
 
 
+@pytest.mark.slow
 def test_30000_by_30000_is_refused_before_it_takes_memory() -> None:
     end, grown_mib = peak_growth_mib("white_png(30_000)")
 
@@ -354,6 +355,7 @@ def test_30000_by_30000_is_refused_before_it_takes_memory() -> None:
     assert grown_mib < 30
 
 
+@pytest.mark.slow
 def test_the_largest_picture_with_alpha_takes_bounded_memory() -> None:
     end, grown_mib = peak_growth_mib("white_png(10_000, colour_type=6)")
 
