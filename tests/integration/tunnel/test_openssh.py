@@ -1,5 +1,3 @@
-import pytest
-
 """Against OpenSSH's own server; skipped where it is not installed."""
 
 from __future__ import annotations
@@ -9,6 +7,8 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from fruits_cli.tunnel.connection import Back, Lost, Retrying
 from fruits_cli.tunnel.socks import Reply
