@@ -5,6 +5,7 @@ Precedence: flag, environment, ./fruits.toml, $XDG_CONFIG_HOME/fruits/fruits.tom
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,6 +25,7 @@ from pydantic import (
 )
 
 from fruits_cli.errors import ConfigError
+from fruits_cli.files import expanded
 from fruits_cli.s3uri import is_bucket_name
 
 
@@ -48,6 +51,7 @@ class Target(StrEnum):
 
 
 FILE_NAME = "fruits.toml"
+_PREFIX = re.compile(r"([A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*)?")
 _ENV_PREFIX = "FRUITS_"
 # A choice of one of these in a stronger layer drops the other from the weaker ones.
 _EXCLUSIVE = ("pca_k", "pca_variance")
@@ -69,6 +73,18 @@ def _extensions(value: Any) -> Any:
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Extensions = Annotated[tuple[str, ...], BeforeValidator(_extensions), Field(min_length=1)]
+
+
+def _checked_prefix(prefix: str) -> str:
+    # It becomes part of addresses and of an IAM policy, where * and ? stand for anything.
+    if not _PREFIX.fullmatch(prefix.strip("/")):
+        raise ValueError("use letters, digits, dots, dashes, underscores and single slashes")
+    return prefix
+
+
+Prefix = Annotated[str, AfterValidator(_checked_prefix)]
+# `~` is the home folder in every path, wherever it was written.
+HomePath = Annotated[Path, AfterValidator(expanded)]
 
 
 class _Section(BaseModel):
@@ -93,7 +109,7 @@ class AwsConfig(_Section):
 
 class StorageConfig(_Section):
     bucket: str | None = Field(None, description="S3 bucket for pictures, runs and logs")
-    prefix: str = Field("fruits", description="folder inside the bucket")
+    prefix: Prefix = Field("fruits", description="folder inside the bucket")
     dataset: str | None = Field(None, description="name of the dataset to run on")
 
     @field_validator("bucket")
@@ -147,7 +163,7 @@ class JobConfig(_Section):
         description="endings of picture files, in any case",
     )
     keep_features: bool = Field(True, description="repeat the features beside the components")
-    output_dir: Path | None = Field(
+    output_dir: HomePath | None = Field(
         None, description="folder of the run, absent or empty; unset: fruits-runs/<run id>"
     )
 
@@ -191,12 +207,12 @@ class ClusterConfig(_Section):
         examples=[240],
     )
     kms_key: str | None = Field(None, description="KMS key for EBS encryption")
-    root_volume_gib: int = Field(32, ge=15, le=1000, description="root volume in GiB")
+    root_volume_gib: int = Field(32, ge=15, le=100, description="root volume in GiB")
 
 
 class TunnelConfig(_Section):
     port: int = Field(8157, ge=1, le=65535, description="port of the SOCKS proxy on 127.0.0.1")
-    key_file: Path | None = Field(None, description="private key; unset: the SSH agent's keys")
+    key_file: HomePath | None = Field(None, description="private key; unset: the SSH agent's keys")
     any_host: bool = Field(False, description="let the proxy reach hosts outside the cluster")
 
 
@@ -289,7 +305,7 @@ def user_config_file(environ: Mapping[str, str]) -> Path:
 
 def _file_values(file: Path) -> dict[str, dict[str, Any]]:
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     for section, keys in values.items():

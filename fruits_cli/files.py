@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fruits_cli.errors import MachineError
+from fruits_cli.errors import MachineError, UsageError
 
 _PACKAGE_ROOT = Path(__file__).parent
 
@@ -91,6 +91,16 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` as the home folder. Raises UsageError where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{path}: there is no home folder for it.", hint="Write the whole path."
+        ) from error
 
 
 def user_name() -> str:

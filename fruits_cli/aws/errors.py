@@ -42,6 +42,7 @@ _BAD_CREDENTIALS = frozenset(
         "UnrecognizedClientException",
     }
 )
+_SKEWED = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"})
 _THROTTLED = frozenset(
     {
         "RequestLimitExceeded",
@@ -53,6 +54,8 @@ _THROTTLED = frozenset(
         "TooManyRequestsException",
     }
 )
+# json.JSONDecodeError is a ValueError, a helper that is not executable a PermissionError.
+_RAISED_BY_HELPERS = (ValueError, OSError, EOFError)
 _ACTION = re.compile(r"perform:? ([a-z0-9-]+:[A-Za-z*]+)")
 _NO_SUCH_CLUSTER = re.compile(r"cluster id .* (is not valid|does not exist)", re.IGNORECASE)
 _ROLE = re.compile(r"instance ?profile|service ?role|jobflowrole|role .* is invalid", re.IGNORECASE)
@@ -80,6 +83,14 @@ def asking(doing: str, *, paid: bool = False, right: str = "") -> Iterator[None]
         ) from error
     except boto.BotoCoreError as error:
         raise _of_silence(error, doing, paid=paid) from error
+    except FruitsError:
+        raise
+    except _RAISED_BY_HELPERS as error:
+        # What a credential_process prints or fails with reaches us as botocore met it.
+        raise CloudError(
+            f"AWS could not be asked to {doing}: {type(error).__name__}: {error}",
+            hint="The profile's credential helper may fail: try aws sts get-caller-identity.",
+        ) from error
 
 
 def code_of(error: boto.ClientError) -> str:
@@ -128,6 +139,11 @@ def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -
         return CloudError(
             f"AWS does not accept the credentials: {text} ({code}).",
             hint="Renew them with aws sso login or aws configure, or give --profile NAME.",
+        )
+    if code in _SKEWED:
+        return CloudError(
+            f"AWS does not take the clock of this machine, while it was asked to {doing}: {text}.",
+            hint="Set the clock: AWS allows five minutes of difference.",
         )
     if code in _THROTTLED:
         return CloudError(f"AWS asked to slow down, again and again, while we tried to {doing}.")

@@ -50,14 +50,22 @@ class AwsStorage:
             except ClientError as error:
                 if code_of(error) in _ABSENT:
                     return None
-                if code_of(error) == "403":
-                    raise AccessDenied(
-                        f"Bucket {bucket} exists, and you may not use it.",
-                        hint="Another account may own the name: choose another --bucket.",
-                    ) from error
-                raise
+                answer = self._listed_instead(bucket, error)
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         return str(answer.get("BucketRegion") or headers.get("x-amz-bucket-region", self._region))
+
+    def _listed_instead(self, bucket: str, refusal: ClientError) -> Any:
+        """The answer of a listing: HEAD has no body that would tell a refusal's reason."""
+        try:
+            return self._s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
+        except ClientError as error:
+            if code_of(error) in ("AccessDenied", "403"):
+                raise AccessDenied(
+                    f"Bucket {bucket} exists, and you may not use it.",
+                    hint="Another account may own the name (choose another --bucket), or the "
+                    "right s3:ListBucket is missing.",
+                ) from refusal
+            raise
 
     def create_bucket(self, bucket: str) -> None:
         """Make a private bucket in our region, encrypted by S3; one of our own may exist."""
@@ -80,7 +88,7 @@ class AwsStorage:
             self._s3.put_object(Body=content, **payloads.put_object_payload(uri, sha256=sha256))
 
     def put_file(self, path: Path, uri: S3Uri, *, sha256: bytes | None = None) -> None:
-        with asking(f"write {uri}"), path.open("rb") as stream:
+        with path.open("rb") as stream, asking(f"write {uri}"):
             self._s3.put_object(Body=stream, **payloads.put_object_payload(uri, sha256=sha256))
 
     def put_if_absent(self, content: bytes, uri: S3Uri) -> bool:

@@ -16,6 +16,8 @@ _PICTURE = re.compile(r"(?:picture|image) (['\"])(?P<path>.+?)\1", re.IGNORECASE
 _PICTURE_PATH = re.compile(r"(['\"])(?P<path>[^'\"\n]+\.(?:jpe?g|png|webp|bmp|gif|tiff?))\1", re.I)
 _BOOTSTRAP_LOG = re.compile(r"(?:^|/)bootstrap-actions/\d+/stderr(?:\.gz)?$")
 _TAIL_LINES = 12
+_ON_REQUEST = "The cluster was ended on request: by you, somebody else, or its own timer."
+_GOES_ON = "fruits run --resume goes on with what is finished."
 
 # The first that matches, in this order, is the cause: what is specific comes before what follows.
 _HINTS: tuple[tuple[str, str], ...] = (
@@ -115,8 +117,11 @@ class Diagnosis:
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """The cause first: the job's own word, else the last Python traceback, else what EMR says."""
-    source, excerpt = _excerpt(evidence.logs)
     told = evidence.job_error or {}
+    if not told and _was_ended_on_request(evidence):
+        # What YARN writes then (exit code 137, lost containers) is an effect, not the cause.
+        return Diagnosis(_stage(evidence), _ON_REQUEST, _GOES_ON)
+    source, excerpt = _excerpt(evidence.logs)
     said = str(told.get("message") or "") or _exception(excerpt) or _said_by_bootstrap(evidence)
     cause = said or _said_by_emr(evidence)
     searched = "\n".join([cause, *excerpt, _codes(evidence), *evidence.logs.values()])
@@ -127,6 +132,18 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         picture=_picture([cause, *excerpt]),
         excerpt=excerpt,
         source=source,
+    )
+
+
+def _was_ended_on_request(evidence: Evidence) -> bool:
+    """Whether somebody, or the cluster's own timer, asked EMR to end it before the job ended."""
+    step = evidence.step
+    failed = step is not None and step.state is StepState.FAILED
+    return (
+        evidence.cluster is not None
+        and evidence.cluster.reason_code == "USER_REQUEST"
+        and not evidence.cluster.errors
+        and not failed
     )
 
 

@@ -5,10 +5,10 @@ Source: EMR Management Guide, view log files (`<LogUri>/<cluster>/steps`, `conta
 
 from __future__ import annotations
 
-import gzip
 import re
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fruits_cli.cloud.clusters import Cluster
@@ -108,9 +108,20 @@ def _rank(key: str) -> int:
 def readable(content: bytes) -> str:
     """The end of a log as text, unpacked where it is gzip; broken bytes are replaced."""
     if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error):
-            # Half of a log is better than none.
-            content = zlib.decompressobj(wbits=31).decompress(content)
+        content = _unpacked_end(content)
     return content[-_MOST_TEXT_BYTES:].decode("utf-8", "replace")
+
+
+def _unpacked_end(content: bytes) -> bytes:
+    """The last MiB of a gzip file, in the memory of two: one of 1 MiB may hold gigabytes."""
+    end, rest = b"", content
+    unpacker = zlib.decompressobj(wbits=31)
+    # Half of a log is better than none.
+    with suppress(zlib.error):
+        while rest:
+            end = (end + unpacker.decompress(rest, _MOST_TEXT_BYTES))[-_MOST_TEXT_BYTES:]
+            rest = unpacker.unconsumed_tail
+            if unpacker.eof:
+                # EMR appends: a file may hold several members.
+                rest, unpacker = unpacker.unused_data, zlib.decompressobj(wbits=31)
+    return end

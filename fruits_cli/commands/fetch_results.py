@@ -13,6 +13,7 @@ from fruits_cli.cloud.layout import places_of
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
 from fruits_cli.errors import ConfigError
+from fruits_cli.files import expanded
 from fruits_cli.ledger import find_run
 from fruits_cli.options import with_config
 from fruits_cli.runs.results import RUNS_DIR, fetch_manifest, fetch_run, manifest_lines
@@ -36,7 +37,7 @@ def fetch_results(
         runs = places_of(config).runs
     uri, record = find_run(run, session.ledger, runs)
     run_id = uri.key.rstrip("/").rpartition("/")[2]
-    target = (output_dir or Path(RUNS_DIR) / run_id).absolute()
+    target = (expanded(output_dir) if output_dir else Path(RUNS_DIR) / run_id).absolute()
     manifest = fetch_manifest(session.cloud.storage, uri)
     screen.follow(fetch_run(session.cloud.storage, uri, target))
     if record:

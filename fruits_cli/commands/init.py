@@ -137,7 +137,7 @@ def add_key(config: Config, make_key: KeyMaker) -> Outcome:
     pair = make_key(config)
     facts = {"values": pair.settings, "is_new": pair.is_new}
     file = config.tunnel.key_file
-    if config.cluster.key_name == pair.name and file and file.expanduser() == pair.file:
+    if config.cluster.key_name == pair.name and file and file == pair.file:
         return Outcome([pair.told()], facts)
     wanted = [
         line

@@ -18,6 +18,7 @@ import typer
 from fruits_cli import rehearsal
 from fruits_cli.config import Config
 from fruits_cli.errors import UsageError
+from fruits_cli.files import expanded
 from fruits_cli.ledger import new_run_id
 from fruits_cli.options import with_config
 from fruits_cli.rehearsal.state import Rehearsal
@@ -82,7 +83,7 @@ class Played:
 
     def words(self) -> list[str]:
         """The words after `fruits`; the child works in another folder, so all paths are whole."""
-        pictures = "--sample" if self.sample else os.path.abspath(str(self.images))
+        pictures = "--sample" if self.sample else os.path.abspath(expanded(str(self.images)))
         words = ["run", pictures, "--target", "emr", "--bucket", BUCKET, "--yes", *self.common]
         words += ["--output-dir", os.path.abspath(self.output)]
         for key, value in self.job.items():
@@ -95,7 +96,7 @@ def _flag(key: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
     if key == "weights" and value not in ("imagenet", "random"):
-        value = os.path.abspath(os.path.expanduser(value))
+        value = os.path.abspath(expanded(value))
     return [f"--{name}", str(value)]
 
 

@@ -14,6 +14,7 @@ import typer
 from fruits_cli.cloud.protocols import Clock, ClusterAccess, SystemClock
 from fruits_cli.config import Config
 from fruits_cli.errors import TunnelError, UsageError
+from fruits_cli.files import expanded
 from fruits_cli.options import ClusterChoice, with_config
 from fruits_cli.screen import Outcome, Screen, Table
 from fruits_cli.signals import termination_as_interrupt
@@ -75,7 +76,15 @@ def tunnel(
     fruits tunnel --host ec2-203-0-113-7.eu-west-3.compute.amazonaws.com --key-file key.pem
     """
     asked = Request(
-        host, ssh_port, open_page, print_command, host_key, source, password, pac, cluster
+        host,
+        ssh_port,
+        open_page,
+        print_command,
+        host_key,
+        source,
+        password,
+        expanded(pac) if pac else None,
+        cluster,
     )
     return open_tunnel(config, asked, screen)
 

@@ -11,6 +11,7 @@ from fruits_cli.cloud.protocols import Storage
 from fruits_cli.dataset.manifest import DATASET_FILE, parse_manifest
 from fruits_cli.dataset.upload import dataset_name, put_manifest
 from fruits_cli.errors import UsageError
+from fruits_cli.files import expanded
 from fruits_cli.s3uri import S3Uri, is_s3_uri, parse_s3_uri
 
 
@@ -69,7 +70,7 @@ def local_images(wanted: str | None) -> Path | None:
     """The folder that IMAGES names; None for an s3 address or none at all. Raises UsageError."""
     if wanted is None or is_s3_uri(wanted):
         return None
-    folder = Path(wanted)
+    folder = expanded(wanted)
     with suppress(OSError):
         if folder.is_dir():
             return folder

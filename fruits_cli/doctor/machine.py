@@ -13,7 +13,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from fruits_cli.doctor.findings import Finding, failing, ok
-from fruits_cli.files import cache_dir
+from fruits_cli.files import cache_dir, expanded
 
 # Source: requires-python of this project; pyspark 3.5 knows no later one.
 _PYTHONS = ((3, 11), (3, 12))
@@ -126,7 +126,7 @@ def weights_facts(
     if weights == "random":
         return WeightsFacts(weights, is_here=False)
     if weights != "imagenet":
-        file = Path(weights).expanduser()
+        file = expanded(weights)
         return WeightsFacts(weights, is_here=file.is_file() and os.access(file, os.R_OK))
     cached = cache_dir(environ) / "models" / Path(url).name
     # The digest is written after the file: without it the download did not end.

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import importlib.util
 import os
+import pwd
 import re
 import secrets
 import shutil
@@ -65,6 +66,7 @@ def run_job(
 
     Raises what the job itself reported, or MachineError where it died without a word.
     """
+    require_named_user(os.getuid())
     java_home = find_java(environ)
     with _scratch_folder() as scratch, _leash(scratch / "leash") as leash:
         made = job_bundle(scratch)
@@ -96,6 +98,18 @@ def run_job(
             if is_new and report.error:
                 raise job_error(report.error)
             raise _logged_error(process.returncode, log, log_begin, plan.output)
+
+
+def require_named_user(uid: int) -> None:
+    """Raise MachineError where the user id has no name: Hadoop's login, within Spark, wants one."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError as error:
+        raise MachineError(
+            f"The user id {uid} has no name on this machine, and Spark does not start without one.",
+            hint="In a container add it to /etc/passwd, such as: "
+            f'echo "fruits:x:{uid}:{uid}::/tmp:/bin/sh" >> /etc/passwd',
+        ) from error
 
 
 def _spark_conf_file(plan: LocalPlan, scratch: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 from fruits_cli.config import Config, Layer, Target, configured
 from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
+from fruits_cli.files import expanded
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord, ledger_here, new_run_id
@@ -66,7 +67,7 @@ def run_here(
 
 def images_folder(images: str) -> Path:
     """The whole path of the folder that the user gave. Raises UsageError where it is none."""
-    folder = _absolute(images)
+    folder = _absolute(expanded(images))
     # os.path, unlike Path, does not mind a name that is too long or may not be looked at.
     if not os.path.isdir(folder):
         problem = "is not a folder" if os.path.exists(folder) else "does not exist"
@@ -151,7 +152,7 @@ def _record_in(folder: Path) -> RunRecord:
 def _whole_path(weights: str) -> str:
     if weights in ("imagenet", "random"):
         return weights
-    return str(_absolute(Path(weights).expanduser()))
+    return str(_absolute(expanded(weights)))
 
 
 def plan_lines(plan: LocalPlan) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from fruits_cli.cloud.clusters import rule_note
 from fruits_cli.cloud.protocols import Clock, ClusterAccess
 from fruits_cli.config import Config
 from fruits_cli.errors import TunnelError, UsageError
-from fruits_cli.files import templates_dir
+from fruits_cli.files import templates_dir, user_name
 from fruits_cli.screen import Screen
 from fruits_cli.tunnel import cluster_access as reach
 from fruits_cli.tunnel import host_keys as hostkeys
@@ -107,7 +106,7 @@ def goal_of_cluster(
         load_keys(config.tunnel.key_file)
     primary = reach.wait_for_primary(access, clock=clock, tell=screen.tell)
     name = primary.cluster_id
-    note = rule_note(getpass.getuser(), socket.gethostname())
+    note = rule_note(user_name(), socket.gethostname())
     spec = TunnelSpec(
         endpoint=Endpoint(reach.public_host(primary), request.ssh_port, _USER, name),
         reachable=reach.reachable_of(primary, any_host=config.tunnel.any_host),

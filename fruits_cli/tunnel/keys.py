@@ -34,7 +34,7 @@ def load_keys(key_file: Path | None) -> Sequence[PKey]:
 
     Raises UsageError where the file is missing, open to others, locked or no key.
     """
-    return [_load_key(key_file.expanduser())] if key_file is not None else _agent_keys()
+    return [_load_key(key_file)] if key_file is not None else _agent_keys()
 
 
 def load_prints(key_file: Path) -> frozenset[str]:
@@ -44,7 +44,7 @@ def load_prints(key_file: Path) -> frozenset[str]:
     private one; SHA-256 of all others. Source: EC2 user guide, verify the fingerprint of a key
     pair. Raises UsageError as `load_keys` does.
     """
-    key = _load_key(key_file.expanduser())
+    key = _load_key(key_file)
     prints = {key.fingerprint.removeprefix("SHA256:").rstrip("=")}
     if isinstance(key, RSAKey) and isinstance(key.key, RSAPrivateKey):
         public = key.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -64,7 +64,7 @@ def new_private_key() -> str:
 
 def load_public_line(key_file: Path) -> str:
     """The public half of a key, as it stands in authorized_keys. Raises UsageError."""
-    key = _load_key(key_file.expanduser())
+    key = _load_key(key_file)
     return f"{key.get_name()} {key.get_base64()}"
 
 

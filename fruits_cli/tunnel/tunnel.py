@@ -183,7 +183,7 @@ def ssh_command(spec: TunnelSpec, *, key_file: Path | None, known_hosts: Path) -
     for application in APPLICATIONS:
         words += ["-L", f"{LOOPBACK}:{application.port}:{host}:{application.port}"]
     if key_file is not None:
-        words += ["-i", str(key_file.expanduser())]
+        words += ["-i", str(key_file)]
     for name, value in options.items():
         words += ["-o", f"{name}={value}"]
     return shlex.join([*words, f"{endpoint.user}@{endpoint.host}"])

@@ -310,3 +310,35 @@ def test_the_example_names_every_key_with_its_default() -> None:
             assert default is None or value == (
                 list(default) if isinstance(default, tuple) else default
             )
+
+
+def test_a_file_with_a_byte_order_mark_is_read(world: World) -> None:
+    world.project(b"\xef\xbb\xbf[job]\npca_k = 7\n")
+
+    assert world.load().job.pca_k == 7
+
+
+def test_the_home_folder_is_meant_in_every_path(world: World) -> None:
+    world.project('[job]\noutput_dir = "~/out"\n[tunnel]\nkey_file = "~/key.pem"\n')
+
+    config = world.load()
+
+    assert config.job.output_dir == Path.home() / "out"
+    assert config.tunnel.key_file == Path.home() / "key.pem"
+
+
+@pytest.mark.parametrize("prefix", ["*", "a b", "a//b", "pommes-d\u2019api", "a/?"])
+def test_a_prefix_that_is_no_plain_path_is_refused(world: World, prefix: str) -> None:
+    world.project(f'[storage]\nprefix = "{prefix}"\n')
+
+    (line,) = world.complaint()
+
+    assert "storage.prefix" in line
+    assert "single slashes" in line
+
+
+@pytest.mark.parametrize("prefix", ["", "fruits", "a/b/c", "team=x/v1.2/"])
+def test_a_plain_prefix_is_taken(world: World, prefix: str) -> None:
+    world.project(f'[storage]\nprefix = "{prefix}"\n')
+
+    assert world.load().storage.prefix == prefix

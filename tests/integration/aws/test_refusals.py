@@ -222,6 +222,7 @@ def test_a_cancel_that_emr_turns_down_is_an_error(stubs: Stubs, clusters: AwsClu
 def test_somebody_elses_bucket_is_told_apart_from_none(stubs: Stubs) -> None:
     storage = AwsStorage(stubs, "eu-west-3")
     refused(stubs, "head_bucket", "403", "Forbidden", status=403, service="s3")
+    refused(stubs, "list_objects_v2", "AccessDenied", "Access Denied", status=403, service="s3")
     refused(stubs, "head_bucket", "404", "Not Found", status=404, service="s3")
 
     with pytest.raises(AccessDenied, match="Bucket figs exists, and you may not use it"):
@@ -293,3 +294,38 @@ def test_a_quota_counts_the_instances_of_its_market(stubs: Stubs) -> None:
 
     assert quota is not None
     assert (quota.limit, quota.used, quota.free) == (32, 4, 28)
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "hint"),
+    [
+        ("RequestTimeTooSkewed", "the clock of this machine", "Set the clock"),
+        ("ExpiredToken", "does not accept the credentials", "Renew them"),
+    ],
+)
+def test_a_head_without_a_reason_is_asked_once_more_for_it(
+    stubs: Stubs, code: str, told: str, hint: str
+) -> None:
+    refused(stubs, "head_bucket", "400", "Bad Request", status=400, service="s3")
+    refused(stubs, "list_objects_v2", code, "why", status=400, service="s3")
+
+    with pytest.raises(CloudError, match=told) as raised:
+        AwsStorage(stubs, "eu-west-3").bucket_region("figs")
+
+    assert hint in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        ValueError("Expecting value: line 1 column 1"),
+        PermissionError(13, "Permission denied"),
+        EOFError(),
+    ],
+    ids=["no JSON", "not executable", "a code without a terminal"],
+)
+def test_whatever_a_credential_helper_raises_is_a_sentence(raised: Exception) -> None:
+    with pytest.raises(CloudError, match="AWS could not be asked to look") as told, asking("look"):
+        raise raised
+
+    assert "credential helper" in told.value.hint

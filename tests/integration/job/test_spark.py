@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fruits_cli.errors import MachineError
 from fruits_cli.job import spark as driver
 from fruits_cli.job.progress import load_report
 from fruits_cli.screen import Progress
@@ -127,3 +128,10 @@ def test_what_was_set_for_another_spark_does_not_reach_ours(tmp_path: Path) -> N
     assert environ["JAVA_HOME"] == "/jdk"
     assert environ["PYSPARK_PYTHON"] == sys.executable
     assert not any(environ.get(name) == value for name, value in foreign.items())
+
+
+def test_a_user_id_without_a_name_is_told_what_to_do() -> None:
+    with pytest.raises(MachineError, match="user id 123456789 has no name") as refused:
+        driver.require_named_user(123456789)
+
+    assert "/etc/passwd" in refused.value.hint

@@ -138,3 +138,20 @@ def test_a_launch_that_was_refused_is_not_called_the_job() -> None:
     found = diagnose(Evidence(cluster=dead("VALIDATION_ERROR", "The subnet is gone.")))
 
     assert (found.stage, found.cause) == ("launch", "The subnet is gone.")
+
+
+def test_a_cluster_that_was_stopped_did_not_run_out_of_memory() -> None:
+    stopped = Cluster(
+        "j-1",
+        "fruits-x",
+        ClusterState.TERMINATED,
+        reason_code="USER_REQUEST",
+        reason="Terminated by user request",
+    )
+    step = Step("s-1", "fruits-x", StepState.CANCELLED)
+
+    found = diagnose(Evidence(cluster=stopped, step=step, logs={"stderr": "exit code 137"}))
+
+    assert found.cause.startswith("The cluster was ended on request: by you")
+    assert "memory" not in found.hint
+    assert "fruits run --resume" in found.hint

@@ -1,4 +1,5 @@
 import gzip
+import tracemalloc
 
 import pytest
 
@@ -72,3 +73,14 @@ def test_half_of_a_packed_log_is_read_as_far_as_it_goes() -> None:
 
 def test_bytes_that_are_no_text_do_not_hide_the_rest() -> None:
     assert readable(b"a\xffb") == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_a_small_file_that_unpacks_to_much_takes_bounded_memory() -> None:
+    packed = gzip.compress(b"0" * (256 << 20) + b"the end")
+    tracemalloc.start()
+
+    text = readable(packed)
+
+    assert text.endswith("the end")
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
