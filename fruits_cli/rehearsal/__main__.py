@@ -45,7 +45,7 @@ def _positive(text: str) -> float:
     return number
 
 
-def _forget_the_user() -> None:
+def forget_the_user() -> None:
     """No profile, credential or proxy of the user reaches the server or what it starts."""
     for name in list(os.environ):
         if name.startswith("AWS_") or name.lower().endswith("_proxy"):
@@ -60,16 +60,22 @@ def _forget_the_user() -> None:
     }
 
 
-def _serve(asked: argparse.Namespace) -> None:
+def complete_moto() -> None:
+    """What moto answers otherwise than AWS, mended before it answers anything."""
     from moto.iam.models import SERVICE_NAME_CONVERSION
 
     from fruits_cli.rehearsal.keyprints import show_amazons_prints
-    from fruits_cli.rehearsal.server import EmbeddedAws, Keys
 
     # The role that every account needs once (emr-facts.md, section 4); moto would misspell it.
     SERVICE_NAME_CONVERSION["elasticmapreduce"] = "EMRCleanup"
     SERVICE_NAME_CONVERSION["spot"] = "EC2Spot"
     show_amazons_prints()
+
+
+def _serve(asked: argparse.Namespace) -> None:
+    from fruits_cli.rehearsal.server import EmbeddedAws, Keys
+
+    complete_moto()
     keys = Keys(new_access_key(), new_access_key(), new_access_key())
     pace = Pace(asked.minutes_per_second, asked.timer_minutes_per_second)
     aws = EmbeddedAws(asked.state, keys=keys, pace=pace, quota_vcpus=asked.quota_vcpus)
@@ -101,7 +107,7 @@ def main(argv: list[str]) -> int:
             shutil.rmtree(asked.state / name, ignore_errors=True)
         (asked.state / "tmp").mkdir()
         tempfile.tempdir = str(asked.state / "tmp")
-        _forget_the_user()
+        forget_the_user()
         logging.basicConfig(level=logging.WARNING)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         try:
