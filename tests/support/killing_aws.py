@@ -30,7 +30,7 @@ from fruits_cli.rehearsal import steps
 from fruits_cli.rehearsal.cluster_life import Pace
 from fruits_cli.rehearsal.server import EmbeddedAws, Keys
 from fruits_cli.rehearsal.state import new_access_key, rehearsal_environ
-from fruits_cli.rehearsal.wire import Call, Environ, read_call
+from fruits_cli.rehearsal.wire import Call, Environ, read_body, read_call
 from fruits_cli.rehearsal.world import ACCOUNT
 
 complete_moto()
@@ -83,6 +83,8 @@ class KillingAws(EmbeddedAws):
             answer = super().__call__(environ, start_response)
             self._strike(self._kill)
             return answer
+        # What lies unread in the socket would hide that the client is gone.
+        read_body(environ)
         self._strike(self._kill)
         connection: socket.socket = environ["werkzeug.socket"]
         readable, _, _ = select.select([connection], [], [], 0)
