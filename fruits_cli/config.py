@@ -206,6 +206,12 @@ class ClusterConfig(_Section):
         description="minutes until it ends whatever it does; 240 or 720",
         examples=[240],
     )
+    budget_usd: float | None = Field(
+        None,
+        gt=0,
+        description="dollars that a cluster may cost at most; its lifetime is cut to fit",
+        examples=[5.0],
+    )
     kms_key: str | None = Field(None, description="KMS key for EBS encryption")
     root_volume_gib: int = Field(32, ge=15, le=100, description="root volume in GiB")
 

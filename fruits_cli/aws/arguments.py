@@ -149,19 +149,22 @@ def _bootstrap_action(action: BootstrapAction) -> dict[str, Any]:
 
 
 def _managed_scaling(spec: ClusterSpec) -> dict[str, Any]:
-    on_demand = sum(
-        group.count
-        for group in spec.groups
-        if group.role is not Role.PRIMARY and group.market is Market.ON_DEMAND
-    )
+    """Limits that EMR takes: none above the maximum, and room to grow into.
+
+    Source: EMR API reference, ComputeLimits.
+    """
     core = sum(group.count for group in spec.groups if group.role is Role.CORE)
+    task = [group for group in spec.groups if group.role is Role.TASK]
+    most = max(spec.managed_max or 0, core)
+    grows_on_spot = any(group.market is Market.SPOT for group in task)
     return {
         "ComputeLimits": {
             "UnitType": "InstanceFleetUnits",
             "MinimumCapacityUnits": core,
-            "MaximumCapacityUnits": max(spec.managed_max or 0, core),
-            "MaximumOnDemandCapacityUnits": on_demand,
-            "MaximumCoreCapacityUnits": core,
+            "MaximumCapacityUnits": most,
+            "MaximumOnDemandCapacityUnits": core if grows_on_spot else most,
+            # Without a task fleet only the core fleet can grow.
+            "MaximumCoreCapacityUnits": core if task else most,
         }
     }
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fruits_cli.cloud.account import PriceBook
-from fruits_cli.cloud.clusters import Market, Node, NodeGroup
+from fruits_cli.cloud.clusters import Market, Node, NodeGroup, Role
 
 NOT_INCLUDED = "EBS, S3, KMS and transfer are not included"
 _LEAST_S = 60.0
@@ -35,9 +35,14 @@ class Bill:
     unknown: tuple[str, ...] = ()
 
 
-def hourly_price(groups: Sequence[NodeGroup], prices: PriceBook) -> HourlyPrice:
-    """What these nodes cost an hour, EMR's share included; types without a price are named."""
-    usd = at_most_usd = 0.0
+def hourly_price(
+    groups: Sequence[NodeGroup], prices: PriceBook, *, managed_max: int | None = None
+) -> HourlyPrice:
+    """What these nodes cost an hour, EMR's share included; types without a price are named.
+
+    managed_max: the most nodes beside the primary that managed scaling may bring.
+    """
+    usd = at_most_usd = dearest_usd = 0.0
     unknown = []
     for group in groups:
         highest = _node_usd_h(group.instance_type, Market.ON_DEMAND, prices, zone=None)
@@ -47,6 +52,9 @@ def hourly_price(groups: Sequence[NodeGroup], prices: PriceBook) -> HourlyPrice:
             continue
         usd += wanted * group.count
         at_most_usd += max(wanted, highest) * group.count
+        dearest_usd = max(dearest_usd, 0.0 if group.role is Role.PRIMARY else max(wanted, highest))
+    workers = sum(group.count for group in groups if group.role is not Role.PRIMARY)
+    at_most_usd += dearest_usd * max((managed_max or 0) - workers, 0)
     return HourlyPrice(usd, at_most_usd, tuple(dict.fromkeys(unknown)))
 
 
@@ -106,3 +114,10 @@ def bill_line(bill: Bill, prices: PriceBook) -> str:
         f"{minutes} min {seconds:02} s, about ${bill.usd:.2f}{unknown} "
         f"({prices.source}; {NOT_INCLUDED})"
     )
+
+
+def lifetime_line(price: HourlyPrice, minutes: int) -> str:
+    """What the cluster can cost at most, whatever it does."""
+    if price.unknown:
+        return f"It ends after {minutes} minutes at the latest."
+    return f"At most ${price.at_most_usd * minutes / 60:.2f} in its {minutes} minutes."

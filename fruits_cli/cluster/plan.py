@@ -23,6 +23,7 @@ from fruits_cli.cloud.clusters import (
     StepSpec,
 )
 from fruits_cli.cloud.layout import Places, places_of
+from fruits_cli.cluster.cost import hourly_price
 from fruits_cli.cluster.foundations import FoundationNames, foundation_names
 from fruits_cli.cluster.nodes import (
     check_quota,
@@ -34,11 +35,14 @@ from fruits_cli.cluster.nodes import (
 )
 from fruits_cli.cluster.steps import SparkOptions, step_args
 from fruits_cli.config import ClusterConfig, Config, JobConfig
+from fruits_cli.errors import ConfigError
 from fruits_cli.job.arguments import Job, job_args
 from fruits_cli.job.node_python import NodePython, bootstrap_action
 
 _RUN_LIFETIME_MIN, _CLUSTER_LIFETIME_MIN = 240, 720
 _BOOT_MIN = 20
+# A boot, a small run, and its end.
+_LEAST_MIN = 40
 _RUN_APPLICATIONS = ("Hadoop", "Spark")
 _NOT_IN_A_TAG = re.compile(r"[^\w .:/=+@-]")
 
@@ -145,7 +149,8 @@ def plan_run(
         fixed=config.cluster.managed_max is None,
         managed_max=config.cluster.managed_max,
     )
-    deadline_min = job_deadline_min(lifetime_min(config.cluster, transient=not keep))
+    lifetime = planned_lifetime_min(config, observed, transient=not keep)
+    deadline_min = job_deadline_min(lifetime)
     on_failure = OnFailure.CONTINUE if keep else OnFailure.TERMINATE_CLUSTER
     step = StepPlan(config.job, options, run_id, launch_id, deadline_min, on_failure)
     plan = _run_plan(config, observed, spec, run_id=run_id, name=run_id)
@@ -183,6 +188,32 @@ def lifetime_min(cluster: ClusterConfig, *, transient: bool) -> int:
     return cluster.max_lifetime_min or (_RUN_LIFETIME_MIN if transient else _CLUSTER_LIFETIME_MIN)
 
 
+def planned_lifetime_min(config: Config, observed: Observed, *, transient: bool) -> int:
+    """The lifetime, cut to what the budget allows at the highest price.
+
+    Raises ConfigError where that is too short for any run, or no price is known.
+    """
+    cluster = config.cluster
+    lifetime = lifetime_min(cluster, transient=transient)
+    if cluster.budget_usd is None:
+        return lifetime
+    price = hourly_price(node_groups(cluster), observed.prices, managed_max=cluster.managed_max)
+    if price.unknown:
+        raise ConfigError(
+            f"No price is known for {', '.join(price.unknown)}, so no budget can be kept.",
+            hint="Leave out --budget-usd, or take another type.",
+        )
+    minutes = int(cluster.budget_usd / price.at_most_usd * 60)
+    if minutes < _LEAST_MIN:
+        raise ConfigError(
+            f"${cluster.budget_usd:.2f} keep this cluster up for {minutes} minutes, at most "
+            f"${price.at_most_usd:.2f} an hour: too few for a run.",
+            hint=f"Give --budget-usd {price.at_most_usd * _LEAST_MIN / 60:.2f} or more, or fewer "
+            "nodes.",
+        )
+    return min(lifetime, minutes)
+
+
 def job_deadline_min(lifetime: int) -> int:
     """Minutes after which the job ends itself: before its node does, so that it can say why.
 
@@ -210,7 +241,7 @@ def _spec(
         python,
         places,
         region=observed.region,
-        lifetime_min=lifetime_min(cluster, transient=transient),
+        lifetime_min=planned_lifetime_min(config, observed, transient=transient),
     )
     return ClusterSpec(
         emr_name=f"{EMR_NAME_PREFIX}{name}",
@@ -253,7 +284,7 @@ def _run_plan(
         network=observed.network,
         kms_key=config.cluster.kms_key,
         ssh_group=f"{EMR_NAME_PREFIX}{name}-ssh" if spec.keep_alive else None,
-        lifetime_min=lifetime_min(config.cluster, transient=not spec.keep_alive),
+        lifetime_min=planned_lifetime_min(config, observed, transient=not spec.keep_alive),
         notes=tuple(_notes(config, observed)),
     )
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, Observed
-from fruits_cli.cluster.cost import hourly_price, price_line
+from fruits_cli.cloud.regions import with_place
+from fruits_cli.cluster.cost import hourly_price, lifetime_line, price_line
 from fruits_cli.cluster.plan import RunPlan
 from fruits_cli.config import Config, Target
 
@@ -31,7 +32,7 @@ def plan_lines(config: Config, plan: RunPlan, observed: Observed, *, images: str
     job, verb = config.job, "Going on with run" if "--resume" in _args(plan) else "Run"
     what = f"{job.engine} {job.precision}, {job.image_size} px, weights {Path(job.weights).name}"
     return [
-        f"{verb} {plan.run_id} on EMR in {observed.region}: {what}.",
+        f"{verb} {plan.run_id} on EMR in {with_place(observed.region)}: {what}.",
         f"{images} -> {plan.places.run(plan.run_id)}",
         *cluster_lines(plan, observed),
     ]
@@ -48,10 +49,10 @@ def cluster_lines(plan: RunPlan, observed: Observed) -> list[str]:
         if plan.spec.idle_timeout_s is not None
         else f"ends after the job, which ends after {plan.lifetime_min} minutes at the latest"
     )
-    price = hourly_price(plan.spec.groups, observed.prices)
+    price = hourly_price(plan.spec.groups, observed.prices, managed_max=plan.spec.managed_max)
     lines = [
         f"Cluster {plan.spec.emr_name}: {nodes}; {plan.spec.release_label}; {end}.",
-        f"Price: {price_line(price, observed.prices)}.",
+        f"Price: {price_line(price, observed.prices)}. {lifetime_line(price, plan.lifetime_min)}",
     ]
     lines += [
         f"Python of the nodes: {plan.spec.python}, made by {action.script}."
@@ -63,7 +64,7 @@ def cluster_lines(plan: RunPlan, observed: Observed) -> list[str]:
 
 def plan_facts(plan: RunPlan, observed: Observed, *, images: str = "") -> dict[str, Any]:
     """The plan for --output json."""
-    price = hourly_price(plan.spec.groups, observed.prices)
+    price = hourly_price(plan.spec.groups, observed.prices, managed_max=plan.spec.managed_max)
     return {
         "run_id": plan.run_id,
         "target": Target.EMR.value,
@@ -81,6 +82,7 @@ def plan_facts(plan: RunPlan, observed: Observed, *, images: str = "") -> dict[s
         ],
         "price_usd_h": round(price.usd, 4),
         "price_at_most_usd_h": round(price.at_most_usd, 4),
+        "cost_at_most_usd": round(price.at_most_usd * plan.lifetime_min / 60, 2),
         "price_source": observed.prices.source,
         "to_be_made": missing_lines(plan),
         "notes": list(plan.notes),

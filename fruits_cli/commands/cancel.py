@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, Step
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, Step, StepState
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.cluster.steps import cancel as cancel_step
 from fruits_cli.cluster.steps import is_housekeeping
@@ -29,9 +29,10 @@ def cancel_job(wanted: str | None, session: Session, *, yes: bool) -> Outcome:
     clusters = session.cloud.clusters
     cluster = find_cluster(wanted, clusters, session.ledger, region=session.cloud.region)
     steps = clusters.steps(cluster.cluster_id)
-    step = next(
-        (step for step in steps if not (step.state.is_final or is_housekeeping(step.name))), None
-    )
+    jobs = [step for step in steps if not (step.state.is_final or is_housekeeping(step.name))]
+    # EMR lists the newest first: without one that runs it is the one that runs next.
+    running = [step for step in jobs if step.state is not StepState.PENDING]
+    step = next(iter(running or jobs[::-1]), None)
     if step is None:
         line = f"No job is running on {cluster.emr_name}."
         return Outcome([line], {"cluster_id": cluster.cluster_id, "step_id": None})

@@ -6,7 +6,14 @@ import pytest
 from fruits_cli.cloud.account import PriceBook
 from fruits_cli.cloud.clusters import Market, Node, NodeGroup, Role
 from fruits_cli.cloud.prices import parse_price, table_prices
-from fruits_cli.cluster.cost import bill_line, cluster_bill, hourly_price, price_line
+from fruits_cli.cluster.cost import (
+    HourlyPrice,
+    bill_line,
+    cluster_bill,
+    hourly_price,
+    lifetime_line,
+    price_line,
+)
 from tests.support.fakes import EPOCH
 
 PRICES = PriceBook(
@@ -116,3 +123,20 @@ def test_the_table_says_what_it_is_and_leaves_out_what_it_does_not_know() -> Non
     assert book.on_demand["m5.2xlarge"] == pytest.approx(2 * 0.192 * 1.17)
     assert "built-in table of 20" in book.source
     assert "approximate for eu-west-3" in book.source
+
+
+def test_managed_scaling_is_priced_at_its_maximum() -> None:
+    groups = [NodeGroup(Role.PRIMARY, "m5.xlarge", 1), NodeGroup(Role.CORE, "m5.xlarge", 2)]
+    prices = table_prices(["m5.xlarge"], "us-east-1")
+
+    plain = hourly_price(groups, prices)
+    scaled = hourly_price(groups, prices, managed_max=50)
+
+    assert scaled.usd == plain.usd
+    assert scaled.at_most_usd == pytest.approx(plain.at_most_usd / 3 * 51)
+
+
+def test_the_most_that_a_lifetime_costs_is_said() -> None:
+    price = HourlyPrice(0.9, 1.09, ())
+
+    assert lifetime_line(price, 240) == "At most $4.36 in its 240 minutes."

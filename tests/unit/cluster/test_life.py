@@ -555,3 +555,16 @@ def test_ctrl_c_while_a_cluster_boots_names_it_and_its_end(
 
     assert "fruits terminate --cluster j-0001 ends it" in capsys.readouterr().err
     assert (BUCKET, LOCK.key) not in aws.storage.objects
+
+
+def test_cancelling_takes_the_job_that_runs_not_the_one_that_waits(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws(script=Script(step_s=3600)))
+    created(aws, tmp_path)
+    here = session(aws, tmp_path)
+    submit_job(config(), here, OTHER_RUN)
+    aws.clock.sleep(200)
+    submit_job(config(), here, "20260823-170000-efgh")
+
+    outcome = cancel_job(None, here, yes=True)
+
+    assert outcome.facts["run_id"] == OTHER_RUN

@@ -1,9 +1,11 @@
 import pytest
 
+from fruits_cli.aws.arguments import run_job_flow_payload
 from fruits_cli.cloud.account import Foundation, Quota
 from fruits_cli.cloud.clusters import Market, NodeGroup, OnFailure, Role
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.machines import MACHINES
+from fruits_cli.cluster.cost import hourly_price
 from fruits_cli.cluster.foundations import foundation_names
 from fruits_cli.cluster.plan import RunPlan, plan_cluster, plan_run, plan_step
 from fruits_cli.cluster.steps import is_housekeeping, kill_step
@@ -269,3 +271,39 @@ def test_the_kill_step_is_known_as_housekeeping() -> None:
     assert is_housekeeping(kill_step(RUN_ID).name)
     assert not is_housekeeping(f"fruits-{RUN_ID}")
     assert kill_step(RUN_ID).on_failure is OnFailure.CONTINUE
+
+
+def test_a_budget_cuts_the_lifetime() -> None:
+    plan = run_plan(cluster={"budget_usd": 2.0})
+
+    assert 60 < plan.lifetime_min < 240
+    price = hourly_price(plan.spec.groups, observed().prices)
+    assert price.at_most_usd * plan.lifetime_min / 60 <= 2.0
+
+
+def test_a_budget_below_any_run_is_refused_with_one_that_is_not() -> None:
+    with pytest.raises(ConfigError, match="too few for a run") as refused:
+        run_plan(cluster={"budget_usd": 0.1})
+
+    assert "--budget-usd" in refused.value.hint
+
+
+@pytest.mark.parametrize("task_market", ["spot", "on-demand"])
+@pytest.mark.parametrize(("task_count", "managed_max"), [(0, 10), (3, 4), (3, 50), (5, 1)])
+def test_no_limit_of_managed_scaling_is_above_the_maximum(
+    task_market: str, task_count: int, managed_max: int
+) -> None:
+    plan = run_plan(
+        cluster={
+            "task_market": task_market,
+            "task_count": task_count,
+            "managed_max": managed_max,
+        }
+    )
+
+    limits = run_job_flow_payload(plan.spec)["ManagedScalingPolicy"]["ComputeLimits"]
+
+    most = limits["MaximumCapacityUnits"]
+    assert limits["MinimumCapacityUnits"] <= most
+    assert limits["MaximumOnDemandCapacityUnits"] <= most
+    assert limits["MaximumCoreCapacityUnits"] <= most

@@ -432,7 +432,7 @@ def test_the_plan_as_json_has_stable_keys(tmp_path: Path, folder: Path) -> None:
     assert set(json.loads(json.dumps(outcome.facts))) == {
         "run_id", "target", "region", "cluster", "release_label", "nodes", "price_usd_h",
         "price_at_most_usd_h", "price_source", "to_be_made", "notes", "lifetime_min", "images",
-        "output", "step", "python", "bootstrap",
+        "output", "step", "python", "bootstrap", "cost_at_most_usd",
     }  # fmt: skip
 
 
