@@ -14,8 +14,9 @@ from datetime import timedelta
 from fruits_cli.cloud import policies
 from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, Foundation
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG, Cluster, ClusterSpec
+from fruits_cli.cloud.layout import Places
 from fruits_cli.cloud.protocols import Clock, Cloud, Clusters, Storage
-from fruits_cli.cluster.lock import release_lock, require_lock, take_lock, this_process
+from fruits_cli.cluster.lock import read_lock, release_lock, require_lock, take_lock, this_process
 from fruits_cli.cluster.plan import RunPlan
 from fruits_cli.cluster.steps import ATTEMPTS, LOOK_EVERY_S, LOOK_FOR_S
 from fruits_cli.config import Config, Target
@@ -53,11 +54,19 @@ def launch_once(
     """
     storage, lock = session.cloud.storage, plan.places.lock(plan.name)
     launch_id = plan.spec.launch_id
-    take_lock(storage, lock, this_process(launch_id))
+    # Before the lock: what a crash leaves, `fruits terminate` finds by this record.
+    record = replace(record, phase=RunPhase.PLANNED, launch_id=launch_id)
+    record = session.ledger.write(record)
+    try:
+        take_lock(storage, lock, this_process(launch_id))
+    except CloudError:
+        session.ledger.write(replace(record, phase=RunPhase.FAILED))
+        raise
     try:
         # Whoever held the lock before us may have brought it up.
         if cluster := living(plan.name, session.cloud):
             if adopt:
+                session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
                 return adopted(cluster, record, session.ledger)
             raise Locked(
                 f"Run {plan.run_id} is at work already, on {cluster.cluster_id}.",
@@ -70,6 +79,20 @@ def launch_once(
         return record
     finally:
         _release(storage, lock, launch_id, session)
+
+
+def forget_dead_launches(places: Places, session: Session) -> None:
+    """Remove the locks of this folder's launches that died before there was a cluster."""
+    for record in session.ledger.records():
+        if record.phase is not RunPhase.PLANNED or record.cluster_id or not record.launch_id:
+            continue
+        lock = places.lock(record.cluster_name)
+        held = read_lock(session.cloud.storage, lock)
+        if held and held.holder.launch_id == record.launch_id:
+            if not held.holder.has_died:
+                continue
+            _release(session.cloud.storage, lock, record.launch_id, session)
+        session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
 
 
 def _release(storage: Storage, lock: S3Uri, launch_id: str, session: Session) -> None:

@@ -9,9 +9,11 @@ import typer
 
 from fruits_cli.cloud.account import Remnant, RemnantKind
 from fruits_cli.cloud.clusters import Cluster
+from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.cluster.foundations import foundation_names
+from fruits_cli.cluster.launch import forget_dead_launches
 from fruits_cli.cluster.life import bill_of, end_cluster
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
@@ -40,6 +42,8 @@ def terminate(
 ) -> Outcome:
     """End the cluster, wait until it is gone, and show what it cost."""
     session = open_session(config, screen)
+    if config.storage.bucket and not dry_run:
+        forget_dead_launches(places_of(config), session)
     if not purge:
         return terminate_cluster(cluster, session, dry_run=dry_run, yes=yes)
     from fruits_cli.aws import connect_everywhere

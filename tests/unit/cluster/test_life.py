@@ -7,14 +7,16 @@ from typing import NoReturn
 import pytest
 
 from fruits_cli.cloud.clusters import ErrorDetail, StepState
+from fruits_cli.cloud.layout import places_of
 from fruits_cli.cluster.find import find_cluster
+from fruits_cli.cluster.launch import forget_dead_launches
 from fruits_cli.cluster.lock import Holder, release_lock, take_lock, this_process
 from fruits_cli.commands.cancel import cancel_job
 from fruits_cli.commands.create_cluster import create
 from fruits_cli.commands.status import all_clusters, cluster_status
 from fruits_cli.commands.submit import submit_job
 from fruits_cli.commands.terminate import terminate_cluster
-from fruits_cli.config import Engine
+from fruits_cli.config import Engine, Target
 from fruits_cli.errors import (
     CloudError,
     ClusterNotFound,
@@ -24,7 +26,7 @@ from fruits_cli.errors import (
     UsageError,
 )
 from fruits_cli.job.node_python import node_python
-from fruits_cli.ledger import RunPhase
+from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.s3uri import S3Uri
 from tests.support.fakes import EPOCH, FakeAws, Script
 from tests.support.scenes import DATASET, put, results, session
@@ -568,3 +570,27 @@ def test_cancelling_takes_the_job_that_runs_not_the_one_that_waits(tmp_path: Pat
     outcome = cancel_job(None, here, yes=True)
 
     assert outcome.facts["run_id"] == OTHER_RUN
+
+
+def test_the_lock_of_a_launch_that_died_goes_with_the_next_terminate(tmp_path: Path) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    leave_lock(aws, pid=_NO_PROCESS)
+    here.ledger.write(RunRecord(RUN_ID, Target.EMR, cluster_name="fruits", launch_id="l0"))
+
+    forget_dead_launches(places_of(config()), here)
+
+    assert (BUCKET, LOCK.key) not in aws.storage.objects
+    (record,) = here.ledger.records()
+    assert record.phase is RunPhase.CANCELLED
+
+
+def test_the_lock_of_a_launch_that_is_under_way_stays(tmp_path: Path) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    leave_lock(aws, pid=os.getpid())
+    here.ledger.write(RunRecord(RUN_ID, Target.EMR, cluster_name="fruits", launch_id="l0"))
+
+    forget_dead_launches(places_of(config()), here)
+
+    assert (BUCKET, LOCK.key) in aws.storage.objects
