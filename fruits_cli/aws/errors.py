@@ -56,6 +56,19 @@ _THROTTLED = frozenset(
 )
 # json.JSONDecodeError is a ValueError, a helper that is not executable a PermissionError.
 _RAISED_BY_HELPERS = (ValueError, OSError, EOFError)
+# Where the right has another name than the operation (S3 user guide, actions and permissions).
+_S3_RIGHTS = {
+    "CompleteMultipartUpload": "PutObject",
+    "CreateMultipartUpload": "PutObject",
+    "DeleteObjects": "DeleteObject",
+    "HeadBucket": "ListBucket",
+    "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
+    "PutBucketEncryption": "PutEncryptionConfiguration",
+    "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
+    "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
+    "UploadPart": "PutObject",
+}
 _ACTION = re.compile(r"perform:? ([a-z0-9-]+:[A-Za-z*]+)")
 _NO_SUCH_CLUSTER = re.compile(r"cluster id .* (is not valid|does not exist)", re.IGNORECASE)
 _ROLE = re.compile(r"instance ?profile|service ?role|jobflowrole|role .* is invalid", re.IGNORECASE)
@@ -130,7 +143,7 @@ def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -
         return Unanswered(f"AWS failed while it was asked to {doing}: {text} ({code}).")
     if code in _DENIED:
         named = _ACTION.search(text)
-        action = named[1] if named else right
+        action = named[1] if named else right or _needed(error.operation_name, code)
         return AccessDenied(
             f"AWS does not let you {doing}: {text} ({code}).",
             hint=f"The right that is missing is {action}." if action else "",
@@ -155,6 +168,15 @@ def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -
     if paid and _ROLE.search(text):
         return RoleNotReady(f"EMR cannot use the role yet: {text} ({code}).")
     return CloudError(f"AWS refused to {doing}: {text} ({code}).")
+
+
+def _needed(operation: str, code: str) -> str:
+    """The right an operation needs, for EC2 and S3, whose refusals do not name it."""
+    if code == "UnauthorizedOperation":
+        return f"ec2:{operation}"
+    if code == "AccessDenied":
+        return f"s3:{_S3_RIGHTS.get(operation, operation)}"
+    return ""
 
 
 def _of_silence(error: boto.BotoCoreError, doing: str, *, paid: bool) -> FruitsError:

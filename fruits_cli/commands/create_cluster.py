@@ -18,7 +18,7 @@ from fruits_cli.cluster.plan import RunPlan, plan_cluster
 from fruits_cli.cluster.plan_report import cluster_lines, plan_facts
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Target
-from fruits_cli.errors import CloudError
+from fruits_cli.errors import CloudError, DeadlineReached
 from fruits_cli.job.node_python import node_python, ship_python
 from fruits_cli.ledger import RunPhase, RunRecord, new_run_id
 from fruits_cli.options import DryRun, Yes, with_config
@@ -98,7 +98,7 @@ def _ready(record: RunRecord, session: Session) -> Outcome:
     try:
         with termination_as_interrupt():
             cluster = wait_until_ready(record.cluster_id, session)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, DeadlineReached):
         _say_what_lives(record, session)
         raise
     finally:

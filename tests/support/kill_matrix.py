@@ -30,31 +30,15 @@ from pathlib import Path
 import botocore.loaders
 import botocore.session
 
-from fruits_cli.cloud.protocols import SystemClock
 from tests.support.killing_aws import REGION, Kill, Server, forked_aws, warm_up
+from tests.support.quick_fruits import hurry
+from tests.support.written_job import write_spark
 
 _PACE = 30
 BUCKET = "fruits-matrix"
 _PICTURES = 3
 _KEEP_FORKED: list[object] = []
 _PATIENCE_S = 120.0
-
-_JOB = """#!{python} -I
-import json, os, sys, time
-import boto3
-def given(flag):
-    return sys.argv[sys.argv.index(flag) + 1] if flag in sys.argv else ""
-bucket, _, key = given("--output").removeprefix("s3://").partition("/")
-put = lambda name, values: boto3.client("s3").put_object(
-    Bucket=bucket, Key=key + name, Body=json.dumps(values))
-put("_chunks/0.json", {{"features": {pictures}}})
-time.sleep({seconds})
-put("manifest.json", {{
-    "counts": {{"pictures": {pictures}, "features": {pictures}, "rejected": 0,
-               "rejected_by_reason": {{}}, "inferences": {pictures}}},
-    "seconds": {{"features": 1.0}}, "settings": {{"pca_k": None, "pca_variance": None}},
-    "pca_k": None, "cumulative_variance": None, "dataset_digest": given("--dataset-digest")}})
-"""
 
 
 @dataclass(frozen=True)
@@ -172,8 +156,7 @@ def _be_the_command(place: Place, words: Sequence[str]) -> None:
     os.environ.clear()
     os.environ.update(kept | place.server.environ)
     os.environ.update(HOME=str(place.folder), XDG_CACHE_HOME=str(place.cache))
-    SystemClock.sleep = lambda _, seconds: time.sleep(seconds / _PACE)  # type: ignore[method-assign]
-    SystemClock.monotonic = lambda _: time.monotonic() * _PACE  # type: ignore[method-assign]
+    hurry(_PACE)
     code = 0
     try:
         if words[0] == "tunnel":
@@ -228,10 +211,7 @@ def _furnish(folder: Path, story: Story) -> None:
         f"[aws]\nregion = '{REGION}'\n[storage]\nbucket = '{BUCKET}'\n"
         "[job]\nweights = 'random'\nimage_size = 96\n"
     )
-    submit = folder / "spark" / "bin" / "spark-submit"
-    submit.parent.mkdir(parents=True)
-    submit.write_text(_JOB.format(python=sys.executable, pictures=_PICTURES, seconds=story.job_s))
-    submit.chmod(0o755)
+    write_spark(folder / "spark", pictures=_PICTURES, seconds=story.job_s)
 
 
 def _play(cell: Cell, place: Place) -> None:

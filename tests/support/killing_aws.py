@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -26,7 +27,6 @@ from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 
-from fruits_cli.rehearsal import steps
 from fruits_cli.rehearsal.cluster_life import Pace
 from fruits_cli.rehearsal.server import EmbeddedAws, Keys
 from fruits_cli.rehearsal.state import new_access_key, rehearsal_environ
@@ -194,7 +194,7 @@ def warm_up() -> None:
 
 @contextmanager
 def forked_aws(folder: Path, spark: Path) -> Iterator[Server]:
-    """A fresh account, whose steps are run by `spark`/bin/spark-submit, in a child process."""
+    """A fresh account, whose steps are run by the pyspark in `spark`, in a child process."""
     receiving, sending = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -220,7 +220,7 @@ def _serve(folder: Path, spark: Path, told: int) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     # The job has its own tests with Spark; the matrix is about what surrounds it.
-    steps.spark_home = lambda: spark
+    sys.path.insert(0, str(spark))
     keys = Keys(new_access_key(), new_access_key(), new_access_key())
     aws = KillingAws(folder, keys=keys, pace=Pace(minutes_per_second=600))
     for number in (signal.SIGTERM, signal.SIGINT):

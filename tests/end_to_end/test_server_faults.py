@@ -1,0 +1,231 @@
+"""Commands against an AWS where things go wrong: exit code, one sentence, nothing forgotten."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fruits_cli import rehearsal
+from fruits_cli.dataset.sample import draw_sample
+from fruits_cli.rehearsal import Rehearsal
+from tests.support.paths import ROOT
+from tests.support.rehearsed import Account
+from tests.support.written_job import write_spark
+
+QUICK = ROOT / "tests" / "support" / "quick_fruits.py"
+PICTURES = 3
+CREATE = ("create-cluster", "--yes")
+UPLOAD = ("upload", "pictures", "--yes")
+RUN = ("run", "pictures", "--target", "emr", "--yes")
+ALWAYS = 0
+EXPIRED = {
+    "kind": "error",
+    "status": 400,
+    "code": "ExpiredTokenException",
+    "message": "The security token included in the request is expired",
+}
+
+
+@dataclass
+class Laptop:
+    """A working folder beside an embedded AWS; waits pass thirty times as fast."""
+
+    folder: Path
+    found: Rehearsal
+    cache: Path
+
+    def start(self, *words: str, quick: float = 30) -> subprocess.Popen[str]:
+        environ = rehearsal.environ_beside(self.found, os.environ)
+        environ.pop("PYTHONPATH", None)
+        return subprocess.Popen(
+            [sys.executable, QUICK, *words],
+            cwd=self.folder,
+            env=environ | {"XDG_CACHE_HOME": str(self.cache), "QUICK": str(quick)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, quick: float = 30) -> tuple[int, str]:
+        """Exit code, and what the user read."""
+        with self.start(*words, quick=quick) as process:
+            answer, story = process.communicate()
+        assert "Traceback" not in story
+        return process.returncode, story + answer
+
+
+def live_clusters(found: Rehearsal) -> list[str]:
+    clusters = Account(found).emr.list_clusters(
+        ClusterStates=["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]
+    )
+    return [cluster["Name"] for cluster in clusters["Clusters"]]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    with pytest.MonkeyPatch.context() as patch:
+        spark = write_spark(tmp_path_factory.mktemp("spark"), pictures=PICTURES)
+        patch.setenv("PYTHONPATH", str(spark))
+        folder = tmp_path_factory.mktemp("faulty")
+        yield rehearsal.start(folder, minutes_per_second=600, quota_vcpus=1000)
+        rehearsal.stop(folder)
+
+
+@pytest.fixture
+def make_laptop(tmp_path: Path, machine_cache: Path) -> Callable[..., Laptop]:
+    def made(found: Rehearsal, name: str = "laptop") -> Laptop:
+        folder = tmp_path / name
+        draw_sample(folder / "pictures", count=PICTURES)
+        for file in sorted((folder / "pictures").rglob("*.*"))[PICTURES:]:
+            file.unlink()
+        bucket = f"fruits-{tmp_path.name.replace('_', '-').lower()[-40:].strip('-')}"
+        (folder / "fruits.toml").write_text(
+            f"[aws]\nregion = 'eu-west-3'\n[storage]\nbucket = '{bucket}'\n"
+            "[job]\nweights = 'random'\nimage_size = 96\n"
+        )
+        return Laptop(folder, found, machine_cache)
+
+    return made
+
+
+@pytest.fixture
+def laptop(shared: Rehearsal, make_laptop: Callable[..., Laptop]) -> Iterator[Laptop]:
+    made = make_laptop(shared)
+    yield made
+    rehearsal.clear_faults(shared)
+    assert made.run("terminate", "--yes")[0] == 0
+    assert live_clusters(shared) == []
+
+
+def fault(laptop: Laptop, kind: str, action: str = "*", **members: Any) -> None:
+    rehearsal.add_fault(laptop.found, kind=kind, action=action, **members)
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "members"),
+    [
+        ("throttle", "RunJobFlow", {"times": 2}),
+        ("error", "DescribeCluster", {"times": 3}),
+        ("lost-answer", "RunJobFlow", {}),
+        ("denied", "GetServiceQuota", {"times": ALWAYS}),
+        ("denied", "GetProducts", {"times": ALWAYS}),
+        ("denied", "DescribeSpotPriceHistory", {"times": ALWAYS}),
+        ("denied", "ListInstances", {"times": ALWAYS}),
+        ("denied", "SimulatePrincipalPolicy", {"times": ALWAYS}),
+    ],
+)
+def test_a_cluster_comes_up_all_the_same(
+    laptop: Laptop, kind: str, action: str, members: dict[str, Any]
+) -> None:
+    fault(laptop, kind, action, **members)
+
+    code, text = laptop.run(*CREATE)
+
+    assert code == 0, text
+    assert len(live_clusters(laptop.found)) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "action", "right"),
+    [
+        (CREATE, "RunJobFlow", "elasticmapreduce:RunJobFlow"),
+        (CREATE, "CreateBucket", "s3:CreateBucket"),
+        (CREATE, "CreateRole", "iam:CreateRole"),
+        (CREATE, "CreateSecurityGroup", "ec2:CreateSecurityGroup"),
+        (UPLOAD, "PutObject", "s3:PutObject"),
+        (RUN, "RunJobFlow", "elasticmapreduce:RunJobFlow"),
+    ],
+)
+def test_a_right_that_is_missing_is_named_and_nothing_started(
+    laptop: Laptop, words: tuple[str, ...], action: str, right: str
+) -> None:
+    fault(laptop, "denied", action, times=ALWAYS)
+
+    code, text = laptop.run(*words)
+
+    assert code == 1
+    assert "AWS does not let you" in text
+    assert right in text
+    assert live_clusters(laptop.found) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "members"),
+    [
+        ("slow-down", "PutObject", {"times": 3}),
+        ("error", "ListSteps", {"times": 30}),
+        ("error", "*", EXPIRED | {"service": "elasticmapreduce", "skip": 4, "times": 12}),
+        ("error", "DescribeCluster", {"times": 100}),
+    ],
+    ids=["slow-down", "list-steps", "expired", "fifteen-minutes"],
+)
+def test_a_run_outlives_what_passes(
+    laptop: Laptop, kind: str, action: str, members: dict[str, Any]
+) -> None:
+    fault(laptop, **({"kind": kind, "action": action} | members))
+
+    code, text = laptop.run(*RUN)
+
+    assert code == 0, text
+    assert (laptop.folder / "fruits-runs").is_dir()
+
+
+def test_a_bucket_that_was_deleted_is_told(laptop: Laptop) -> None:
+    assert laptop.run(*UPLOAD)[0] == 0
+    (laptop.folder / "pictures" / "more").mkdir()
+    draw_sample(laptop.folder / "pictures" / "more" / "drawn", count=PICTURES)
+    gone = {"code": "NoSuchBucket", "message": "The specified bucket does not exist"}
+    fault(laptop, "error", "PutObject", service="s3", times=ALWAYS, status=404, **gone)
+
+    code, text = laptop.run(*UPLOAD)
+
+    assert code == 1
+    assert "NoSuchBucket" in text
+
+
+def test_a_bootstrap_that_fails_shows_its_log_and_leaves_no_cluster(laptop: Laptop) -> None:
+    fault(laptop, "bootstrap", "1", status=17, message="pip: no space")
+
+    code, text = laptop.run(*CREATE)
+
+    assert code == 1
+    assert "ended in stage bootstrap: pip: no space" in text
+    assert live_clusters(laptop.found) == []
+
+
+def test_two_laptops_at_once_make_one_cluster(
+    laptop: Laptop, make_laptop: Callable[..., Laptop]
+) -> None:
+    other = make_laptop(laptop.found, "other")
+
+    started = [one.start(*CREATE) for one in (laptop, other)]
+    stories = [process.communicate()[1] for process in started]
+
+    assert len(live_clusters(laptop.found)) == 1
+    for process, story in zip(started, stories, strict=True):
+        assert process.returncode == 0 or "is launching the same thing" in story, story
+    assert 0 in [process.returncode for process in started]
+
+
+def test_a_cluster_that_never_leaves_starting_is_given_up_with_the_way_to_end_it(
+    tmp_path: Path, make_laptop: Callable[..., Laptop]
+) -> None:
+    folder = tmp_path / "slow"
+    laptop = make_laptop(rehearsal.start(folder, minutes_per_second=0.001))
+    try:
+        code, text = laptop.run(*CREATE, quick=600)
+
+        assert code == 1
+        assert "STARTING" in text
+        assert "fruits terminate" in text
+        assert len(live_clusters(laptop.found)) == 1
+    finally:
+        rehearsal.stop(folder)
