@@ -105,6 +105,9 @@ class _Section(BaseModel):
 class AwsConfig(_Section):
     profile: str | None = Field(None, description="AWS profile, as in the aws command line")
     region: str | None = Field(None, description="AWS region, as in the aws command line")
+    trace: HomePath | None = Field(
+        None, description="file to write AWS' requests and answers to, without secrets"
+    )
 
 
 class StorageConfig(_Section):

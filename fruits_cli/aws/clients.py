@@ -21,6 +21,7 @@ from fruits_cli.aws.preflight import AwsPreflight
 from fruits_cli.aws.remains import AwsRemains
 from fruits_cli.aws.rights import AwsRights
 from fruits_cli.aws.s3 import AwsStorage
+from fruits_cli.aws.trace import trace_to
 from fruits_cli.cloud.clusters import Cluster
 from fruits_cli.cloud.protocols import Clock, Cloud, ClusterAccess, SystemClock
 from fruits_cli.config import AwsConfig
@@ -97,6 +98,8 @@ def _clients(
 ) -> Clients:
     with asking("read the AWS profile"):
         session = boto3.Session(profile_name=config.profile or None)
+        if config.trace:
+            trace_to(config.trace, session)
         region = region or config.region or environ.get("AWS_REGION") or session.region_name
     if not region:
         raise ConfigError(

@@ -1,4 +1,8 @@
-"""`python -m fruits_cli.rehearsal --state FOLDER`: the server process."""
+"""`python -m fruits_cli.rehearsal --state FOLDER`: the server process.
+
+With `--compare FILE REFERENCE` it lists instead where AWS, in the trace FILE, answered otherwise
+than the rehearsal in its own trace REFERENCE. Both are made by `--trace` of any command.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from fruits_cli.errors import UsageError
 from fruits_cli.rehearsal.cluster_life import Pace
 from fruits_cli.rehearsal.state import (
     Rehearsal,
@@ -29,7 +34,9 @@ _LEFTOVERS = ("steps", "tmp")
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fruits_cli.rehearsal")
-    parser.add_argument("--state", type=Path, required=True)
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--state", type=Path)
+    chosen.add_argument("--compare", type=Path, nargs=2, metavar=("FILE", "REFERENCE"))
     parser.add_argument("--region", default="eu-west-3")
     parser.add_argument("--minutes-per-second", type=_positive, default=1.0)
     parser.add_argument("--timer-minutes-per-second", type=_positive, default=1 / 60)
@@ -96,9 +103,26 @@ def _wait_for_leash(stop_asked: threading.Event) -> None:
     stop_asked.set()
 
 
+def _compare(file: Path, reference: Path) -> int:
+    from fruits_cli.rehearsal.comparison import compare
+
+    try:
+        with file.open(encoding="utf-8") as aws, reference.open(encoding="utf-8") as rehearsed:
+            differences = compare(aws, rehearsed)
+    except (OSError, UsageError) as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 2
+    for line in differences:
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{len(differences)} differences\n")
+    return 1 if differences else 0
+
+
 def main(argv: list[str]) -> int:
-    """0 after a clean stop, 1 where another server lives in the folder."""
+    """0 after a clean stop, 1 where another server lives in the folder, or traces differ."""
     asked = _arguments(argv)
+    if asked.compare:
+        return _compare(*asked.compare)
     with held_lock(asked.state) as is_mine:
         if not is_mine:
             return 1

@@ -201,6 +201,22 @@ def test_a_bootstrap_that_fails_shows_its_log_and_leaves_no_cluster(laptop: Lapt
     assert live_clusters(laptop.found) == []
 
 
+def test_a_traced_run_compared_with_itself_shows_no_difference(laptop: Laptop) -> None:
+    file = laptop.folder / "aws.trace"
+
+    code, text = laptop.run(*RUN, "--trace", str(file))
+    command = [sys.executable, "-m", "fruits_cli.rehearsal", "--compare", str(file), str(file)]
+    compared = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert code == 0, text
+    assert compared.stdout == "0 differences\n", compared.stdout + compared.stderr
+    told = file.read_text()
+    assert "RunJobFlow" in told
+    assert "123456789012" not in told
+    assert laptop.found.key not in told
+    assert file.stat().st_mode & 0o077 == 0
+
+
 def test_two_laptops_at_once_make_one_cluster(
     laptop: Laptop, make_laptop: Callable[..., Laptop]
 ) -> None:
