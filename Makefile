@@ -21,7 +21,7 @@ test-all: .venv/dev.stamp
 # Branches of the packages that decide.
 coverage: .venv/dev.stamp
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q tests/unit
+	$(BIN)/coverage run -m pytest -q tests/unit tests/integration/spark_job/test_pca.py
 	$(BIN)/coverage report --include="$(DECIDING)"
 
 check: .venv/dev.stamp
