@@ -6,11 +6,13 @@ error codes; emr-facts.md, sections 3, 5 and 11. Sentences are guesses.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from fruits_cli.rehearsal.catalogue import supported_types
+from fruits_cli.rehearsal.inside import Inside
 from fruits_cli.rehearsal.world import Cluster, Ending, Region
 
 _POLICY_V2 = "AmazonEMRServicePolicy_v2"
@@ -19,6 +21,7 @@ _MANAGED_GROUPS = {
     "EmrManagedMasterSecurityGroup": "ElasticMapReduce-primary",
     "EmrManagedSlaveSecurityGroup": "ElasticMapReduce-core",
 }
+_DEFAULT_VPC = [{"Name": "is-default", "Values": ["true"]}]
 _DEFAULT_SUBNETS = [{"Name": "default-for-az", "Values": ["true"]}]
 
 
@@ -161,3 +164,40 @@ def _is_open(rule: dict[str, Any]) -> bool:
     everywhere = {entry["CidrIp"] for entry in rule.get("IpRanges", [])}
     everywhere |= {entry["CidrIpv6"] for entry in rule.get("Ipv6Ranges", [])}
     return bool(everywhere & {"0.0.0.0/0", "::/0"})
+
+
+class WaysOut:
+    """Adds the internet gateway that moto's default VPC lacks, once its routes are asked for.
+
+    Source: VPC user guide, default VPC components: a gateway, and a route to it in the main table.
+    """
+
+    def __init__(self, inside: Inside) -> None:
+        self._inside, self._lock = inside, threading.Lock()
+        self._open: set[str] = set()
+
+    def open(self, region: str) -> None:
+        """See to it that the region's default VPC has a way out."""
+        with self._lock:
+            if region not in self._open:
+                self._open.add(region)
+                for vpc in self._ec2(region).describe_vpcs(Filters=_DEFAULT_VPC)["Vpcs"]:
+                    self._open_vpc(vpc["VpcId"], self._ec2(region))
+
+    def _ec2(self, region: str) -> Any:
+        return self._inside.client("ec2", region)
+
+    @staticmethod
+    def _open_vpc(vpc_id: str, ec2: Any) -> None:
+        gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+        ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc_id)
+        main = [
+            {"Name": "vpc-id", "Values": [vpc_id]},
+            {"Name": "association.main", "Values": ["true"]},
+        ]
+        (table,) = ec2.describe_route_tables(Filters=main)["RouteTables"]
+        ec2.create_route(
+            RouteTableId=table["RouteTableId"],
+            DestinationCidrBlock="0.0.0.0/0",
+            GatewayId=gateway,
+        )

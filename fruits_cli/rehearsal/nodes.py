@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fruits_cli.rehearsal.account import Quotas
 from fruits_cli.rehearsal.catalogue import vcpus_of
 from fruits_cli.rehearsal.faults import FaultBook
 from fruits_cli.rehearsal.inside import Inside
 from fruits_cli.rehearsal.network import CannotProvision, Site, not_valid
-from fruits_cli.rehearsal.prices import Quotas
 from fruits_cli.rehearsal.world import Cluster, Ending, Fleet, Node, Region, World
 
 _IMAGE = "ami-12c6146b"

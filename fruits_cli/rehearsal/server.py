@@ -29,17 +29,16 @@ from moto.moto_server.werkzeug_app import (
 from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
+from fruits_cli.rehearsal.account import PriceList, Quotas, everything_allowed, spot_history
 from fruits_cli.rehearsal.app_ui import PAGES, AppUis
 from fruits_cli.rehearsal.catalogue import vcpus_of
 from fruits_cli.rehearsal.cluster_life import Life, Pace, Surroundings
 from fruits_cli.rehearsal.emr import Emr
 from fruits_cli.rehearsal.faults import Fault, FaultBook, parse_fault, request_refusal
 from fruits_cli.rehearsal.inside import Inside
+from fruits_cli.rehearsal.network import WaysOut
 from fruits_cli.rehearsal.nodes import Ec2Side
-from fruits_cli.rehearsal.permits import everything_allowed
-from fruits_cli.rehearsal.prices import PriceList, Quotas, spot_history
 from fruits_cli.rehearsal.s3 import S3Gate
-from fruits_cli.rehearsal.wayout import WaysOut
 from fruits_cli.rehearsal.wire import (
     Answer,
     Call,

@@ -16,11 +16,10 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from fruits_cli.errors import FruitsError
-from fruits_cli.job.spark import spark_home
+from fruits_cli.job.spark import find_java, spark_home
 from fruits_cli.rehearsal import guard
 from fruits_cli.rehearsal.faults import Fault
 from fruits_cli.rehearsal.logs import append_line, append_text
-from fruits_cli.rehearsal.machine import step_environ
 from fruits_cli.rehearsal.spark_submit import (
     Submission,
     command_line,
@@ -231,3 +230,31 @@ def _inside(below: str) -> Path:
     if path.is_absolute() or ".." in path.parts:
         raise Refused("BadKey", f"{below!r} is no place inside the step's folder.")
     return path
+
+
+def step_environ(*, work: Path, endpoint: str, region: str, access_key: str) -> dict[str, str]:
+    """The environment of a step: nothing of the user's but PATH, and made-up credentials.
+
+    HOME is the step's own folder: no profile, cache or start-up file of the user is read.
+    """
+    java = find_java(os.environ)
+    return {
+        "PATH": f"{java / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "HOME": str(work),
+        "TMPDIR": str(work / "tmp"),
+        "LANG": "C.UTF-8",
+        "JAVA_HOME": str(java),
+        "SPARK_HOME": str(spark_home()),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "PYSPARK_PYTHON": sys.executable,
+        # Otherwise a killed step leaves folders in /tmp.
+        "SPARK_SUBMIT_OPTS": f'-Djava.io.tmpdir="{work / "tmp"}"',
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONNOUSERSITE": "1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_ACCESS_KEY_ID": access_key,
+        "AWS_SECRET_ACCESS_KEY": "rehearsal",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }

@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from http.client import HTTPException
 from pathlib import Path
 
 import botocore.loaders
@@ -196,7 +197,12 @@ def try_cell(cell: Cell, cache: Path) -> Cell:
         folder = Path(name)
         _furnish(folder, cell.story)
         with forked_aws(folder, folder / "spark") as server:
-            _play(cell, Place(folder, server, cache))
+            try:
+                _play(cell, Place(folder, server, cache))
+            except (OSError, AssertionError, HTTPException) as error:
+                log = (folder / "server.log").read_text(errors="replace")
+                cell.struck = cell.struck or "nothing"
+                cell.faults.append(f"the matrix itself: {error!r} {log[-2000:]}")
     cell.seconds = time.monotonic() - began
     return cell
 

@@ -6,7 +6,6 @@ import zlib
 import pytest
 
 from fruits_cli.rehearsal.checksums import CRC32C, CRC64NVME, crc
-from fruits_cli.rehearsal.machine import step_environ
 from fruits_cli.rehearsal.spark_submit import (
     command_line,
     fetched_arguments,
@@ -14,6 +13,7 @@ from fruits_cli.rehearsal.spark_submit import (
     parse_submission,
     with_local_files,
 )
+from fruits_cli.rehearsal.steps import step_environ
 from fruits_cli.rehearsal.wire import Refused, s3_action
 
 ARGS = (

@@ -1,4 +1,6 @@
-"""Prices and quotas of the embedded AWS: the shapes are Amazon's, the numbers near its own.
+"""Prices, quotas and rights of the embedded AWS: Amazon's shapes, numbers near its own.
+
+Everything is allowed: no policy of IAM is looked at here.
 
 No stored source gives the prices of eu-west-3 (emr-facts.md, section 8), so they are worked out:
 a us-east-1 price per vCPU and family, times a factor per region; EMR's part is a quarter of the
@@ -8,7 +10,7 @@ us-east-1 price. m5.xlarge in eu-west-3 comes to 0.224 + 0.048, as the original 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -213,3 +215,34 @@ def spot_history(
         f"<requestId>r</requestId><spotPriceHistorySet>{items}</spotPriceHistorySet>"
         "<nextToken></nextToken></DescribeSpotPriceHistoryResponse>"
     )
+
+
+Form = Mapping[str, Sequence[str]]
+_XMLNS = "https://iam.amazonaws.com/doc/2010-05-08/"
+
+
+def everything_allowed(form: Form) -> Answer:
+    """SimulatePrincipalPolicy: each action on each resource is allowed, in one page.
+
+    Source: IAM API reference, SimulatePrincipalPolicy.
+    """
+    results = "".join(
+        f"<member><EvalActionName>{escape(action)}</EvalActionName>"
+        f"<EvalResourceName>{escape(resource)}</EvalResourceName>"
+        "<EvalDecision>allowed</EvalDecision>"
+        "<MatchedStatements/><MissingContextValues/></member>"
+        for action in _members(form, "ActionNames")
+        for resource in _members(form, "ResourceArns") or ["*"]
+    )
+    return xml_answer(
+        f'<SimulatePrincipalPolicyResponse xmlns="{_XMLNS}"><SimulatePrincipalPolicyResult>'
+        f"<IsTruncated>false</IsTruncated><EvaluationResults>{results}</EvaluationResults>"
+        "</SimulatePrincipalPolicyResult><ResponseMetadata><RequestId>r</RequestId>"
+        "</ResponseMetadata></SimulatePrincipalPolicyResponse>"
+    )
+
+
+def _members(form: Form, name: str) -> list[str]:
+    """A list as the query protocol writes it: `Name.member.1`, `Name.member.2`, and so on."""
+    found = [key for key in form if key.startswith(f"{name}.member.")]
+    return [form[key][0] for key in sorted(found, key=lambda key: int(key.rpartition(".")[2]))]
