@@ -33,10 +33,12 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def interrupts_are_heard() -> Iterator[None]:
-    """Background jobs of a shell start with Ctrl-C ignored, and so would all that tests start."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Background jobs start with Ctrl-C ignored, those of nohup with SIGHUP; so would our own."""
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGHUP, hang_up)
 
 
 @pytest.fixture(scope="session", autouse=True)
