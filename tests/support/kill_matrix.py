@@ -201,7 +201,6 @@ def try_cell(cell: Cell, cache: Path) -> Cell:
                 _play(cell, Place(folder, server, cache))
             except (OSError, AssertionError, HTTPException) as error:
                 log = (folder / "server.log").read_text(errors="replace")
-                cell.struck = cell.struck or "nothing"
                 cell.faults.append(f"the matrix itself: {error!r} {log[-2000:]}")
     cell.seconds = time.monotonic() - began
     return cell
@@ -234,6 +233,8 @@ def _play(cell: Cell, place: Place) -> None:
     seen = place.server.ask()
     cell.struck = seen["struck"]
     if not cell.struck:
+        # The last request lies behind us; a command that failed before it must not look like that.
+        assert code == 0, f"{cell} ended with {code} and was not killed: {place.text()[-1000:]}"
         return
     _check_killed(cell, place, code, seen)
     chunks = seen["chunks"]
@@ -324,6 +325,8 @@ def points(stories: Sequence[Story], signals: Sequence[str], cache: Path) -> Ite
                 while (cell := try_cell(Cell(story, name, nth, is_applied), cache)).struck:
                     yield cell
                     nth += 1
+                if cell.faults:
+                    yield cell
 
 
 # The calls that cost money or end what costs money, where a kill does most harm.

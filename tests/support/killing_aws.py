@@ -228,5 +228,8 @@ def _serve(folder: Path, spark: Path, told: int) -> None:
     aws.start()
     os.write(told, f"{aws.port} {keys.user}\n".encode())
     os.close(told)
-    aws.stop_asked.wait()
+    # Whoever started the matrix may have been killed, and leaves no server behind.
+    parent = os.getppid()
+    while not aws.stop_asked.wait(1.0) and os.getppid() == parent:
+        pass
     aws.stop()
