@@ -74,7 +74,7 @@ def run_on_emr(
     plan = _shown_plan(config, session, run_id, source, shown_as=folder or source, keep=keep)
     if dry_run:
         return plan.outcome
-    session.screen.ask("Start it?", yes=yes)
+    _confirm(plan, session, yes=yes)
     with termination_as_interrupt():
         if_absent = IF_ABSENT if sample else ""
         config, launchable, pictures = _ship(
@@ -118,7 +118,7 @@ def resume_on_emr(
     )
     if dry_run:
         return plan.outcome
-    session.screen.ask("Start it?", yes=yes)
+    _confirm(plan, session, yes=yes)
     with termination_as_interrupt():
         config, launchable, pictures = _ship(
             config, session, plan.plan, source, None, dataset=record.dataset_digest
@@ -146,7 +146,7 @@ def _shown_plan(
     keep: bool,
     resume: bool = False,
 ) -> _ShownPlan:
-    """The plan, on the screen; code, model and dataset get their digests when they are shipped."""
+    """The plan and how it reads; code, model and dataset get their digests when they are sent."""
     observed = observe(config, session.cloud, keep_alive=keep)
     job = planned_job(places_of(config), images=source, run_id=run_id, resume=resume)
     plan = plan_run(
@@ -160,9 +160,13 @@ def _shown_plan(
     )
     lines = plan_lines(config, plan, observed, images=str(shown_as))
     facts = plan_facts(plan, observed, images=str(shown_as))
-    for line in lines:
-        session.screen.tell(line)
     return _ShownPlan(plan, Outcome(lines, facts))
+
+
+def _confirm(shown: _ShownPlan, session: Session, *, yes: bool) -> None:
+    for line in shown.outcome.lines:
+        session.screen.tell(line)
+    session.screen.ask("Start it?", yes=yes)
 
 
 def _dataset_of(config: Config, session: Session, folder: Path | None, wanted: str | None) -> S3Uri:

@@ -110,7 +110,9 @@ def test_pictures_code_and_model_are_in_the_bucket_before_the_launch(
     assert (BUCKET, f"fruits/locks/{RUN_ID}") not in aws.storage.objects
 
 
-def test_a_dry_run_changes_nothing(tmp_path: Path, folder: Path) -> None:
+def test_a_dry_run_changes_nothing_and_tells_its_plan_once(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     aws = FakeAws()
 
     outcome = run(settings(tmp_path), session(aws, tmp_path), folder, dry_run=True)
@@ -118,6 +120,7 @@ def test_a_dry_run_changes_nothing(tmp_path: Path, folder: Path) -> None:
     assert aws.storage.puts == []
     assert aws.clusters.starts == 0
     assert aws.rights.made == set()
+    assert capsys.readouterr().err == ""
     assert outcome.facts["price_usd_h"] > 0
     assert any(line.startswith("Price: $") for line in outcome.lines)
     python = node_python(Engine.OPENVINO)
