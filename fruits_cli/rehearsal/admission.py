@@ -75,7 +75,7 @@ def admit_cluster(request: dict[str, Any], region: str, inside: Inside) -> list[
     _admit_roles(request, inside.client("iam", region))
     _admit_instances(request["Instances"])
     require_idle_timeout(request.get("AutoTerminationPolicy"))
-    admit_steps(request.get("Steps", []), request.get("StepConcurrencyLevel", 1), waiting=0)
+    admit_steps(request.get("Steps", []), waiting=0)
     if len(request.get("BootstrapActions", [])) > 16:
         raise invalid("A cluster has at most 16 bootstrap actions.")
     return chosen
@@ -115,15 +115,15 @@ def _admit_roles(request: dict[str, Any], iam: Any) -> None:
 
 
 def _admit_instances(instances: dict[str, Any]) -> None:
-    fleets, groups = instances.get("InstanceFleets", []), instances.get("InstanceGroups", [])
-    if bool(fleets) == bool(groups):
-        raise invalid("Give either instance fleets or instance groups.")
-    roles = [f.get("InstanceFleetType") or f.get("InstanceRole") for f in fleets or groups]
+    fleets = instances.get("InstanceFleets", [])
+    roles = [fleet["InstanceFleetType"] for fleet in fleets]
     if roles.count("MASTER") != 1:
-        raise invalid("A cluster needs exactly one primary fleet or group.")
-    if fleets and len(set(roles)) != len(roles):
+        raise invalid("A cluster of the rehearsal needs instance fleets, one of them MASTER.")
+    if instances.get("TerminationProtected"):
+        raise invalid("The rehearsal has no termination protection.")
+    if len(set(roles)) != len(roles):
         raise invalid("A cluster has one fleet of each kind.")
-    for fleet in fleets or []:
+    for fleet in fleets:
         _admit_fleet(fleet)
 
 
@@ -151,18 +151,14 @@ def require_idle_timeout(policy: dict[str, Any] | None) -> None:
         raise invalid("IdleTimeout is between 60 and 604800 seconds.")
 
 
-def admit_steps(steps: list[dict[str, Any]], concurrency: int, *, waiting: int) -> None:
-    """Refuse steps that are too many, too long, or that would stop others beside them."""
+def admit_steps(steps: list[dict[str, Any]], *, waiting: int) -> None:
+    """Refuse steps that are too many or too long."""
     if len(steps) > _STEPS_AT_ONCE or waiting + len(steps) > _STEPS_WAITING:
         raise invalid("Maximum number of steps exceeded.")
     for step in steps:
         jar = step["HadoopJarStep"]
         if sum(len(part) for part in [jar["Jar"], *jar.get("Args", [])]) > _STEP_CHARS:
             raise invalid(f"A step has at most {_STEP_CHARS} characters.")
-        # What a step does that says nothing is nowhere stated; CONTINUE is a guess.
-        ends = step.get("ActionOnFailure", "CONTINUE") != "CONTINUE"
-        if concurrency > 1 and ends:
-            raise invalid("ActionOnFailure must be CONTINUE where steps run side by side.")
 
 
 def require_open(cluster: Cluster) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.rehearsal.admission import require_open
 from fruits_cli.rehearsal.cluster_life import APP_UI_MIN, Pace
 from fruits_cli.rehearsal.wire import Answer, Environ, Refused
 from fruits_cli.rehearsal.world import ACCOUNT, AppUi, Cluster, Region
@@ -63,21 +62,13 @@ class AppUis:
         ui = _app_ui(region, request)
         if not self._is_older(ui, 2):
             return {"PresignedURLReady": False}
-        return self._presigned(_cluster(region, ui.target_arn.rpartition("/")[2]))
-
-    def on_cluster_address(self, region: Region, request: Members) -> Members:
-        """Like `address`, for a cluster that lives."""
-        cluster = _cluster(region, request["ClusterId"])
-        require_open(cluster)
-        return self._presigned(cluster)
-
-    def _is_older(self, ui: AppUi, waits: int) -> bool:
-        return time.time() - ui.created >= waits * self._wait_s
-
-    def _presigned(self, cluster: Cluster) -> Members:
+        cluster = _cluster(region, ui.target_arn.rpartition("/")[2])
         secret = secrets.token_urlsafe(24)
         self._clusters[secret] = cluster
         return {"PresignedURLReady": True, "PresignedURL": f"{self._endpoint}{PAGES}{secret}"}
+
+    def _is_older(self, ui: AppUi, waits: int) -> bool:
+        return time.time() - ui.created >= waits * self._wait_s
 
     def page(self, environ: Environ) -> Answer:
         """What stands behind a presigned address; 403 for one that was never given out."""
@@ -92,7 +83,6 @@ OPERATIONS: dict[str, Callable[[AppUis, Region, Members], Members]] = {
     "CreatePersistentAppUI": AppUis.create,
     "DescribePersistentAppUI": AppUis.describe,
     "GetPersistentAppUIPresignedURL": AppUis.address,
-    "GetOnClusterAppUIPresignedURL": AppUis.on_cluster_address,
 }
 
 

@@ -33,7 +33,7 @@ _STEPS_DONE = Ending("ALL_STEPS_COMPLETED", "Steps completed")
 _STEP_FAILED = Ending("STEP_FAILURE", "Shut down as step failed", with_errors=True)
 # The API has no code of its own for it; which one EMR uses is a guess.
 _IDLE = Ending("ALL_STEPS_COMPLETED", "Terminated by the auto-termination policy: cluster idle")
-_FLEET_CLOSED = {"Code": "CLUSTER_TERMINATED", "Message": "Job flow terminated"}
+_CLUSTER_ENDED = {"Code": "CLUSTER_TERMINATED", "Message": "Job flow terminated"}
 _PRIMARY_LOST = Ending(
     "INSTANCE_FAILURE",
     "The primary node was lost: its Spot instance was interrupted.",
@@ -166,9 +166,7 @@ class Life:
                 timeline.ready = now
 
     def _timelines(self) -> list[Timeline]:
-        fleets = [fleet.timeline for fleet in self._cluster.fleets]
-        nodes = [node.timeline for node in self._cluster.live_nodes()]
-        return [self._cluster.timeline, *fleets, *nodes]
+        return [self._cluster.timeline, *(node.timeline for node in self._cluster.live_nodes())]
 
     def _wind_lifetime(self) -> None:
         """The timer that bootstrap.sh starts on the primary: `--max-lifetime-min N` among its
@@ -183,11 +181,8 @@ class Life:
     def _set_state(self, state: str, *, nodes: str = "") -> None:
         with self._cluster.changed:
             self._cluster.state = state
-            if nodes:
-                for fleet in self._cluster.fleets:
-                    fleet.state = nodes
-                for node in self._cluster.live_nodes():
-                    node.state = nodes
+            for node in self._cluster.live_nodes() if nodes else ():
+                node.state = nodes
             self._cluster.changed.notify_all()
 
     def _work(self) -> None:
@@ -206,7 +201,7 @@ class Life:
     def _wait_for_work(self) -> None:
         self._set_state("WAITING")
         idle_since = time.monotonic()
-        while self._queue.next() is None and self._cluster.keep_alive:
+        while self._queue.next() is None:
             self._check()
             policy = self._cluster.auto_termination
             # 60 minutes where a policy names no time (ManagementGuide, auto-termination policy).
@@ -246,20 +241,15 @@ class Life:
         """TERMINATING, then the end; a running step is INTERRUPTED (a guess), others CANCELLED."""
         self._set_state("TERMINATING")
         self._queue.drop_pending()
-        for fleet in self._cluster.fleets:
-            fleet.state, fleet.reason = "TERMINATING", _FLEET_CLOSED
         self._logs.ship()
         self._sleep_unless_hurried(TERMINATE_MIN)
         # Where the server stops, its EC2 may be gone already.
         with suppress(ClientError, BotoCoreError):
-            self._ec2().release(self._cluster.live_nodes(), _FLEET_CLOSED)
+            self._ec2().release(self._cluster.live_nodes(), _CLUSTER_ENDED)
         with self._cluster.changed:
-            now = time.time()
-            for fleet in self._cluster.fleets:
-                fleet.state, fleet.timeline.ended = "TERMINATED", now
             ending = self._cluster.ending
             with_errors = ending is not None and ending.with_errors
-            self._cluster.timeline.ended = now
+            self._cluster.timeline.ended = time.time()
             self._set_state("TERMINATED_WITH_ERRORS" if with_errors else "TERMINATED")
 
     def _sleep_unless_hurried(self, minutes: float) -> None:

@@ -1,4 +1,4 @@
-"""The EMR API: clusters, steps, fleets and nodes.
+"""The operations of the EMR API that a fruits command calls.
 
 Source: EMR API reference, the page of each operation. A wrong cluster id is an
 InvalidRequestException there; its sentence is the one users of the API quote.
@@ -6,10 +6,12 @@ InvalidRequestException there; its sentence is the one users of the API quote.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from fruits_cli.rehearsal import catalogue
 from fruits_cli.rehearsal import emr_answers as answers
 from fruits_cli.rehearsal.admission import (
     admit_cluster,
@@ -21,10 +23,9 @@ from fruits_cli.rehearsal.admission import (
 from fruits_cli.rehearsal.app_ui import OPERATIONS as APP_UI_OPERATIONS
 from fruits_cli.rehearsal.app_ui import AppUis
 from fruits_cli.rehearsal.cluster_life import USER_REQUEST, Life
-from fruits_cli.rehearsal.emr_settings import SETTINGS
 from fruits_cli.rehearsal.inside import Inside
 from fruits_cli.rehearsal.wire import Answer, Call, Refused, json_answer
-from fruits_cli.rehearsal.world import Cluster, Fleet, Region, Step, World, new_id
+from fruits_cli.rehearsal.world import ACCOUNT, PERMITTED_PORTS, Cluster, Fleet, Region, Step, World
 
 Members = dict[str, Any]
 _PAGE = 50
@@ -51,12 +52,10 @@ class Emr:
         return json_answer(answered(self._world.region(call.region), request))
 
     def _operation(self, action: str) -> Callable[[Region, Members], Members]:
-        if action in _OPERATIONS:
-            return partial(_OPERATIONS[action], self)
+        if action in OPERATIONS:
+            return partial(OPERATIONS[action], self)
         if action in APP_UI_OPERATIONS:
             return partial(APP_UI_OPERATIONS[action], self._app_uis)
-        if action in SETTINGS:
-            return SETTINGS[action]
         raise Refused("UnknownOperationException", f"The rehearsal has no {action}.")
 
     def end_all(self) -> None:
@@ -81,7 +80,7 @@ class Emr:
         with cluster.changed:
             require_open(cluster)
             waiting = sum(not step.is_final for step in cluster.steps)
-            admit_steps(request["Steps"], cluster.step_concurrency, waiting=waiting)
+            admit_steps(request["Steps"], waiting=waiting)
             steps = [_new_step(given) for given in request["Steps"]]
             cluster.steps += steps
             cluster.changed.notify_all()
@@ -136,67 +135,64 @@ class Emr:
             ]
         return _page("Steps", found, request)
 
-    def list_instance_fleets(self, region: Region, request: Members) -> Members:
-        cluster = find_cluster(region, request["ClusterId"])
-        if not cluster.uses_fleets:
-            raise _unknown("Instance fleets and instance groups are mutually exclusive.")
-        with cluster.changed:
-            found = [answers.fleet_details(cluster, fleet) for fleet in cluster.fleets]
-        return _page("InstanceFleets", found, request)
-
-    def list_instance_groups(self, region: Region, request: Members) -> Members:
-        cluster = find_cluster(region, request["ClusterId"])
-        if cluster.uses_fleets:
-            raise _unknown("Instance fleets and instance groups are mutually exclusive.")
-        with cluster.changed:
-            found = [answers.group_details(cluster, fleet) for fleet in cluster.fleets]
-        return _page("InstanceGroups", found, request)
-
     def list_instances(self, region: Region, request: Members) -> Members:
         cluster = find_cluster(region, request["ClusterId"])
-        kinds = request.get("InstanceGroupTypes") or []
-        kinds += [request["InstanceFleetType"]] if "InstanceFleetType" in request else []
-        states = request.get("InstanceStates") or []
-        place = request.get("InstanceFleetId") or request.get("InstanceGroupId")
+        role, states = request.get("InstanceFleetType"), request.get("InstanceStates")
         with cluster.changed:
             found = [
-                answers.node_details(cluster, node)
+                answers.node_details(node)
                 for node in cluster.nodes
-                if (not kinds or node.role in kinds)
-                and (not states or node.state in states)
-                and (not place or node.fleet_id == place)
+                if role in (None, node.role) and (not states or node.state in states)
             ]
         return _page("Instances", found, request, size=2000)
 
-    def list_bootstrap_actions(self, region: Region, request: Members) -> Members:
-        cluster = find_cluster(region, request["ClusterId"])
-        found = [
-            answers.present(
-                Name=action["Name"],
-                ScriptPath=action["ScriptBootstrapAction"]["Path"],
-                Args=action["ScriptBootstrapAction"].get("Args", []),
-            )
-            for action in cluster.request.get("BootstrapActions", [])
-        ]
-        return _page("BootstrapActions", found, request)
+    def list_release_labels(self, region: Region, request: Members) -> Members:
+        labels = catalogue.release_labels(region.name)
+        return _page("ReleaseLabels", labels, request, token="NextToken")
+
+    def describe_release_label(self, region: Region, request: Members) -> Members:
+        label = request.get("ReleaseLabel", "")
+        return {"ReleaseLabel": label, "Applications": catalogue.applications(label, region.name)}
+
+    def list_supported_types(self, region: Region, request: Members) -> Members:
+        found = catalogue.supported_types(request["ReleaseLabel"], region.name)
+        return _page("SupportedInstanceTypes", found, request, size=100)
+
+    def create_security_configuration(self, region: Region, request: Members) -> Members:
+        name, created = request["Name"], round(time.time(), 3)
+        if name in region.security_configurations:
+            raise _unknown(f"SecurityConfiguration with name '{name}' already exists.")
+        region.security_configurations[name] = request | {"CreationDateTime": created}
+        return {"Name": name, "CreationDateTime": created}
+
+    def describe_security_configuration(self, region: Region, request: Members) -> Members:
+        return region.security_configurations[_known_configuration(region, request)]
+
+    def delete_security_configuration(self, region: Region, request: Members) -> Members:
+        del region.security_configurations[_known_configuration(region, request)]
+        return {}
+
+    def get_public_access(self, region: Region, request: Members) -> Members:
+        return {
+            "BlockPublicAccessConfiguration": {
+                "BlockPublicSecurityGroupRules": True,
+                "PermittedPublicSecurityGroupRuleRanges": PERMITTED_PORTS,
+            },
+            "BlockPublicAccessConfigurationMetadata": {
+                "CreationDateTime": round(region.created, 3),
+                "CreatedByArn": f"arn:aws:iam::{ACCOUNT}:root",
+            },
+        }
 
     def terminate_job_flows(self, region: Region, request: Members) -> Members:
-        """Asynchronous; a cluster that is gone already is no error, a protected one is."""
-        if len(request["JobFlowIds"]) > 10:
-            raise invalid("At most 10 job flows can be terminated at once.")
-        clusters = [find_cluster(region, given) for given in request["JobFlowIds"]]
-        protected = [cluster for cluster in clusters if cluster.is_protected]
-        for cluster in clusters:
-            if not cluster.is_protected and not cluster.is_final:
+        """Asynchronous; a cluster that is gone already is no error."""
+        for cluster in [find_cluster(region, given) for given in request["JobFlowIds"]]:
+            if not cluster.is_final:
                 self._lives[cluster.cluster_id].ask_to_end(USER_REQUEST)
-        if protected:
-            raise invalid(
-                "Could not shut down one or more job flows since they are termination protected."
-            )
         return {}
 
 
-_OPERATIONS: dict[str, Callable[[Emr, Region, Members], Members]] = {
+OPERATIONS: dict[str, Callable[[Emr, Region, Members], Members]] = {
     "RunJobFlow": Emr.run_job_flow,
     "AddJobFlowSteps": Emr.add_job_flow_steps,
     "CancelSteps": Emr.cancel_steps,
@@ -204,11 +200,15 @@ _OPERATIONS: dict[str, Callable[[Emr, Region, Members], Members]] = {
     "ListClusters": Emr.list_clusters,
     "DescribeStep": Emr.describe_step,
     "ListSteps": Emr.list_steps,
-    "ListInstanceFleets": Emr.list_instance_fleets,
-    "ListInstanceGroups": Emr.list_instance_groups,
     "ListInstances": Emr.list_instances,
-    "ListBootstrapActions": Emr.list_bootstrap_actions,
     "TerminateJobFlows": Emr.terminate_job_flows,
+    "ListReleaseLabels": Emr.list_release_labels,
+    "DescribeReleaseLabel": Emr.describe_release_label,
+    "ListSupportedInstanceTypes": Emr.list_supported_types,
+    "CreateSecurityConfiguration": Emr.create_security_configuration,
+    "DescribeSecurityConfiguration": Emr.describe_security_configuration,
+    "DeleteSecurityConfiguration": Emr.delete_security_configuration,
+    "GetBlockPublicAccessConfiguration": Emr.get_public_access,
 }
 
 
@@ -218,6 +218,13 @@ def find_cluster(region: Region, cluster_id: str) -> Cluster:
     if cluster is None:
         raise _unknown(f"Cluster id '{cluster_id}' is not valid.")
     return cluster
+
+
+def _known_configuration(region: Region, request: Members) -> str:
+    name = str(request["Name"])
+    if name not in region.security_configurations:
+        raise _unknown(f"Security configuration with name '{name}' does not exist.")
+    return name
 
 
 def _unknown(message: str) -> Refused:
@@ -232,21 +239,10 @@ def _new_cluster(region: str, request: Members, applications: list[dict[str, str
         applications=applications,
         # False unless said otherwise: the cluster ends after its last step.
         keep_alive=instances.get("KeepJobFlowAliveWhenNoSteps", False),
-        is_protected=instances.get("TerminationProtected", False),
         tags={tag["Key"]: tag.get("Value", "") for tag in request.get("Tags", [])},
-        fleets=[
-            Fleet(given["InstanceFleetType"], given, new_id("if-"))
-            for given in instances.get("InstanceFleets", [])
-        ]
-        + [
-            Fleet(given["InstanceRole"], given, new_id("ig-"))
-            for given in instances.get("InstanceGroups", [])
-        ],
+        fleets=[Fleet(given["InstanceFleetType"], given) for given in instances["InstanceFleets"]],
         steps=[_new_step(given) for given in request.get("Steps", [])],
         auto_termination=request.get("AutoTerminationPolicy", {}),
-        managed_scaling=request.get("ManagedScalingPolicy", {}),
-        replaces_unhealthy=instances.get("UnhealthyNodeReplacement", False),
-        step_concurrency=request.get("StepConcurrencyLevel", 1),
     )
 
 
@@ -273,13 +269,15 @@ def _cancelled(step: Step | None, step_id: str, option: str) -> dict[str, str]:
     return {"StepId": step_id, "Status": "SUBMITTED"}
 
 
-def _page(name: str, found: list[Members], request: Members, size: int = _PAGE) -> Members:
-    """One page; the marker is the number of what was shown (opaque to callers)."""
+def _page(
+    name: str, found: list[Any], request: Members, size: int = _PAGE, token: str = "Marker"
+) -> Members:
+    """One page; the marker is the number of entries shown so far."""
     try:
-        first = int(request.get("Marker", "0"))
+        first = int(request.get(token, "0"))
     except ValueError:
         raise _unknown("The marker is not valid.") from None
     answer: Members = {name: found[first : first + size]}
     if first + size < len(found):
-        answer["Marker"] = str(first + size)
+        answer[token] = str(first + size)
     return answer

@@ -1,7 +1,7 @@
 """Clusters, steps and nodes as the EMR API shows them.
 
-Source: EMR API reference, the data types Cluster, ClusterSummary, Step, StepSummary, InstanceFleet,
-InstanceGroup and Instance. Members without a value are left out, as the service does.
+Source: EMR API reference, the data types Cluster, ClusterSummary, Step, StepSummary and
+Instance. Members without a value are left out, as the service does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import time
 from typing import Any
 
-from fruits_cli.rehearsal.world import Cluster, Fleet, Node, Step, Timeline
+from fruits_cli.rehearsal.world import Cluster, Node, Step, Timeline
 
 
 def present(**members: Any) -> dict[str, Any]:
@@ -89,17 +89,17 @@ def cluster_details(cluster: Cluster) -> dict[str, Any]:
     return cluster_summary(cluster) | present(
         **{name: request[name] for name in _REPEATED if name in request},
         Ec2InstanceAttributes=_attributes(cluster),
-        InstanceCollectionType="INSTANCE_FLEET" if cluster.uses_fleets else "INSTANCE_GROUP",
+        InstanceCollectionType="INSTANCE_FLEET",
         # The API answers with the connector's old scheme (seen in AWS samples).
         LogUri=request.get("LogUri", "").replace("s3://", "s3n://", 1),
         AutoTerminate=not cluster.keep_alive,
-        TerminationProtected=cluster.is_protected,
-        UnhealthyNodeReplacement=cluster.replaces_unhealthy,
+        TerminationProtected=False,
+        UnhealthyNodeReplacement=request["Instances"].get("UnhealthyNodeReplacement", False),
         VisibleToAllUsers=True,
         Applications=cluster.applications,
         Tags=[{"Key": key, "Value": value} for key, value in cluster.tags.items()],
         MasterPublicDnsName=primary and (primary.public_dns or primary.private_dns),
-        StepConcurrencyLevel=cluster.step_concurrency,
+        StepConcurrencyLevel=request.get("StepConcurrencyLevel", 1),
     )
 
 
@@ -152,76 +152,10 @@ def step_details(step: Step) -> dict[str, Any]:
     return details
 
 
-def fleet_details(cluster: Cluster, fleet: Fleet) -> dict[str, Any]:
-    """InstanceFleet; the provisioned units count the nodes that are there now."""
-    request = fleet.request
-    weights = {
-        t["InstanceType"]: t.get("WeightedCapacity", 1) for t in request["InstanceTypeConfigs"]
-    }
-    units = {"ON_DEMAND": 0, "SPOT": 0}
-    for node in cluster.live_nodes():
-        if node.fleet_id == fleet.fleet_id:
-            units[node.market] += weights[node.instance_type]
-    return present(
-        Id=fleet.fleet_id,
-        Name=request.get("Name", fleet.role),
-        Status=_status(fleet.state, fleet.reason, fleet.timeline),
-        InstanceFleetType=fleet.role,
-        TargetOnDemandCapacity=request.get("TargetOnDemandCapacity", 0),
-        TargetSpotCapacity=request.get("TargetSpotCapacity", 0),
-        ProvisionedOnDemandCapacity=units["ON_DEMAND"],
-        ProvisionedSpotCapacity=units["SPOT"],
-        InstanceTypeSpecifications=[_type(config) for config in request["InstanceTypeConfigs"]],
-        LaunchSpecifications=request.get("LaunchSpecifications"),
-        ResizeSpecifications=request.get("ResizeSpecifications"),
-    )
-
-
-def _type(config: dict[str, Any]) -> dict[str, Any]:
-    same = "InstanceType BidPrice BidPriceAsPercentageOfOnDemandPrice Configurations Priority"
-    shown = {name: config[name] for name in same.split() if name in config}
-    shown["WeightedCapacity"] = config.get("WeightedCapacity", 1)
-    return shown | _volumes(config.get("EbsConfiguration", {}))
-
-
-def _volumes(ebs: dict[str, Any]) -> dict[str, Any]:
-    devices = [
-        spec["VolumeSpecification"]
-        for spec in ebs.get("EbsBlockDeviceConfigs", [])
-        for _ in range(spec.get("VolumesPerInstance", 1))
-    ]
-    return {
-        "EbsBlockDevices": [
-            {"VolumeSpecification": spec, "Device": f"/dev/sd{chr(ord('b') + index)}"}
-            for index, spec in enumerate(devices)
-        ],
-        "EbsOptimized": ebs.get("EbsOptimized", True),
-    }
-
-
-def group_details(cluster: Cluster, fleet: Fleet) -> dict[str, Any]:
-    """InstanceGroup."""
-    request = fleet.request
-    running = [n for n in cluster.live_nodes() if n.fleet_id == fleet.fleet_id]
-    return present(
-        Id=fleet.fleet_id,
-        Name=request.get("Name", fleet.role),
-        Market=request.get("Market", "ON_DEMAND"),
-        InstanceGroupType=fleet.role,
-        BidPrice=request.get("BidPrice"),
-        InstanceType=request["InstanceType"],
-        RequestedInstanceCount=request["InstanceCount"],
-        RunningInstanceCount=len(running),
-        Status=_status(fleet.state, fleet.reason, fleet.timeline),
-        Configurations=request.get("Configurations", []),
-        **_volumes(request.get("EbsConfiguration", {})),
-    )
-
-
-def node_details(cluster: Cluster, node: Node) -> dict[str, Any]:
+def node_details(node: Node) -> dict[str, Any]:
     """Instance."""
-    place = {"InstanceFleetId" if cluster.uses_fleets else "InstanceGroupId": node.fleet_id}
-    return place | present(
+    return present(
+        InstanceFleetId=node.fleet_id,
         Id=node.node_id,
         Ec2InstanceId=node.instance_id,
         PublicDnsName=node.public_dns,

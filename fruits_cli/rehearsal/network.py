@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from fruits_cli.rehearsal.catalogue import supported_types
 from fruits_cli.rehearsal.inside import Inside
-from fruits_cli.rehearsal.world import Cluster, Ending, Region
+from fruits_cli.rehearsal.world import PERMITTED_PORTS, Cluster, Ending, Region
 
 _POLICY_V2 = "AmazonEMRServicePolicy_v2"
 _POLICY_TAG = {"Key": "for-use-with-amazon-emr-managed-policies", "Value": "true"}
@@ -65,7 +65,7 @@ class Site:
         label = self._cluster.request["ReleaseLabel"]
         known = {entry["Type"] for entry in supported_types(label, self._region.name)}
         for fleet in self._cluster.fleets:
-            for config in fleet.request.get("InstanceTypeConfigs", [fleet.request]):
+            for config in fleet.request["InstanceTypeConfigs"]:
                 if config["InstanceType"] not in known:
                     raise not_valid(
                         f"Instance type '{config['InstanceType']}' is not supported.",
@@ -129,20 +129,13 @@ class Site:
             groups = self._ec2.describe_security_groups(GroupIds=ids)["SecurityGroups"]
         except ClientError as error:
             raise not_valid(f"The security group is not valid: {error}") from None
-        for group in groups if self._region.blocks_public_access else []:
+        for group in groups:
             for rule in group["IpPermissions"]:
-                if _is_open(rule) and not self._is_permitted(rule):
+                if _is_open(rule) and not _is_permitted(rule):
                     raise not_valid(
                         f"Security group {group['GroupId']} has a rule for the whole internet, "
                         "which block public access does not allow."
                     )
-
-    def _is_permitted(self, rule: dict[str, Any]) -> bool:
-        first, last = rule.get("FromPort", 0), rule.get("ToPort", 65535)
-        return any(
-            ports["MinRange"] <= first and last <= ports.get("MaxRange", ports["MinRange"])
-            for ports in self._region.permitted_ports
-        )
 
     def _managed_group(self, name: str, vpc_id: str) -> str:
         """EMR's own group of a VPC, made when first used and never removed."""
@@ -164,6 +157,13 @@ def _is_open(rule: dict[str, Any]) -> bool:
     everywhere = {entry["CidrIp"] for entry in rule.get("IpRanges", [])}
     everywhere |= {entry["CidrIpv6"] for entry in rule.get("Ipv6Ranges", [])}
     return bool(everywhere & {"0.0.0.0/0", "::/0"})
+
+
+def _is_permitted(rule: dict[str, Any]) -> bool:
+    first, last = rule.get("FromPort", 0), rule.get("ToPort", 65535)
+    return any(
+        ports["MinRange"] <= first and last <= ports["MaxRange"] for ports in PERMITTED_PORTS
+    )
 
 
 class WaysOut:

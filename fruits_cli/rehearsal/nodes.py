@@ -35,9 +35,6 @@ class Demand:
 def demands(fleet: Fleet) -> list[Demand]:
     """What a fleet asks for, of the first type that it lists (its allocation is a guess)."""
     request = fleet.request
-    if "InstanceTypeConfigs" not in request:
-        market = request.get("Market", "ON_DEMAND")
-        return [Demand(fleet, request["InstanceType"], market, request["InstanceCount"])]
     first = request["InstanceTypeConfigs"][0]
     weight = first.get("WeightedCapacity", 1)
     targets = {

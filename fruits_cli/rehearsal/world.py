@@ -1,4 +1,4 @@
-"""What exists in the embedded AWS beside moto: clusters, fleets, nodes, steps and settings."""
+"""What the embedded AWS holds beside moto: clusters, fleets, nodes and steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ACCOUNT = "123456789012"
+# Block public access is on in every account and region, with these ports excepted.
+# Source: ManagementGuide, emr-block-public-access.
+PERMITTED_PORTS = [{"MinRange": 22, "MaxRange": 22}]
 FINAL_STEPS = ("COMPLETED", "CANCELLED", "FAILED", "INTERRUPTED")
 FINAL_CLUSTERS = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 
@@ -79,14 +82,11 @@ class Node:
 
 @dataclass
 class Fleet:
-    """An instance fleet, or an instance group where the request speaks of groups."""
+    """An instance fleet."""
 
     role: str
     request: dict[str, Any]
-    fleet_id: str
-    state: str = "PROVISIONING"
-    reason: dict[str, str] = field(default_factory=dict)
-    timeline: Timeline = field(default_factory=Timeline)
+    fleet_id: str = field(default_factory=lambda: new_id("if-"))
 
 
 @dataclass
@@ -123,7 +123,6 @@ class Cluster:
     request: dict[str, Any]
     applications: list[dict[str, str]]
     keep_alive: bool
-    is_protected: bool
     tags: dict[str, str]
     fleets: list[Fleet]
     steps: list[Step]
@@ -133,12 +132,9 @@ class Cluster:
     timeline: Timeline = field(default_factory=Timeline)
     nodes: list[Node] = field(default_factory=list)
     auto_termination: dict[str, Any] = field(default_factory=dict)
-    managed_scaling: dict[str, Any] = field(default_factory=dict)
     subnet_id: str = ""
     zone: str = ""
     security_groups: dict[str, str] = field(default_factory=dict)
-    replaces_unhealthy: bool = False
-    step_concurrency: int = 1
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     @property
@@ -148,10 +144,6 @@ class Cluster:
     @property
     def is_final(self) -> bool:
         return self.state in FINAL_CLUSTERS
-
-    @property
-    def uses_fleets(self) -> bool:
-        return "InstanceFleets" in self.request["Instances"]
 
     @property
     def primary(self) -> Node | None:
@@ -177,14 +169,9 @@ class Region:
 
     name: str
     clusters: dict[str, Cluster] = field(default_factory=dict)
-    security_configurations: dict[str, tuple[str, float]] = field(default_factory=dict)
+    security_configurations: dict[str, dict[str, Any]] = field(default_factory=dict)
     app_uis: dict[str, AppUi] = field(default_factory=dict)
-    # On for every account and region, port 22 excepted (ManagementGuide, emr-block-public-access).
-    blocks_public_access: bool = True
-    permitted_ports: list[dict[str, int]] = field(
-        default_factory=lambda: [{"MinRange": 22, "MaxRange": 22}]
-    )
-    public_access_set: float = field(default_factory=time.time)
+    created: float = field(default_factory=time.time)
 
 
 class World:

@@ -53,9 +53,13 @@ def test_an_ui_is_attached_first_and_has_its_address_later(tmp_path, account_at)
     } == {"PresignedURLReady": False, "ResponseMetadata": {}}
 
 
-def test_only_addresses_that_were_given_out_are_answered(aws, refusal):
+def test_only_addresses_that_were_given_out_are_answered(aws, wait_until, refusal):
     cluster_id = aws.launch(keep_alive=True)
-    given = aws.emr.get_on_cluster_app_ui_presigned_url(ClusterId=cluster_id)["PresignedURL"]
+    arn = aws.cluster(cluster_id)["ClusterArn"]
+    ui = aws.emr.create_persistent_app_ui(TargetResourceArn=arn)["PersistentAppUIId"]
+    ask = aws.emr.get_persistent_app_ui_presigned_url
+    wait_until(lambda: ask(PersistentAppUIId=ui)["PresignedURLReady"])
+    given = ask(PersistentAppUIId=ui)["PresignedURL"]
 
     assert cluster_id in page_at(given)[1]
     with pytest.raises(urllib.error.HTTPError, match="403"):

@@ -49,20 +49,6 @@ def test_terminating_twice_is_no_error(aws):
     assert aws.state(cluster_id) == "TERMINATED"
 
 
-def test_a_protected_cluster_is_not_terminated(aws, refusal):
-    request = aws.request(keep_alive=True)
-    request["Instances"]["TerminationProtected"] = True
-    cluster_id = aws.emr.run_job_flow(**request)["JobFlowId"]
-
-    code, message = refusal(lambda: aws.emr.terminate_job_flows(JobFlowIds=[cluster_id]))
-
-    assert code == "ValidationException"
-    assert "termination protected" in message
-    aws.emr.set_termination_protection(JobFlowIds=[cluster_id], TerminationProtected=False)
-    aws.emr.terminate_job_flows(JobFlowIds=[cluster_id])
-    aws.await_end(cluster_id)
-
-
 def test_an_idle_cluster_ends_itself(aws):
     cluster_id = aws.launch(keep_alive=True, AutoTerminationPolicy={"IdleTimeout": 60})
 
@@ -91,13 +77,11 @@ def test_fleets_have_nodes_that_ec2_knows_and_that_end_with_the_cluster(aws, mak
     cluster_id = aws.emr.run_job_flow(**request)["JobFlowId"]
     aws.await_state(cluster_id, "WAITING")
 
-    fleets = aws.emr.list_instance_fleets(ClusterId=cluster_id)["InstanceFleets"]
     nodes = aws.emr.list_instances(ClusterId=cluster_id)["Instances"]
     core = aws.emr.list_instances(ClusterId=cluster_id, InstanceFleetType="CORE")["Instances"]
     ids = [node["Ec2InstanceId"] for node in nodes]
 
-    assert [fleet["ProvisionedOnDemandCapacity"] for fleet in fleets] == [1, 2, 0]
-    assert [fleet["ProvisionedSpotCapacity"] for fleet in fleets] == [0, 0, 1]
+    assert [node["InstanceType"] for node in nodes] == ["m5.xlarge"] * 4
     assert [node["Market"] for node in nodes] == ["ON_DEMAND"] * 3 + ["SPOT"]
     assert len(core) == 2
     assert all("ReadyDateTime" in node["Status"]["Timeline"] for node in nodes)
@@ -115,26 +99,6 @@ def test_fleets_have_nodes_that_ec2_knows_and_that_end_with_the_cluster(aws, mak
 def _ec2_states(aws, ids):
     found = aws.ec2.describe_instances(InstanceIds=ids)["Reservations"]
     return {node["State"]["Name"] for group in found for node in group["Instances"]}
-
-
-def test_instance_groups_are_listed_as_groups(aws, refusal):
-    request = aws.request(keep_alive=True)
-    request["Instances"] = {
-        "InstanceGroups": [
-            {"InstanceRole": "MASTER", "InstanceType": "m5.xlarge", "InstanceCount": 1}
-        ],
-        "KeepJobFlowAliveWhenNoSteps": True,
-    }
-    cluster_id = aws.emr.run_job_flow(**request)["JobFlowId"]
-    aws.await_state(cluster_id, "WAITING")
-
-    groups = aws.emr.list_instance_groups(ClusterId=cluster_id)["InstanceGroups"]
-
-    assert groups[0]["RunningInstanceCount"] == 1
-    assert refusal(lambda: aws.emr.list_instance_fleets(ClusterId=cluster_id))[0] == (
-        "InvalidRequestException"
-    )
-    aws.emr.terminate_job_flows(JobFlowIds=[cluster_id])
 
 
 def test_clusters_are_listed_by_region_and_state(aws):
@@ -180,6 +144,22 @@ def test_an_instance_role_that_emr_does_not_have_is_refused(aws, refusal):
     request["Instances"]["InstanceFleets"][0]["InstanceFleetType"] = "BOSS"
 
     assert "Value 'BOSS'" in refusal(lambda: aws.emr.run_job_flow(**request))[1]
+
+
+@pytest.mark.parametrize(
+    ("instances", "said"),
+    [
+        ({"InstanceGroups": [{"InstanceRole": "MASTER", "InstanceType": "m5.xlarge",
+                              "InstanceCount": 1}], "InstanceFleets": []}, "instance fleets"),
+        ({"TerminationProtected": True}, "termination protection"),
+    ],
+    ids=["groups", "protection"],
+)  # fmt: skip
+def test_what_the_rehearsal_lacks_is_refused_at_the_launch(aws, refusal, instances, said):
+    request = aws.request()
+    request["Instances"] |= instances
+
+    assert said in refusal(lambda: aws.emr.run_job_flow(**request))[1]
 
 
 def test_a_weight_for_the_primary_is_refused(aws, refusal, make_fleet):

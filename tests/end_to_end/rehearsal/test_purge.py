@@ -54,5 +54,4 @@ def test_a_purge_leaves_the_data_and_a_second_one_finds_nothing(aws, fruits):
     assert json.loads(second.stdout)["removed"] == []
     roles = [one["RoleName"] for one in aws.iam.list_roles()["Roles"]]
     assert not [name for name in roles if name.startswith("fruits-")]
-    assert aws.emr.list_security_configurations()["SecurityConfigurations"] == []
     assert aws.keys("fruits/runs/") == ["fruits/runs/r1/manifest.json"]
