@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -29,9 +28,8 @@ from moto.moto_server.werkzeug_app import (
 from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
-from fruits_cli.rehearsal.account import PriceList, Quotas, everything_allowed, spot_history
+from fruits_cli.rehearsal.account import Quotas, everything_allowed
 from fruits_cli.rehearsal.app_ui import PAGES, AppUis
-from fruits_cli.rehearsal.catalogue import vcpus_of
 from fruits_cli.rehearsal.cluster_life import Life, Pace, Surroundings
 from fruits_cli.rehearsal.emr import Emr
 from fruits_cli.rehearsal.faults import Fault, FaultBook, parse_fault, request_refusal
@@ -93,7 +91,6 @@ class EmbeddedAws:
         self._world, self._quotas = World(), Quotas(quota_vcpus, self.faults)
         self._app_uis = AppUis(self.endpoint, folder / "logs", pace)
         self._emr = Emr(self._world, self._inside, self._begin, self._app_uis)
-        self._prices = PriceList(vcpus_of)
         self._s3 = S3Gate(self._moto, _bucket_region)
         self._ways_out = WaysOut(self._inside)
 
@@ -154,12 +151,11 @@ class EmbeddedAws:
         """What moto cannot answer; None leaves it to moto."""
         if call.service == "elasticmapreduce":
             return self._emr.answer(call, _members(environ))
-        if call.service == "pricing":
-            return self._prices.answer(call, _members(environ))
+        if call.service == "pricing" or call.action == "DescribeSpotPriceHistory":
+            # fruits takes the prices of its built-in table then, and says so.
+            raise Refused("UnsupportedOperation", "The rehearsal has no prices.")
         if call.service == "servicequotas":
             return self._quotas.answer(call, _members(environ))
-        if (call.service, call.action) == ("ec2", "DescribeSpotPriceHistory"):
-            return self._spot_history(call, environ)
         if (call.service, call.action) == ("iam", "SimulatePrincipalPolicy"):
             return everything_allowed(parse_qs(read_body(environ).decode()))
         # What the rehearsal itself asks while it opens one would wait for itself.
@@ -167,14 +163,6 @@ class EmbeddedAws:
         if (call.service, call.action) == ("ec2", "DescribeRouteTables") and not is_inside:
             self._ways_out.open(call.region)
         return None
-
-    def _spot_history(self, call: Call, environ: Environ) -> Answer:
-        form = parse_qs(read_body(environ).decode())
-        types = [form[name][0] for name in sorted(form) if name.startswith("InstanceType.")]
-        zones = self._inside.client("ec2", call.region).describe_availability_zones()
-        names = [zone["ZoneName"] for zone in zones["AvailabilityZones"]]
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return spot_history(call.region, types, names, vcpus_of, now)
 
     def _failing(
         self, fault: Fault, call: Call, environ: Environ, start_response: Any

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
-from xml.etree import ElementTree
 
 from botocore import xform_name
 
@@ -100,83 +98,13 @@ def test_an_operation_we_lack_says_so(aws, refusal):
     assert refusal(lambda: aws.emr.list_studios())[0] == "UnknownOperationException"
 
 
-def test_prices_have_amazons_shape_and_regions(aws, refusal):
+def test_prices_are_refused(aws, refusal):
     prices = aws.client("pricing", "us-east-1")
-    fields = {
-        "regionCode": "eu-west-3",
-        "instanceType": "m5.xlarge",
-        "operatingSystem": "Linux",
-        "tenancy": "Shared",
-        "preInstalledSw": "NA",
-        "capacitystatus": "Used",
-    }
 
-    ec2 = _hourly(prices, "AmazonEC2", fields)
-    emr = _hourly(
-        prices,
-        "ElasticMapReduce",
-        {
-            "regionCode": "eu-west-3",
-            "instanceType": "m5.xlarge",
-            "productFamily": "Elastic Map Reduce Instance",
-            "softwareType": "EMR",
-        },
+    assert refusal(lambda: prices.get_products(ServiceCode="AmazonEC2"))[1] == (
+        "The rehearsal has no prices."
     )
-
-    assert (ec2, emr) == ([0.224], [0.048])
-    assert _hourly(prices, "AmazonEC2", fields | {"tenancy": "Dedicated"}) == []
-    assert _hourly(prices, "AmazonEC2", fields | {"instanceType": "x9.none"}) == []
-    elsewhere = aws.client("pricing", "eu-west-3")
-    assert refusal(lambda: _hourly(elsewhere, "AmazonEC2", fields))[0] == "UnknownEndpoint"
-
-
-def _hourly(prices, service, fields):
-    filters = [
-        {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in fields.items()
-    ]
-    texts = prices.get_products(ServiceCode=service, Filters=filters)["PriceList"]
-    return [
-        float(dimension["pricePerUnit"]["USD"])
-        for text in texts
-        for term in json.loads(text)["terms"]["OnDemand"].values()
-        for dimension in term["priceDimensions"].values()
-    ]
-
-
-def test_spot_prices_come_per_zone(aws):
-    found = aws.ec2.describe_spot_price_history(
-        InstanceTypes=["m5.xlarge", "m7i.xlarge"],
-        ProductDescriptions=["Linux/UNIX"],
-        StartTime=datetime.now(UTC),
-    )["SpotPriceHistory"]
-
-    m5 = {
-        entry["AvailabilityZone"]: float(entry["SpotPrice"])
-        for entry in found
-        if entry["InstanceType"] == "m5.xlarge"
-    }
-    assert m5 == dict.fromkeys(("eu-west-3a", "eu-west-3b", "eu-west-3c"), 0.07)
-    assert len(found) == 6
-    assert {entry["ProductDescription"] for entry in found} == {"Linux/UNIX"}
-
-
-def test_spot_prices_have_no_member_that_ec2_lacks(aws):
-    shape = aws.ec2.meta.service_model.operation_model("DescribeSpotPriceHistory").output_shape
-    bodies = []
-    aws.ec2.meta.events.register_last(
-        "before-parse.ec2.DescribeSpotPriceHistory",
-        lambda response_dict, **_: bodies.append(response_dict["body"]),
-        unique_id="spot",
-    )
-
-    aws.ec2.describe_spot_price_history(InstanceTypes=["m5.xlarge"])
-    aws.ec2.meta.events.unregister("before-parse.ec2.DescribeSpotPriceHistory", unique_id="spot")
-
-    members = shape.members["SpotPriceHistory"].member.members.values()
-    known = {member.serialization["name"] for member in members}
-    namespace = "{http://ec2.amazonaws.com/doc/2016-11-15/}"
-    items = ElementTree.fromstring(bodies[0]).iter(f"{namespace}item")
-    assert {child.tag.removeprefix(namespace) for item in items for child in item} <= known
+    assert refusal(aws.ec2.describe_spot_price_history)[1] == "The rehearsal has no prices."
 
 
 def test_both_vcpu_quotas_are_known(aws, refusal):
