@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import os
-import zlib
-
 import pytest
 
-from fruits_cli.rehearsal.checksums import CRC32C, CRC64NVME, crc
 from fruits_cli.rehearsal.spark_submit import (
     command_line,
     fetched_arguments,
@@ -90,18 +86,6 @@ def test_the_deploy_mode_is_read(options, is_cluster):
 def test_nothing_but_a_spark_submit_with_a_main_is_run(args):
     with pytest.raises(Refused):
         parse_submission(args)
-
-
-def test_the_crcs_are_those_of_their_catalogue():
-    assert crc(b"123456789", CRC32C, 32) == 0xE3069283
-    assert crc(b"123456789", CRC64NVME, 64) == 0xAE8B14860A799888
-
-
-@pytest.mark.parametrize("length", [0, 1, 16_383, 16_384, 100_003, 1_048_576, 1_060_013])
-def test_lanes_do_not_change_a_crc(length):
-    body = os.urandom(length)
-
-    assert crc(body, 0xEDB88320, 32) == zlib.crc32(body)
 
 
 @pytest.mark.parametrize(
