@@ -15,7 +15,6 @@ from fruits_cli.rehearsal import catalogue
 from fruits_cli.rehearsal import emr_answers as answers
 from fruits_cli.rehearsal.admission import (
     admit_cluster,
-    admit_steps,
     invalid,
     require_open,
     require_shape,
@@ -25,7 +24,7 @@ from fruits_cli.rehearsal.app_ui import AppUis
 from fruits_cli.rehearsal.cluster_life import USER_REQUEST, Life
 from fruits_cli.rehearsal.inside import Inside
 from fruits_cli.rehearsal.wire import Answer, Call, Refused, json_answer
-from fruits_cli.rehearsal.world import ACCOUNT, PERMITTED_PORTS, Cluster, Fleet, Region, Step, World
+from fruits_cli.rehearsal.world import ACCOUNT, Cluster, Fleet, Region, Step, World
 
 Members = dict[str, Any]
 _PAGE = 50
@@ -79,8 +78,6 @@ class Emr:
         cluster = find_cluster(region, request["JobFlowId"])
         with cluster.changed:
             require_open(cluster)
-            waiting = sum(not step.is_final for step in cluster.steps)
-            admit_steps(request["Steps"], waiting=waiting)
             steps = [_new_step(given) for given in request["Steps"]]
             cluster.steps += steps
             cluster.changed.notify_all()
@@ -173,10 +170,11 @@ class Emr:
         return {}
 
     def get_public_access(self, region: Region, request: Members) -> Members:
+        """On, with port 22 excepted. Source: ManagementGuide, emr-block-public-access."""
         return {
             "BlockPublicAccessConfiguration": {
                 "BlockPublicSecurityGroupRules": True,
-                "PermittedPublicSecurityGroupRuleRanges": PERMITTED_PORTS,
+                "PermittedPublicSecurityGroupRuleRanges": [{"MinRange": 22, "MaxRange": 22}],
             },
             "BlockPublicAccessConfigurationMetadata": {
                 "CreationDateTime": round(region.created, 3),

@@ -6,8 +6,6 @@ Instance. Members without a value are left out, as the service does.
 
 from __future__ import annotations
 
-import math
-import time
 from typing import Any
 
 from fruits_cli.rehearsal.world import Cluster, Node, Step, Timeline
@@ -52,17 +50,8 @@ def cluster_summary(cluster: Cluster) -> dict[str, Any]:
         "Id": cluster.cluster_id,
         "Name": cluster.request["Name"],
         "Status": cluster_status(cluster),
-        "NormalizedInstanceHours": normalized_hours(cluster),
         "ClusterArn": cluster.arn,
     }
-
-
-def normalized_hours(cluster: Cluster) -> int:
-    """Hours, each begun one whole, times 8 per node (8 is the factor of an xlarge; a guess)."""
-    until = cluster.timeline.ended or time.time()
-    started = cluster.timeline.ready
-    hours = 0 if started is None else math.ceil((until - started) / 3600)
-    return 8 * hours * len(cluster.nodes)
 
 
 # Members of RunJobFlow's request that DescribeCluster repeats unchanged.

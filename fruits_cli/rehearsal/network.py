@@ -1,7 +1,7 @@
-"""Where a cluster comes to lie, and what EMR checks before it asks EC2 for an instance.
+"""The subnet and groups of a cluster, and what EMR checks before it asks EC2 for an instance.
 
-Sources: ManagementGuide, emr-instance-fleet, emr-iam-role, emr-block-public-access, the index of
-error codes; emr-facts.md, sections 3, 5 and 11. Sentences are guesses.
+Sources: ManagementGuide, emr-instance-fleet, emr-iam-role, the index of error codes; emr-facts.md,
+sections 3, 5 and 11. EMR's own sentences may read otherwise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from fruits_cli.rehearsal.catalogue import supported_types
 from fruits_cli.rehearsal.inside import Inside
-from fruits_cli.rehearsal.world import PERMITTED_PORTS, Cluster, Ending, Region
+from fruits_cli.rehearsal.world import Cluster, Ending, Region
 
 _POLICY_V2 = "AmazonEMRServicePolicy_v2"
 _POLICY_TAG = {"Key": "for-use-with-amazon-emr-managed-policies", "Value": "true"}
@@ -51,7 +51,6 @@ class Site:
         self._require_key(instances.get("Ec2KeyName"))
         subnet = self._subnet(instances)
         self._require_tags(subnet)
-        self._require_closed(instances)
         groups = {
             member: instances.get(member) or self._managed_group(name, subnet["VpcId"])
             for member, name in _MANAGED_GROUPS.items()
@@ -120,23 +119,6 @@ class Site:
                     f"{_POLICY_TAG['Key']}."
                 )
 
-    def _require_closed(self, instances: dict[str, Any]) -> None:
-        """Block public access. Source: ManagementGuide, emr-block-public-access."""
-        ids = instances.get("AdditionalMasterSecurityGroups", [])
-        if not ids:
-            return
-        try:
-            groups = self._ec2.describe_security_groups(GroupIds=ids)["SecurityGroups"]
-        except ClientError as error:
-            raise not_valid(f"The security group is not valid: {error}") from None
-        for group in groups:
-            for rule in group["IpPermissions"]:
-                if _is_open(rule) and not _is_permitted(rule):
-                    raise not_valid(
-                        f"Security group {group['GroupId']} has a rule for the whole internet, "
-                        "which block public access does not allow."
-                    )
-
     def _managed_group(self, name: str, vpc_id: str) -> str:
         """EMR's own group of a VPC, made when first used and never removed."""
         found = self._ec2.describe_security_groups(
@@ -151,19 +133,6 @@ class Site:
             GroupName=name, VpcId=vpc_id, Description="made by the rehearsal's EMR"
         )
         return str(made["GroupId"])
-
-
-def _is_open(rule: dict[str, Any]) -> bool:
-    everywhere = {entry["CidrIp"] for entry in rule.get("IpRanges", [])}
-    everywhere |= {entry["CidrIpv6"] for entry in rule.get("Ipv6Ranges", [])}
-    return bool(everywhere & {"0.0.0.0/0", "::/0"})
-
-
-def _is_permitted(rule: dict[str, Any]) -> bool:
-    first, last = rule.get("FromPort", 0), rule.get("ToPort", 65535)
-    return any(
-        ports["MinRange"] <= first and last <= ports["MaxRange"] for ports in PERMITTED_PORTS
-    )
 
 
 class WaysOut:

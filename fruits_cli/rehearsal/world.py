@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ACCOUNT = "123456789012"
-# Block public access is on in every account and region, with these ports excepted.
-# Source: ManagementGuide, emr-block-public-access.
-PERMITTED_PORTS = [{"MinRange": 22, "MaxRange": 22}]
 FINAL_STEPS = ("COMPLETED", "CANCELLED", "FAILED", "INTERRUPTED")
 FINAL_CLUSTERS = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 

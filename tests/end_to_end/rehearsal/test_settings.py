@@ -16,7 +16,7 @@ def test_releases_name_their_applications(aws, refusal):
     spark_4 = aws.emr.describe_release_label(ReleaseLabel="emr-spark-8.0.0")
 
     assert "emr-7.14.0" in labels
-    assert {"Name": "Spark", "Version": "3.5.8"} in release["Applications"]
+    assert {"Name": "JupyterHub"} in release["Applications"]
     assert "JupyterHub" not in [entry["Name"] for entry in spark_4["Applications"]]
     assert refusal(lambda: aws.emr.describe_release_label(ReleaseLabel="emr-7"))[0] == (
         "ValidationException"
