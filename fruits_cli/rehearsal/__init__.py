@@ -9,8 +9,7 @@ It outlives the command that started it; `find(folder)` tells whether one lives.
 
 from __future__ import annotations
 
-import http.client
-import json
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,13 +17,11 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from fruits_cli.errors import MachineError
 from fruits_cli.rehearsal.state import Rehearsal, is_held, load_state, remove_state
 
-__all__ = ["Rehearsal", "add_fault", "clear_faults", "environ_beside", "find", "start", "stop"]
+__all__ = ["Rehearsal", "environ_beside", "find", "start", "stop"]
 
 _START_S, _STOP_S, _POLL_S = 60.0, 30.0, 0.05
 _PACKAGES = Path(__file__).resolve().parents[2]
@@ -46,12 +43,13 @@ def start(
     timer_minutes_per_second: float = 1 / 60,
     quota_vcpus: int = 64,
     leashed: bool = False,
+    module: str = __name__,
 ) -> Rehearsal:
     """A rehearsal that answers requests, made unless one lives there already.
 
     Amazon's waits pass at `minutes_per_second`, idle time-out and lifetime at the timer's. A
-    `leashed` one ends with this process, however that ends. Raises MachineError naming the log
-    where it does not come up within a minute.
+    `leashed` one ends with this process, however that ends. The server runs `module`. Raises
+    MachineError naming the log where it does not come up within a minute.
     """
     living = find(state)
     if living is not None:
@@ -64,7 +62,7 @@ def start(
         "--timer-minutes-per-second": repr(timer_minutes_per_second),
         "--quota-vcpus": str(quota_vcpus),
     }
-    argv = [sys.executable, "-m", "fruits_cli.rehearsal", *_flat(options)]
+    argv = [sys.executable, "-m", module, *_flat(options)]
     argv += ["--leashed"] if leashed else []
     with (state / LOG_NAME).open("ab") as log:
         child = subprocess.Popen(
@@ -110,14 +108,11 @@ def stop(state: Path) -> bool:
     if living is None:
         remove_state(state)
         return False
-    try:
-        _ask(living, "POST", "stop")
-    except (OSError, http.client.HTTPException):
-        os.kill(living.pid, signal.SIGTERM)
+    _signal(living.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_S
     while is_held(state):
         if time.monotonic() >= deadline:
-            os.kill(living.pid, signal.SIGKILL)
+            _signal(living.pid, signal.SIGKILL)
             deadline += _STOP_S
         time.sleep(_POLL_S)
     remove_state(state)
@@ -126,23 +121,16 @@ def stop(state: Path) -> bool:
     return True
 
 
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
 def _collect(pid: int) -> None:
     child = _children.pop(pid)
     if child.stdin is not None:
         child.stdin.close()
     child.wait()
-
-
-def add_fault(rehearsal: Rehearsal, **members: Any) -> None:
-    """Make something go wrong; the members are those of `faults.Fault`. Raises ValueError."""
-    status, answer = _ask(rehearsal, "POST", "faults", members)
-    if status != 200:
-        raise ValueError(answer.get("error", "not a fault"))
-
-
-def clear_faults(rehearsal: Rehearsal) -> None:
-    """Let everything go well again."""
-    _ask(rehearsal, "DELETE", "faults")
 
 
 def environ_beside(rehearsal: Rehearsal, environ: Mapping[str, str]) -> dict[str, str]:
@@ -153,21 +141,3 @@ def environ_beside(rehearsal: Rehearsal, environ: Mapping[str, str]) -> dict[str
         if name not in rehearsal.unset and not name.startswith("AWS_ENDPOINT_URL")
     }
     return kept | rehearsal.environ
-
-
-def _ask(
-    rehearsal: Rehearsal, method: str, what: str, members: Mapping[str, Any] | None = None
-) -> tuple[int, dict[str, Any]]:
-    address = urlsplit(rehearsal.endpoint)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
-    try:
-        connection.request(
-            method,
-            f"/_rehearsal/{what}",
-            body=json.dumps(dict(members or {})),
-            headers={"X-Rehearsal-Key": rehearsal.key, "Content-Type": "application/json"},
-        )
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-    finally:
-        connection.close()

@@ -15,7 +15,9 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fruits_cli.errors import UsageError
 from fruits_cli.rehearsal.cluster_life import Pace
@@ -27,6 +29,9 @@ from fruits_cli.rehearsal.state import (
     remove_state,
     write_state,
 )
+
+if TYPE_CHECKING:
+    from fruits_cli.rehearsal.server import EmbeddedAws
 
 # Of an earlier server; logs stay for whoever wants to read them.
 _LEFTOVERS = ("steps", "tmp")
@@ -79,13 +84,20 @@ def complete_moto() -> None:
     show_amazons_prints()
 
 
-def _serve(asked: argparse.Namespace) -> None:
-    from fruits_cli.rehearsal.server import EmbeddedAws, Keys
+def load_server() -> type[EmbeddedAws]:
+    """The server, whose moto reads the environment when it is imported."""
+    from fruits_cli.rehearsal.server import EmbeddedAws
+
+    return EmbeddedAws
+
+
+def _serve(asked: argparse.Namespace, made: type[EmbeddedAws]) -> None:
+    from fruits_cli.rehearsal.server import Keys
 
     complete_moto()
     keys = Keys(new_access_key(), new_access_key(), new_access_key())
     pace = Pace(asked.minutes_per_second, asked.timer_minutes_per_second)
-    aws = EmbeddedAws(asked.state, keys=keys, pace=pace, quota_vcpus=asked.quota_vcpus)
+    aws = made(asked.state, keys=keys, pace=pace, quota_vcpus=asked.quota_vcpus)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: aws.stop_asked.set())
     if asked.leashed:
@@ -118,7 +130,7 @@ def _compare(file: Path, reference: Path) -> int:
     return 1 if differences else 0
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], load: Callable[[], type[EmbeddedAws]] = load_server) -> int:
     """0 after a clean stop, 1 where another server lives in the folder, or traces differ."""
     asked = _arguments(argv)
     if asked.compare:
@@ -135,7 +147,7 @@ def main(argv: list[str]) -> int:
         logging.basicConfig(level=logging.WARNING)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         try:
-            _serve(asked)
+            _serve(asked, load())
         finally:
             for name in _LEFTOVERS:
                 shutil.rmtree(asked.state / name, ignore_errors=True)

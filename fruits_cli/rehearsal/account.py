@@ -7,8 +7,8 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from fruits_cli.cloud.account import ON_DEMAND_QUOTA, SPOT_QUOTA
-from fruits_cli.rehearsal.faults import FaultBook
 from fruits_cli.rehearsal.wire import Answer, Call, Refused, json_answer, xml_answer
+from fruits_cli.rehearsal.world import ACCOUNT
 
 _QUOTAS = {
     ON_DEMAND_QUOTA: "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances",
@@ -16,36 +16,25 @@ _QUOTAS = {
 }
 
 
-class Quotas:
-    """The two vCPU quotas. Source: service quotas API, GetServiceQuota; emr-facts.md, section 8."""
-
-    def __init__(self, vcpus: int, faults: FaultBook) -> None:
-        self._given, self._faults = vcpus, faults
-
-    @property
-    def vcpus(self) -> int:
-        """How many vCPUs may run in each market."""
-        fault = self._faults.standing("quota")
-        return self._given if fault is None else fault.status
-
-    def answer(self, call: Call, request: dict[str, Any]) -> Answer:
-        if call.action != "GetServiceQuota":
-            raise Refused("UnknownOperationException", call.action)
-        code = request.get("QuotaCode", "")
-        if request.get("ServiceCode") != "ec2" or code not in _QUOTAS:
-            raise Refused("NoSuchResourceException", "The specified resource does not exist.")
-        quota = {
-            "ServiceCode": "ec2",
-            "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)",
-            "QuotaArn": f"arn:aws:servicequotas:{call.region}:123456789012:ec2/{code}",
-            "QuotaCode": code,
-            "QuotaName": _QUOTAS[code],
-            "Value": float(self.vcpus),
-            "Unit": "None",
-            "Adjustable": True,
-            "GlobalQuota": False,
-        }
-        return json_answer({"Quota": quota})
+def vcpu_quota(call: Call, request: dict[str, Any], vcpus: int) -> Answer:
+    """GetServiceQuota. Source: service quotas API; emr-facts.md, section 8."""
+    if call.action != "GetServiceQuota":
+        raise Refused("UnknownOperationException", call.action)
+    code = request.get("QuotaCode", "")
+    if request.get("ServiceCode") != "ec2" or code not in _QUOTAS:
+        raise Refused("NoSuchResourceException", "The specified resource does not exist.")
+    quota = {
+        "ServiceCode": "ec2",
+        "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)",
+        "QuotaArn": f"arn:aws:servicequotas:{call.region}:{ACCOUNT}:ec2/{code}",
+        "QuotaCode": code,
+        "QuotaName": _QUOTAS[code],
+        "Value": float(vcpus),
+        "Unit": "None",
+        "Adjustable": True,
+        "GlobalQuota": False,
+    }
+    return json_answer({"Quota": quota})
 
 
 Form = Mapping[str, Sequence[str]]

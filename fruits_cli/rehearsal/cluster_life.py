@@ -19,13 +19,12 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from fruits_cli.rehearsal.bootstrap import BootstrapFailed, run_bootstrap
-from fruits_cli.rehearsal.faults import FaultBook
 from fruits_cli.rehearsal.inside import Inside
 from fruits_cli.rehearsal.logs import LogShipping
 from fruits_cli.rehearsal.network import CannotProvision
-from fruits_cli.rehearsal.nodes import Ec2Side, provision, replaced
+from fruits_cli.rehearsal.nodes import Ec2Side
 from fruits_cli.rehearsal.stepqueue import POLL_S, StepQueue, Workshop
-from fruits_cli.rehearsal.world import Cluster, Ending, Node, Step, Timeline
+from fruits_cli.rehearsal.world import Cluster, Ending, Step, Timeline
 
 _LIFETIME = re.compile(r"--(?:max-)?lifetime-min")
 USER_REQUEST = Ending("USER_REQUEST", "Terminated by user request")
@@ -34,14 +33,7 @@ _STEP_FAILED = Ending("STEP_FAILURE", "Shut down as step failed", with_errors=Tr
 # The API has no code of its own for it; which one EMR uses is a guess.
 _IDLE = Ending("ALL_STEPS_COMPLETED", "Terminated by the auto-termination policy: cluster idle")
 _CLUSTER_ENDED = {"Code": "CLUSTER_TERMINATED", "Message": "Job flow terminated"}
-_PRIMARY_LOST = Ending(
-    "INSTANCE_FAILURE",
-    "The primary node was lost: its Spot instance was interrupted.",
-    True,
-    "INTERNAL_ERROR_SPOT_PRICE_INCREASE_PRIMARY",
-)
 _BOOTSTRAP_REASON = {"Code": "BOOTSTRAP_FAILURE", "Message": "A bootstrap action failed"}
-_SPOT_REASON = {"Code": "INSTANCE_FAILURE", "Message": "The Spot instance was interrupted"}
 
 
 class _Ends(Exception):
@@ -56,8 +48,8 @@ class Surroundings:
     endpoint: str
     step_key: str
     pace: Pace
-    faults: FaultBook
     inside: Inside
+    check_script: Callable[[int, bytes], tuple[int, str]]
 
 
 class Life:
@@ -65,7 +57,6 @@ class Life:
 
     def __init__(self, cluster: Cluster, ec2: Callable[[], Ec2Side], around: Surroundings) -> None:
         self._cluster, self._ec2, self._around = cluster, ec2, around
-        self._names = (cluster.cluster_id, cluster.request["Name"])
         self._tree = around.folder / "logs" / cluster.cluster_id
         self._logs = LogShipping(
             self._tree,
@@ -77,9 +68,7 @@ class Life:
         self._expires: float | None = None
         self._is_hurried = False
         shop = Workshop(around.folder, self._tree, around.endpoint, around.step_key, self._s3())
-        self._queue = StepQueue(
-            cluster, shop, faults=around.faults, logs=self._logs, check=self._check
-        )
+        self._queue = StepQueue(cluster, shop, logs=self._logs, check=self._check)
         self._thread = threading.Thread(target=self._live, name=cluster.cluster_id, daemon=True)
 
     def start(self) -> None:
@@ -119,12 +108,11 @@ class Life:
         return _Ends()
 
     def _check(self) -> None:
-        """Raise _Ends where something ended the cluster, faults and lifetime included."""
+        """Raise _Ends where something ended the cluster, its lifetime included."""
         if self._expires is not None and time.monotonic() >= self._expires:
             self._end(USER_REQUEST)
         if self._cluster.ending is not None:
             raise _Ends
-        self._lose_spot_nodes()
         self._logs.ship_when_due()
 
     def _pause(self, minutes: float) -> None:
@@ -142,7 +130,7 @@ class Life:
         try:
             ec2.site.settle()
             ec2.require_quota()
-            provision(self._cluster, ec2, self._around.faults, self._pause)
+            ec2.provision()
         except CannotProvision as refused:
             raise self._ended(refused.ending) from None
         self._pause(PROVISION_MIN / 2)
@@ -150,9 +138,8 @@ class Life:
     def _bootstrap(self) -> None:
         self._set_state("BOOTSTRAPPING", nodes="BOOTSTRAPPING")
         self._wind_lifetime()
-        actions = self._cluster.request.get("BootstrapActions", [])
         try:
-            run_bootstrap(self._cluster, actions, self._tree, self._s3(), self._around.faults)
+            run_bootstrap(self._cluster, self._tree, self._s3(), self._around.check_script)
         except BootstrapFailed as failed:
             with self._cluster.changed:
                 for node in self._cluster.live_nodes():
@@ -220,22 +207,6 @@ class Life:
 
     def _s3(self) -> Any:
         return self._around.inside.client("s3", self._cluster.region)
-
-    def _lose_spot_nodes(self) -> None:
-        """A Spot interruption; EMR replaces the node at once (a guess), the primary ends it all."""
-        for node in self._cluster.live_nodes():
-            if node.market != "SPOT" or node.state != "RUNNING":
-                continue
-            fault = self._around.faults.of_cluster("spot-loss", *self._names, role=node.role)
-            if fault is not None:
-                self._lose(node)
-
-    def _lose(self, node: Node) -> None:
-        ec2 = self._ec2()
-        ec2.release([node], _SPOT_REASON)
-        if node.role == "MASTER":
-            raise self._ended(_PRIMARY_LOST)
-        replaced(self._cluster, node, ec2)
 
     def _shut_down(self) -> None:
         """TERMINATING, then the end; a running step is INTERRUPTED (a guess), others CANCELLED."""

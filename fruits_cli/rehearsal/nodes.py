@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fruits_cli.rehearsal.account import Quotas
 from fruits_cli.rehearsal.catalogue import vcpus_of
-from fruits_cli.rehearsal.faults import FaultBook
 from fruits_cli.rehearsal.inside import Inside
-from fruits_cli.rehearsal.network import CannotProvision, Site, not_valid
-from fruits_cli.rehearsal.world import Cluster, Ending, Fleet, Node, Region, World
+from fruits_cli.rehearsal.network import Site, not_valid
+from fruits_cli.rehearsal.world import Cluster, Fleet, Node, Region, World
 
 _IMAGE = "ami-12c6146b"
 
@@ -52,9 +49,10 @@ class Ec2Side:
     """What EMR asks of EC2 and IAM for one cluster."""
 
     def __init__(
-        self, cluster: Cluster, region: Region, world: World, quotas: Quotas, inside: Inside
+        self, cluster: Cluster, region: Region, world: World, quota_vcpus: int, inside: Inside
     ) -> None:
-        self._cluster, self._region, self._world, self._quotas = cluster, region, world, quotas
+        self._cluster, self._region, self._world = cluster, region, world
+        self._quota_vcpus = quota_vcpus
         self._ec2 = inside.client("ec2", region.name)
         self.site = Site(cluster, region, self._ec2, inside.client("iam", region.name))
 
@@ -74,18 +72,23 @@ class Ec2Side:
                 for demand in demands(fleet)
                 if demand.market == market
             )
-            if wanted and running + wanted > self._quotas.vcpus:
+            if wanted and running + wanted > self._quota_vcpus:
                 raise not_valid(
                     f"EC2 QUOTA EXCEEDED: {wanted} vCPUs were requested in market {market} and "
-                    f"{running} are running, of {self._quotas.vcpus} (VcpuLimitExceeded)."
+                    f"{running} are running, of {self._quota_vcpus} (VcpuLimitExceeded)."
                 )
 
-    def launch(self, demand: Demand) -> list[Node]:
+    def provision(self) -> None:
+        """Launch every fleet."""
+        for fleet in self._cluster.fleets:
+            for demand in demands(fleet):
+                self._launch(demand)
+
+    def _launch(self, demand: Demand) -> None:
         """Run the instances, tagged as EMR tags them, and add their nodes to the cluster."""
         nodes = [self._node(demand, found) for found in self._run(demand)]
         with self._cluster.changed:
             self._cluster.nodes += nodes
-        return nodes
 
     def _run(self, demand: Demand) -> list[dict[str, Any]]:
         instances = self._cluster.request["Instances"]
@@ -145,47 +148,3 @@ class Ec2Side:
         with self._cluster.changed:
             for node in nodes:
                 node.state, node.reason, node.timeline.ended = "TERMINATED", reason, time.time()
-
-
-def provision(
-    cluster: Cluster, ec2: Ec2Side, faults: FaultBook, pause: Callable[[float], None]
-) -> None:
-    """Launch every fleet, with the capacity faults and Spot's time-out. Raises CannotProvision."""
-    for fleet in cluster.fleets:
-        for demand in demands(fleet):
-            names = (cluster.cluster_id, cluster.request["Name"])
-            fault = faults.of_cluster("capacity", *names, role=fleet.role, market=demand.market)
-            if fault is None:
-                ec2.launch(demand)
-            else:
-                _without_capacity(demand, ec2, pause)
-
-
-def _without_capacity(demand: Demand, ec2: Ec2Side, pause: Callable[[float], None]) -> None:
-    launch = demand.fleet.request.get("LaunchSpecifications", {})
-    spot = launch.get("SpotSpecification")
-    if demand.market == "SPOT" and spot is not None:
-        pause(float(spot["TimeoutDurationMinutes"]))
-        if spot["TimeoutAction"] == "SWITCH_TO_ON_DEMAND":
-            ec2.launch(Demand(demand.fleet, demand.instance_type, "ON_DEMAND", demand.count))
-            return
-        message = f"The Spot capacity of fleet {demand.fleet.role} was not provisioned in time."
-        raise CannotProvision(Ending("INSTANCE_FLEET_TIMEOUT", message, True))
-    code = (
-        "INTERNAL_ERROR_SPOT_NO_CAPACITY_PRIMARY"
-        if demand.market == "SPOT" and demand.fleet.role == "MASTER"
-        else "INTERNAL_ERROR_EC2_INSUFFICIENT_CAPACITY_AZ"
-    )
-    message = (
-        f"EC2 has insufficient capacity for instance type {demand.instance_type} in this zone."
-    )
-    data = ({"instance-types": demand.instance_type},)
-    raise CannotProvision(Ending("INTERNAL_ERROR", message, True, code, data))
-
-
-def replaced(cluster: Cluster, lost: Node, ec2: Ec2Side) -> None:
-    """Launch a node like the one that was lost, ready at once (a guess)."""
-    fleet = next(fleet for fleet in cluster.fleets if fleet.fleet_id == lost.fleet_id)
-    for fresh in ec2.launch(Demand(fleet, lost.instance_type, lost.market, 1)):
-        with cluster.changed:
-            fresh.state, fresh.timeline.ready = "RUNNING", time.time()

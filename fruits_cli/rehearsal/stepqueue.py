@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.rehearsal.faults import FaultBook
 from fruits_cli.rehearsal.logs import LogShipping
 from fruits_cli.rehearsal.steps import Place, StepRun
 from fruits_cli.rehearsal.world import Cluster, Step
@@ -39,12 +38,11 @@ class StepQueue:
         cluster: Cluster,
         workshop: Workshop,
         *,
-        faults: FaultBook,
         logs: LogShipping,
         check: Callable[[], None],
     ) -> None:
         self._cluster, self._workshop, self._check = cluster, workshop, check
-        self._faults, self._logs = faults, logs
+        self._logs = logs
         self._begun = 0
 
     def next(self) -> Step | None:
@@ -59,9 +57,7 @@ class StepQueue:
                 return step.state
             step.state, step.started = "RUNNING", time.time()
             self._begun += 1
-        names = (self._cluster.cluster_id, self._cluster.request["Name"])
-        fault = self._faults.of_cluster("step", *names)
-        run = StepRun(step, self._place(step), self._begun, fault)
+        run = StepRun(step, self._place(step), self._begun)
         # What ends the cluster in the middle leaves the step so (a guess).
         state, code = "INTERRUPTED", -1
         try:

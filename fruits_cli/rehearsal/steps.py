@@ -18,7 +18,6 @@ from botocore.exceptions import ClientError
 from fruits_cli.errors import FruitsError
 from fruits_cli.job.spark import find_java, spark_home
 from fruits_cli.rehearsal import guard
-from fruits_cli.rehearsal.faults import Fault
 from fruits_cli.rehearsal.logs import append_line, append_text
 from fruits_cli.rehearsal.spark_submit import (
     Submission,
@@ -33,12 +32,6 @@ from fruits_cli.rehearsal.world import Step
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 
 _GUARD = Path(guard.__file__)
-_TRACEBACK = (
-    "Traceback (most recent call last):\n"
-    '  File "/mnt/tmp/spark/main.py", line 1, in <module>\n'
-    '    raise RuntimeError("the rehearsal was asked to fail this step")\n'
-    "RuntimeError: the rehearsal was asked to fail this step"
-)
 
 
 @dataclass(frozen=True)
@@ -57,8 +50,8 @@ class Place:
 class StepRun:
     """A running step. Its logs lie in the cluster's tree under EMR's names."""
 
-    def __init__(self, step: Step, place: Place, number: int, fault: Fault | None) -> None:
-        self._step, self._place, self._number, self._fault = step, place, number, fault
+    def __init__(self, step: Step, place: Place, number: int) -> None:
+        self._step, self._place, self._number = step, place, number
         self._folder = place.tree / "steps" / step.step_id
         self._controller = self._folder / "controller"
         self._guard: subprocess.Popen[bytes] | None = None
@@ -80,7 +73,7 @@ class StepRun:
             append_text(self._folder / "stderr", f'Exception in thread "main" {error}')
             self._verdict = 1
 
-    def _launched(self) -> subprocess.Popen[bytes] | None:
+    def _launched(self) -> subprocess.Popen[bytes]:
         if self._step.jar != "command-runner.jar":
             raise Refused("NotRehearsed", f"The rehearsal runs no {self._step.jar}.")
         submission = parse_submission(self._step.args)
@@ -88,9 +81,6 @@ class StepRun:
         self._step.application_id = f"application_{int(time.time() * 1000)}_{self._number:04d}"
         command = self._command(submission)
         self._driver_log("stdout").parent.mkdir(parents=True, exist_ok=True)
-        if self._fault is not None and self._fault.after_s <= 0:
-            self._fail_as_asked()
-            return None
         with (
             self._driver_log("stdout").open("ab") as stdout,
             self._driver_log("stderr").open("ab") as stderr,
@@ -167,18 +157,8 @@ class StepRun:
     def poll(self) -> int | None:
         """The exit code, or None while the step runs."""
         if self._verdict is None and self._guard is not None:
-            due = self._fault is not None and time.monotonic() - self._started > self._fault.after_s
-            if due:
-                self.kill()
-                self._fail_as_asked()
-            else:
-                self._verdict = self._guard.poll()
+            self._verdict = self._guard.poll()
         return self._verdict
-
-    def _fail_as_asked(self) -> None:
-        assert self._fault is not None
-        append_text(self._driver_log("stderr"), self._fault.message or _TRACEBACK)
-        self._verdict = self._fault.status or 1
 
     def interrupt(self) -> None:
         """SEND_INTERRUPT: the step may tidy up for three seconds."""

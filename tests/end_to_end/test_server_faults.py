@@ -15,6 +15,7 @@ import pytest
 from fruits_cli import rehearsal
 from fruits_cli.dataset.sample import draw_sample
 from fruits_cli.rehearsal import Rehearsal
+from tests.support.faults import SERVER, add_fault, clear_faults
 from tests.support.paths import ROOT
 from tests.support.rehearsed import Account
 from tests.support.written_job import write_spark
@@ -75,7 +76,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
         spark = write_spark(tmp_path_factory.mktemp("spark"), pictures=PICTURES)
         patch.setenv("PYTHONPATH", str(spark))
         folder = tmp_path_factory.mktemp("faulty")
-        yield rehearsal.start(folder, minutes_per_second=600, quota_vcpus=1000)
+        yield rehearsal.start(folder, minutes_per_second=600, quota_vcpus=1000, module=SERVER)
         rehearsal.stop(folder)
 
 
@@ -100,13 +101,13 @@ def make_laptop(tmp_path: Path, machine_cache: Path) -> Callable[..., Laptop]:
 def laptop(shared: Rehearsal, make_laptop: Callable[..., Laptop]) -> Iterator[Laptop]:
     made = make_laptop(shared)
     yield made
-    rehearsal.clear_faults(shared)
+    clear_faults(shared)
     assert made.run("terminate", "--yes")[0] == 0
     assert live_clusters(shared) == []
 
 
 def fault(laptop: Laptop, kind: str, action: str = "*", **members: Any) -> None:
-    rehearsal.add_fault(laptop.found, kind=kind, action=action, **members)
+    add_fault(laptop.found, kind=kind, action=action, **members)
 
 
 @pytest.mark.parametrize(

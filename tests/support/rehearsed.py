@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 
 from fruits_cli import rehearsal
 from fruits_cli.rehearsal import Rehearsal
+from tests.support.faults import SERVER, add_fault, clear_faults
 
 PATIENCE_S = 60.0
 _KINDS: dict[str, Any] = {
@@ -171,7 +172,7 @@ class Account:
         return gzip.decompress(body).decode()
 
     def fault(self, **members: Any) -> None:
-        rehearsal.add_fault(self.rehearsal, **members)
+        add_fault(self.rehearsal, **members)
 
 
 def fleet(role: str, on_demand: int = 1, spot: int = 0, **members: Any) -> dict[str, Any]:
@@ -204,7 +205,11 @@ def until(is_so: Callable[[], bool]) -> None:
 def shared_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     folder = tmp_path_factory.mktemp("aws")
     found = rehearsal.start(
-        folder, minutes_per_second=600, timer_minutes_per_second=600, quota_vcpus=100_000
+        folder,
+        minutes_per_second=600,
+        timer_minutes_per_second=600,
+        quota_vcpus=100_000,
+        module=SERVER,
     )
     try:
         account = Account(found)
@@ -218,7 +223,7 @@ def shared_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
 def aws(shared_aws: Account) -> Iterator[Account]:
     """The shared server, without faults of an earlier test."""
     yield shared_aws
-    rehearsal.clear_faults(shared_aws.rehearsal)
+    clear_faults(shared_aws.rehearsal)
 
 
 @pytest.fixture

@@ -199,6 +199,18 @@ def test_what_emr_finds_out_later_ends_the_cluster_with_errors(
     assert status["ErrorDetails"][0]["ErrorCode"] == error_code
 
 
+def test_a_quota_that_is_too_small_ends_the_launch(tmp_path, account_at):
+    aws = account_at(tmp_path, minutes_per_second=600, quota_vcpus=5)
+
+    quota = aws.client("service-quotas").get_service_quota(
+        ServiceCode="ec2", QuotaCode="L-1216C47A"
+    )
+    status = aws.await_end(aws.launch())["Status"]
+
+    assert quota["Quota"]["Value"] == 5
+    assert "EC2 QUOTA EXCEEDED" in status["StateChangeReason"]["Message"]
+
+
 def test_the_v2_policy_wants_tags_on_cluster_subnet_and_vpc(aws):
     role, tag = "emr-v2", {"Key": "for-use-with-amazon-emr-managed-policies", "Value": "true"}
     aws.iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")

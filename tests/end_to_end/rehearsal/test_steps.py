@@ -106,6 +106,24 @@ def test_in_client_mode_the_drivers_output_is_the_steps(aws, make_step):
     assert "exitCode 1" in aws.log(f"{folder}/controller.gz")
 
 
+def test_in_cluster_mode_what_failed_is_in_the_containers_log(aws, make_step):
+    main = aws.put("fails.py", "raise ValueError('no such fruit')\n")
+
+    step = make_step("--deploy-mode", "cluster", main, on_failure="TERMINATE_CLUSTER")
+    cluster_id = aws.launch(Steps=[step])
+    status = aws.await_end(cluster_id)["Status"]
+    step = aws.steps(cluster_id)[0]
+
+    container = aws.keys(f"logs/{cluster_id}/containers/")
+    assert status["StateChangeReason"]["Code"] == "STEP_FAILURE"
+    assert status["State"] == "TERMINATED_WITH_ERRORS"
+    assert step["Status"]["State"] == "FAILED"
+    assert step["Status"]["FailureDetails"]["LogFile"].endswith("/stderr.gz")
+    assert "exit code 1" in step["Status"]["FailureDetails"]["Message"]
+    assert all("_000001/std" in key for key in container)
+    assert "ValueError: no such fruit" in "".join(map(aws.log, container))
+
+
 @pytest.mark.parametrize("main", ["bash", "missing"])
 def test_what_cannot_be_run_is_a_failed_step(aws, make_step, main):
     step = make_step(f"s3://{aws.bucket}/missing.py")
@@ -164,21 +182,6 @@ def test_terminating_ends_the_running_step_and_drops_the_next(aws, staying, make
     states = [step["Status"]["State"] for step in aws.steps(cluster_id)]
     assert states == ["INTERRUPTED", "CANCELLED"]
     assert added["StepIds"] == [aws.steps(cluster_id)[1]["Id"]]
-
-
-def test_a_step_can_be_made_to_fail_in_the_middle_of_its_work(aws, make_step, wait_until):
-    main = aws.put("stays.py", _STAYS)
-    aws.fault(
-        kind="step", after_s=0.5, status=137, message="Killed: out of memory", cluster="killed"
-    )
-
-    cluster_id = aws.launch(Name="killed", Steps=[make_step(main, aws.bucket, "unread.json")])
-    aws.await_end(cluster_id)
-    step = aws.steps(cluster_id)[0]
-
-    assert step["Status"]["State"] == "FAILED"
-    assert "exit code 137" in step["Status"]["FailureDetails"]["Message"]
-    assert "out of memory" in aws.log(f"logs/{cluster_id}/steps/{step['Id']}/stderr.gz")
 
 
 def test_a_pending_step_is_cancelled_at_once(aws, staying, make_step):

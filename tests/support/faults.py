@@ -1,33 +1,34 @@
-"""What shall go wrong, asked for over POST /_rehearsal/faults.
+"""What shall go wrong at the embedded AWS of `faulty_aws`.
 
-Of a request (`action` is an operation such as RunJobFlow, `*` is any; `service` a signing name such
-as s3; `caller` is user, step or *):
+Of a request of the user (`action` is an operation such as RunJobFlow, `*` is any; `service` a
+signing name such as s3):
   throttle     the service's own throttling error
   error        `status`, `code` and `message` as given; 500 InternalError unless told otherwise
   slow-down    503, S3's SlowDown
   denied       the action is refused for want of a right
   lost-answer  the act happens, the connection ends without an answer
   hung-answer  the act happens, the answer never comes
-Of a cluster (`cluster` is its id or name, `*` is any):
-  capacity     EC2 has no instance; `market` SPOT or ON_DEMAND, `role` MASTER, CORE or TASK
-  bootstrap    bootstrap action `action` (its number) ends with `status`, its log is `message`
-  step         the step fails after `after_s` seconds; `message` is the driver's last output
-  spot-loss    a Spot node of `role` is taken away
-Of an account:
-  quota        both vCPU quotas become `status`, until the fault is cleared
+Of a bootstrap action (`action` is its number):
+  bootstrap    it ends with `status`, its log is `message`
 Each fault happens `times` times, after `skip` fitting requests went through; 0 times is always.
 """
 
 from __future__ import annotations
 
+import json
 import threading
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from http.client import HTTPConnection
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
+from fruits_cli.rehearsal.state import Rehearsal
 from fruits_cli.rehearsal.wire import Call, Refused
 
+SERVER = "tests.support.faulty_aws"
+CONTROL = "/_faults"
 OF_REQUESTS = ("throttle", "error", "slow-down", "denied", "lost-answer", "hung-answer")
-OF_CLUSTERS = ("capacity", "bootstrap", "step", "spot-loss", "quota")
+KINDS = (*OF_REQUESTS, "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,11 @@ class Fault:
     kind: str
     action: str = "*"
     service: str = "*"
-    cluster: str = "*"
-    role: str = "*"
-    market: str = "*"
     times: int = 1
     skip: int = 0
     status: int = 0
     code: str = ""
     message: str = ""
-    after_s: float = 0.0
-    caller: str = "user"
 
 
 def parse_fault(members: dict[str, Any]) -> Fault:
@@ -55,8 +51,8 @@ def parse_fault(members: dict[str, Any]) -> Fault:
     for name, value in members.items():
         if name not in kinds or not isinstance(value, (kinds[name], int)):
             raise Refused("BadFault", f"{name}={value!r} is not a member of a fault.")
-    if members.get("kind") not in OF_REQUESTS + OF_CLUSTERS:
-        raise Refused("BadFault", f"kind is one of {', '.join(OF_REQUESTS + OF_CLUSTERS)}.")
+    if members.get("kind") not in KINDS:
+        raise Refused("BadFault", f"kind is one of {', '.join(KINDS)}.")
     return Fault(**members)
 
 
@@ -75,24 +71,15 @@ class FaultBook:
         with self._lock:
             self._faults.clear()
 
-    def listed(self) -> list[dict[str, Any]]:
-        with self._lock:
-            return [asdict(fault) for fault in self._faults]
-
-    def of_request(self, call: Call, caller: str) -> Fault | None:
+    def of_request(self, call: Call) -> Fault | None:
         """The fault that this request meets, used up by it."""
-        return self._take(OF_REQUESTS, service=call.service, action=call.action, caller=caller)
+        return self._take(OF_REQUESTS, service=call.service, action=call.action)
 
-    def of_cluster(self, kind: str, *names: str, **traits: str) -> Fault | None:
-        """The fault of that kind for a cluster known by any of `names`, used up by it."""
-        return self._take((kind,), cluster=names, **traits)
+    def of_bootstrap(self, number: int) -> Fault | None:
+        """The fault of the numbered bootstrap action, used up by it."""
+        return self._take(("bootstrap",), action=str(number))
 
-    def standing(self, kind: str) -> Fault | None:
-        """The first fault of that kind, left in place."""
-        with self._lock:
-            return next((fault for fault in self._faults if fault.kind == kind), None)
-
-    def _take(self, kinds: tuple[str, ...], **traits: str | tuple[str, ...]) -> Fault | None:
+    def _take(self, kinds: tuple[str, ...], **traits: str) -> Fault | None:
         with self._lock:
             for index, fault in enumerate(self._faults):
                 if fault.kind not in kinds or not _fits(fault, traits):
@@ -111,12 +98,8 @@ class FaultBook:
             self._faults[index] = replace(fault, times=fault.times - 1)
 
 
-def _fits(fault: Fault, traits: dict[str, str | tuple[str, ...]]) -> bool:
-    for name, value in traits.items():
-        wanted = getattr(fault, name)
-        if wanted != "*" and wanted not in ((value,) if isinstance(value, str) else value):
-            return False
-    return True
+def _fits(fault: Fault, traits: dict[str, str]) -> bool:
+    return all(getattr(fault, name) in ("*", value) for name, value in traits.items())
 
 
 _THROTTLES = {
@@ -159,3 +142,26 @@ def _denied(call: Call) -> Refused:
         f"because no identity-based policy allows the {action} action",
         status=403 if is_query else 400,
     )
+
+
+def add_fault(rehearsal: Rehearsal, **members: Any) -> None:
+    """Make something go wrong; the members are those of Fault. Raises ValueError."""
+    status, answer = _ask(rehearsal, "POST", members)
+    if status != 200:
+        raise ValueError(answer["error"])
+
+
+def clear_faults(rehearsal: Rehearsal) -> None:
+    """Let everything go well again."""
+    _ask(rehearsal, "DELETE", {})
+
+
+def _ask(rehearsal: Rehearsal, method: str, members: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    address = urlsplit(rehearsal.endpoint)
+    connection = HTTPConnection(str(address.hostname), address.port, timeout=10)
+    try:
+        connection.request(method, CONTROL, json.dumps(members))
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()

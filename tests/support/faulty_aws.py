@@ -1,0 +1,93 @@
+"""The embedded AWS where things go wrong as asked: the server process that tests start."""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from fruits_cli.rehearsal.__main__ import forget_the_user, main
+from tests.support.faults import CONTROL, Fault, FaultBook, parse_fault, request_refusal
+
+# moto reads its settings when it is imported.
+forget_the_user()
+
+# ruff: noqa: E402
+from fruits_cli.rehearsal.server import EmbeddedAws, members_of, send
+from fruits_cli.rehearsal.wire import (
+    Answer,
+    Call,
+    Environ,
+    Refused,
+    full_body,
+    json_answer,
+    read_call,
+    refusal,
+)
+
+_HANG_S = 600.0
+
+
+class FaultyAws(EmbeddedAws):
+    """Fails the user's requests and the bootstrap actions that it was asked to fail."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._faults = FaultBook()
+
+    def check_script(self, number: int, script: bytes) -> tuple[int, str]:
+        fault = self._faults.of_bootstrap(number)
+        return (fault.status, fault.message) if fault else super().check_script(number, script)
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == CONTROL:
+            return send(self._controlled(environ), start_response)
+        call = read_call(environ)
+        is_user = call is not None and call.access_key == self._keys.user
+        fault = self._faults.of_request(call) if call and is_user else None
+        if call is None or fault is None:
+            return super().__call__(environ, start_response)
+        return self._failing(fault, call, environ, start_response)
+
+    def _controlled(self, environ: Environ) -> Answer:
+        try:
+            if environ["REQUEST_METHOD"] == "DELETE":
+                self._faults.clear()
+            else:
+                self._faults.add(parse_fault(members_of(environ)))
+        except Refused as refused:
+            return json_answer({"error": refused.message}, status=400)
+        return json_answer({})
+
+    def _failing(
+        self, fault: Fault, call: Call, environ: Environ, start_response: Any
+    ) -> Iterable[bytes]:
+        if fault.kind not in ("lost-answer", "hung-answer"):
+            return send(refusal(call.service, request_refusal(fault, call)), start_response)
+        full_body(super().__call__(environ, _ignored))
+        connection: socket.socket = environ["werkzeug.socket"]
+        if fault.kind == "hung-answer":
+            _wait_until_closed(connection, self.stop_asked)
+        connection.shutdown(socket.SHUT_RDWR)
+        raise ConnectionAbortedError("the rehearsal was asked to lose this answer")
+
+
+def _ignored(status: str, headers: Any, exc_info: Any = None) -> Any:
+    return lambda body: None
+
+
+def _wait_until_closed(connection: socket.socket, stop_asked: threading.Event) -> None:
+    """Keep the caller waiting until it gives up."""
+    deadline = time.monotonic() + _HANG_S
+    while time.monotonic() < deadline and not stop_asked.is_set():
+        readable, _, _ = select.select([connection], [], [], 0.2)
+        if readable and not connection.recv(1, socket.MSG_PEEK):
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], lambda: FaultyAws))
