@@ -43,6 +43,14 @@ _NEW_S = 60.0
 # The JVM only schedules: its compilers and collectors shall leave the cores to the workers.
 _JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 _LAST_WORD, _LOG_TAIL = "Error: ", 65536
+LOOPBACK_CONF = {
+    "spark.ui.enabled": "false",
+    # With bindAddress alone a local cluster waits for ever for its own host name.
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    # Another user of this machine could talk to our ports otherwise.
+    "spark.authenticate": "true",
+}
 LOG_FILE = "_plan/driver.log"
 
 
@@ -81,7 +89,7 @@ def run_job(
             log_begin = log_stream.tell()
             process = subprocess.Popen(
                 command,
-                env=_spark_environ(environ, java_home, scratch),
+                env=spark_environ(environ, java_home, scratch),
                 stdin=subprocess.DEVNULL,
                 stdout=log_stream,
                 stderr=subprocess.STDOUT,
@@ -116,17 +124,12 @@ def _spark_conf_file(plan: LocalPlan, scratch: Path) -> Path:
     conf = {
         # A worker that dies (out of memory, say) costs its chunk, not the run.
         "spark.master": plan.master or f"local[{plan.cores},3]",
-        "spark.ui.enabled": "false",
         # Installed here; the executors of a cluster get spark_job with their first task.
         "spark.python.daemon.module": "spark_job.daemon",
         "spark.log.level": "WARN",
         # A cluster of several executors starts the job once all are there.
         "spark.scheduler.minRegisteredResourcesRatio": "1.0",
-        # With bindAddress alone a local cluster waits for ever for its own host name.
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        # Another user of this machine could talk to our ports otherwise.
-        "spark.authenticate": "true",
+        **LOOPBACK_CONF,
         "spark.authenticate.secret": secrets.token_hex(32),
         "spark.local.dir": str(scratch / "spark"),
         "spark.driver.extraJavaOptions": f'-Djava.io.tmpdir="{scratch}" {_JVM}',
@@ -137,7 +140,8 @@ def _spark_conf_file(plan: LocalPlan, scratch: Path) -> Path:
     return file
 
 
-def _spark_environ(environ: Mapping[str, str], java_home: Path, scratch: Path) -> dict[str, str]:
+def spark_environ(environ: Mapping[str, str], java_home: Path, scratch: Path) -> dict[str, str]:
+    """The environment of spark-submit on this machine; its temporary files go to `scratch`."""
     # What the user set for another Spark must not reach ours.
     foreign = ("SPARK_", "PYSPARK_", "HADOOP_", "JAVA_", "_JAVA_", "JDK_JAVA_", "FRUITS_")
     kept = {name: value for name, value in environ.items() if not name.startswith(foreign)}

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fruits_cli.errors import UsageError
-from fruits_cli.rehearsal.cluster_life import Pace
+from fruits_cli.rehearsal.inside import Pace
 from fruits_cli.rehearsal.state import (
     Rehearsal,
     held_lock,

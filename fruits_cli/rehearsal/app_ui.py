@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.rehearsal.cluster_life import APP_UI_MIN, Pace
+from fruits_cli.rehearsal.inside import Pace
 from fruits_cli.rehearsal.wire import Answer, Environ, Refused
-from fruits_cli.rehearsal.world import ACCOUNT, AppUi, Cluster, Region
+from fruits_cli.rehearsal.world import ACCOUNT, AppUi, Cluster, Region, find_cluster
 
 PAGES = "/_app-ui/"
+# A guess.
+_WAIT_MIN = 0.2
 Members = dict[str, Any]
 _MOST_TEXT_BYTES = 1 << 16
 _HEADERS = (
@@ -33,12 +35,12 @@ class AppUis:
 
     def __init__(self, endpoint: str, logs: Path, pace: Pace) -> None:
         self._endpoint, self._logs = endpoint, logs
-        self._wait_s = pace.wait_s(APP_UI_MIN)
+        self._wait_s = pace.wait_s(_WAIT_MIN)
         self._clusters: dict[str, Cluster] = {}
 
     def create(self, region: Region, request: Members) -> Members:
         arn = request["TargetResourceArn"]
-        _cluster(region, arn.rpartition("/")[2])
+        find_cluster(region, arn.rpartition("/")[2])
         ui = AppUi(arn, request.get("Tags", []))
         region.app_uis[ui.ui_id] = ui
         return {"PersistentAppUIId": ui.ui_id, "RuntimeRoleEnabledCluster": False}
@@ -62,7 +64,7 @@ class AppUis:
         ui = _app_ui(region, request)
         if not self._is_older(ui, 2):
             return {"PresignedURLReady": False}
-        cluster = _cluster(region, ui.target_arn.rpartition("/")[2])
+        cluster = find_cluster(region, ui.target_arn.rpartition("/")[2])
         secret = secrets.token_urlsafe(24)
         self._clusters[secret] = cluster
         return {"PresignedURLReady": True, "PresignedURL": f"{self._endpoint}{PAGES}{secret}"}
@@ -84,13 +86,6 @@ OPERATIONS: dict[str, Callable[[AppUis, Region, Members], Members]] = {
     "DescribePersistentAppUI": AppUis.describe,
     "GetPersistentAppUIPresignedURL": AppUis.address,
 }
-
-
-def _cluster(region: Region, cluster_id: str) -> Cluster:
-    cluster = region.clusters.get(cluster_id)
-    if cluster is None:
-        raise Refused("InvalidRequestException", f"Cluster id '{cluster_id}' is not valid.")
-    return cluster
 
 
 def _app_ui(region: Region, request: Members) -> AppUi:

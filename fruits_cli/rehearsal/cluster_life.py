@@ -9,23 +9,25 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from fruits_cli.rehearsal.bootstrap import BootstrapFailed, run_bootstrap
-from fruits_cli.rehearsal.inside import Inside
+from fruits_cli.rehearsal.ec2 import CannotProvision, Ec2Side
+from fruits_cli.rehearsal.inside import Host
 from fruits_cli.rehearsal.logs import LogShipping
-from fruits_cli.rehearsal.network import CannotProvision
-from fruits_cli.rehearsal.nodes import Ec2Side
-from fruits_cli.rehearsal.stepqueue import POLL_S, StepQueue, Workshop
+from fruits_cli.rehearsal.steps import POLL_S, StepQueue
 from fruits_cli.rehearsal.world import Cluster, Ending, Step, Timeline
 
+# How long EMR takes, in minutes. The five minutes between log uploads are documented
+# (ManagementGuide, emr-plan-debugging); the others are guesses of the usual order.
+PROVISION_MIN = 3.0
+BOOTSTRAP_MIN = 2.0
+STEP_START_MIN = 0.3
+LOG_UPLOAD_MIN = 5.0
+TERMINATE_MIN = 1.0
 _LIFETIME = re.compile(r"--(?:max-)?lifetime-min")
 USER_REQUEST = Ending("USER_REQUEST", "Terminated by user request")
 _STEPS_DONE = Ending("ALL_STEPS_COMPLETED", "Steps completed")
@@ -40,35 +42,23 @@ class _Ends(Exception):
     """Unwinds a life to its end; `cluster.ending` says why."""
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What a life needs beside its cluster."""
-
-    folder: Path
-    endpoint: str
-    step_key: str
-    pace: Pace
-    inside: Inside
-    check_script: Callable[[int, bytes], tuple[int, str]]
-
-
 class Life:
     """Takes one cluster through its states; the API only asks, this thread acts."""
 
-    def __init__(self, cluster: Cluster, ec2: Callable[[], Ec2Side], around: Surroundings) -> None:
-        self._cluster, self._ec2, self._around = cluster, ec2, around
-        self._tree = around.folder / "logs" / cluster.cluster_id
+    def __init__(self, cluster: Cluster, host: Host) -> None:
+        self._cluster, self._host = cluster, host
+        self._s3 = host.inside.client("s3", cluster.region)
+        self._tree = host.logs_of(cluster.cluster_id)
         self._logs = LogShipping(
             self._tree,
             cluster.request.get("LogUri", ""),
             cluster.cluster_id,
-            self._s3(),
-            around.pace.wait_s(LOG_UPLOAD_MIN),
+            self._s3,
+            host.pace.wait_s(LOG_UPLOAD_MIN),
         )
         self._expires: float | None = None
         self._is_hurried = False
-        shop = Workshop(around.folder, self._tree, around.endpoint, around.step_key, self._s3())
-        self._queue = StepQueue(cluster, shop, logs=self._logs, check=self._check)
+        self._queue = StepQueue(cluster, host, logs=self._logs, check=self._check)
         self._thread = threading.Thread(target=self._live, name=cluster.cluster_id, daemon=True)
 
     def start(self) -> None:
@@ -117,7 +107,7 @@ class Life:
 
     def _pause(self, minutes: float) -> None:
         """Wait as long as EMR would, at the rehearsal's pace. Raises _Ends."""
-        until = time.monotonic() + self._around.pace.wait_s(minutes)
+        until = time.monotonic() + self._host.pace.wait_s(minutes)
         while (left := until - time.monotonic()) > 0:
             self._check()
             with self._cluster.changed:
@@ -125,10 +115,10 @@ class Life:
         self._check()
 
     def _start(self) -> None:
-        ec2 = self._ec2()
+        ec2 = Ec2Side(self._cluster, self._host)
         self._pause(PROVISION_MIN / 2)
         try:
-            ec2.site.settle()
+            ec2.settle()
             ec2.require_quota()
             ec2.provision()
         except CannotProvision as refused:
@@ -139,7 +129,7 @@ class Life:
         self._set_state("BOOTSTRAPPING", nodes="BOOTSTRAPPING")
         self._wind_lifetime()
         try:
-            run_bootstrap(self._cluster, self._tree, self._s3(), self._around.check_script)
+            run_bootstrap(self._cluster, self._tree, self._s3, self._host.check_script)
         except BootstrapFailed as failed:
             with self._cluster.changed:
                 for node in self._cluster.live_nodes():
@@ -162,7 +152,7 @@ class Life:
             args = action["ScriptBootstrapAction"].get("Args", [])
             for name, value in pairwise(args):
                 if _LIFETIME.fullmatch(name):
-                    seconds = self._around.pace.timer_s(float(value) * 60)
+                    seconds = self._host.pace.timer_s(float(value) * 60)
                     self._expires = time.monotonic() + seconds
 
     def _set_state(self, state: str, *, nodes: str = "") -> None:
@@ -192,7 +182,7 @@ class Life:
             self._check()
             policy = self._cluster.auto_termination
             # 60 minutes where a policy names no time (ManagementGuide, auto-termination policy).
-            timeout_s = self._around.pace.timer_s(policy.get("IdleTimeout", 3600))
+            timeout_s = self._host.pace.timer_s(policy.get("IdleTimeout", 3600))
             if policy and time.monotonic() - idle_since >= timeout_s:
                 raise self._ended(_IDLE)
             with self._cluster.changed:
@@ -205,9 +195,6 @@ class Life:
         if step.action_on_failure == "CANCEL_AND_WAIT":
             self._queue.drop_pending()
 
-    def _s3(self) -> Any:
-        return self._around.inside.client("s3", self._cluster.region)
-
     def _shut_down(self) -> None:
         """TERMINATING, then the end; a running step is INTERRUPTED (a guess), others CANCELLED."""
         self._set_state("TERMINATING")
@@ -216,7 +203,7 @@ class Life:
         self._sleep_unless_hurried(TERMINATE_MIN)
         # Where the server stops, its EC2 may be gone already.
         with suppress(ClientError, BotoCoreError):
-            self._ec2().release(self._cluster.live_nodes(), _CLUSTER_ENDED)
+            Ec2Side(self._cluster, self._host).release(self._cluster.live_nodes(), _CLUSTER_ENDED)
         with self._cluster.changed:
             ending = self._cluster.ending
             with_errors = ending is not None and ending.with_errors
@@ -226,33 +213,5 @@ class Life:
     def _sleep_unless_hurried(self, minutes: float) -> None:
         with self._cluster.changed:
             self._cluster.changed.wait_for(
-                lambda: self._is_hurried, self._around.pace.wait_s(minutes)
+                lambda: self._is_hurried, self._host.pace.wait_s(minutes)
             )
-
-
-# How long EMR takes, in minutes. The five minutes between log uploads are documented
-# (ManagementGuide, emr-plan-debugging); the others are guesses of the usual order.
-PROVISION_MIN = 3.0
-BOOTSTRAP_MIN = 2.0
-STEP_START_MIN = 0.3
-LOG_UPLOAD_MIN = 5.0
-TERMINATE_MIN = 1.0
-APP_UI_MIN = 0.2
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Waits of Amazon pass at `minutes_per_second`, the user's own timers at theirs.
-
-    Time stamps are the wall clock's: a step takes as long as it takes here, and so does the bill.
-    Idle time-out and lifetime are compared with real work, hence real time unless told otherwise.
-    """
-
-    minutes_per_second: float = 1.0
-    timer_minutes_per_second: float = 1 / 60
-
-    def wait_s(self, minutes: float) -> float:
-        return minutes / self.minutes_per_second
-
-    def timer_s(self, seconds: float) -> float:
-        return seconds / 60 / self.timer_minutes_per_second

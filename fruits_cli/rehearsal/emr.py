@@ -22,9 +22,9 @@ from fruits_cli.rehearsal.admission import (
 from fruits_cli.rehearsal.app_ui import OPERATIONS as APP_UI_OPERATIONS
 from fruits_cli.rehearsal.app_ui import AppUis
 from fruits_cli.rehearsal.cluster_life import USER_REQUEST, Life
-from fruits_cli.rehearsal.inside import Inside
+from fruits_cli.rehearsal.inside import Host
 from fruits_cli.rehearsal.wire import Answer, Call, Refused, json_answer
-from fruits_cli.rehearsal.world import ACCOUNT, Cluster, Fleet, Region, Step, World
+from fruits_cli.rehearsal.world import ACCOUNT, Cluster, Fleet, Region, Step, find_cluster
 
 Members = dict[str, Any]
 _PAGE = 50
@@ -34,21 +34,14 @@ _STEP_STATES_TO_CANCEL = ("PENDING", "RUNNING")
 class Emr:
     """Answers EMR's requests; what happens over time happens in a cluster's Life."""
 
-    def __init__(
-        self,
-        world: World,
-        inside: Inside,
-        begin: Callable[[Cluster, Region], Life],
-        app_uis: AppUis,
-    ) -> None:
-        self._world, self._inside, self._begin = world, inside, begin
-        self._app_uis = app_uis
+    def __init__(self, host: Host, app_uis: AppUis) -> None:
+        self._host, self._app_uis = host, app_uis
         self._lives: dict[str, Life] = {}
 
     def answer(self, call: Call, request: Members) -> Answer:
         answered = self._operation(call.action)
         require_shape(call.action, request)
-        return json_answer(answered(self._world.region(call.region), request))
+        return json_answer(answered(self._host.world.region(call.region), request))
 
     def _operation(self, action: str) -> Callable[[Region, Members], Members]:
         if action in OPERATIONS:
@@ -65,13 +58,14 @@ class Emr:
             life.join(15)
 
     def run_job_flow(self, region: Region, request: Members) -> Members:
-        applications = admit_cluster(request, region.name, self._inside)
+        applications = admit_cluster(request, region.name, self._host.inside)
         name = request.get("SecurityConfiguration")
         if name and name not in region.security_configurations:
             raise invalid(f"Security configuration with name '{name}' does not exist.")
         cluster = _new_cluster(region.name, request, applications)
         region.clusters[cluster.cluster_id] = cluster
-        self._lives[cluster.cluster_id] = self._begin(cluster, region)
+        self._lives[cluster.cluster_id] = Life(cluster, self._host)
+        self._lives[cluster.cluster_id].start()
         return {"JobFlowId": cluster.cluster_id, "ClusterArn": cluster.arn}
 
     def add_job_flow_steps(self, region: Region, request: Members) -> Members:
@@ -208,14 +202,6 @@ OPERATIONS: dict[str, Callable[[Emr, Region, Members], Members]] = {
     "DeleteSecurityConfiguration": Emr.delete_security_configuration,
     "GetBlockPublicAccessConfiguration": Emr.get_public_access,
 }
-
-
-def find_cluster(region: Region, cluster_id: str) -> Cluster:
-    """The cluster of that id. Raises Refused as EMR does."""
-    cluster = region.clusters.get(cluster_id)
-    if cluster is None:
-        raise _unknown(f"Cluster id '{cluster_id}' is not valid.")
-    return cluster
 
 
 def _known_configuration(region: Region, request: Members) -> str:

@@ -1,16 +1,21 @@
-"""The rehearsal as its own customer: what EMR does to EC2, IAM and S3 goes over loopback too."""
+"""What a cluster reaches: the embedded AWS as its own customer, over loopback, and this machine."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
 
+from fruits_cli.rehearsal.world import World
+
 
 class Inside:
-    """Clients of the embedded AWS that meet no faults."""
+    """Clients of the embedded AWS."""
 
     def __init__(self, endpoint: str, access_key: str) -> None:
         self._endpoint, self._access_key = endpoint, access_key
@@ -40,3 +45,38 @@ class Inside:
                 s3={"addressing_style": "path"},
             ),
         )
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Waits of Amazon pass at `minutes_per_second`, the user's own timers at theirs.
+
+    Time stamps are the wall clock's: a step takes as long as it takes here, and so does the bill.
+    Idle time-out and lifetime are compared with real work, hence real time unless told otherwise.
+    """
+
+    minutes_per_second: float = 1.0
+    timer_minutes_per_second: float = 1 / 60
+
+    def wait_s(self, minutes: float) -> float:
+        return minutes / self.minutes_per_second
+
+    def timer_s(self, seconds: float) -> float:
+        return seconds / 60 / self.timer_minutes_per_second
+
+
+@dataclass(frozen=True)
+class Host:
+    """All that a cluster needs beside itself; `folder` holds the logs and the steps' folders."""
+
+    folder: Path
+    endpoint: str
+    step_key: str
+    pace: Pace
+    inside: Inside
+    world: World
+    quota_vcpus: int
+    check_script: Callable[[int, bytes], tuple[int, str]]
+
+    def logs_of(self, cluster_id: str) -> Path:
+        return self.folder / "logs" / cluster_id

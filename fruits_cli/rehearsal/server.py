@@ -27,11 +27,9 @@ from werkzeug.serving import make_server
 from fruits_cli.rehearsal.account import everything_allowed, vcpu_quota
 from fruits_cli.rehearsal.app_ui import PAGES, AppUis
 from fruits_cli.rehearsal.bootstrap import check_script
-from fruits_cli.rehearsal.cluster_life import Life, Pace, Surroundings
+from fruits_cli.rehearsal.ec2 import WaysOut
 from fruits_cli.rehearsal.emr import Emr
-from fruits_cli.rehearsal.inside import Inside
-from fruits_cli.rehearsal.network import WaysOut
-from fruits_cli.rehearsal.nodes import Ec2Side
+from fruits_cli.rehearsal.inside import Host, Inside, Pace
 from fruits_cli.rehearsal.s3 import S3Gate
 from fruits_cli.rehearsal.wire import (
     Answer,
@@ -42,7 +40,7 @@ from fruits_cli.rehearsal.wire import (
     read_call,
     refusal,
 )
-from fruits_cli.rehearsal.world import ACCOUNT, Cluster, Region, World
+from fruits_cli.rehearsal.world import ACCOUNT, World
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class EmbeddedAws:
     """The WSGI application and the clusters behind it."""
 
     def __init__(self, folder: Path, *, keys: Keys, pace: Pace, quota_vcpus: int) -> None:
-        self._keys, self._folder, self._pace = keys, folder, pace
+        self._keys, self._quota_vcpus = keys, quota_vcpus
         self.stop_asked = threading.Event()
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server = make_server(
@@ -72,9 +70,19 @@ class EmbeddedAws:
         self.port = self._server.server_port
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._inside = Inside(self.endpoint, keys.inside)
-        self._world, self._quota_vcpus = World(), quota_vcpus
+        self._world = World()
+        host = Host(
+            folder=folder,
+            endpoint=self.endpoint,
+            step_key=keys.step,
+            pace=pace,
+            inside=self._inside,
+            world=self._world,
+            quota_vcpus=quota_vcpus,
+            check_script=self.check_script,
+        )
         self._app_uis = AppUis(self.endpoint, folder / "logs", pace)
-        self._emr = Emr(self._world, self._inside, self._begin, self._app_uis)
+        self._emr = Emr(host, self._app_uis)
         self._s3 = S3Gate(self._moto, _bucket_region)
         self._ways_out = WaysOut(self._inside)
 
@@ -87,22 +95,6 @@ class EmbeddedAws:
         self._emr.end_all()
         self._server.shutdown()
         self._server.server_close()
-
-    def _begin(self, cluster: Cluster, region: Region) -> Life:
-        def ec2() -> Ec2Side:
-            return Ec2Side(cluster, region, self._world, self._quota_vcpus, self._inside)
-
-        around = Surroundings(
-            folder=self._folder,
-            endpoint=self.endpoint,
-            step_key=self._keys.step,
-            pace=self._pace,
-            check_script=self.check_script,
-            inside=self._inside,
-        )
-        life = Life(cluster, ec2, around)
-        life.start()
-        return life
 
     def check_script(self, number: int, script: bytes) -> tuple[int, str]:
         """Exit code and stderr of the numbered bootstrap action."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from fruits_cli.job.spark import LOOPBACK_CONF
 from fruits_cli.rehearsal.wire import Refused
 
 # The options of spark-submit that stand alone; every other one takes a value.
@@ -107,11 +108,8 @@ def local_options(cores: int, python: str, scratch: str) -> tuple[str, ...]:
         "spark.submit.deployMode": "client",
         "spark.pyspark.python": python,
         "spark.pyspark.driver.python": python,
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.ui.enabled": "false",
+        **LOOPBACK_CONF,
         "spark.eventLog.enabled": "false",
-        "spark.authenticate": "true",
         "spark.local.dir": scratch,
     }
     options = ["--master", f"local[{cores}]", "--deploy-mode", "client"]

@@ -1,4 +1,8 @@
-"""One step, run for real: fetch, spark-submit on this machine, logs, verdict."""
+"""The steps of one cluster, run for real: fetch, spark-submit on this machine, logs, verdict.
+
+One step at a time. Sources: EMR API reference, StepStatus and FailureDetails; ManagementGuide,
+emr-cancel-steps; emr-facts.md, section 7.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,17 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from botocore.exceptions import ClientError
 
 from fruits_cli.errors import FruitsError
-from fruits_cli.job.spark import find_java, spark_home
+from fruits_cli.job.spark import find_java, spark_environ, spark_home, usable_cores
 from fruits_cli.rehearsal import guard
-from fruits_cli.rehearsal.logs import append_line, append_text
+from fruits_cli.rehearsal.inside import Host
+from fruits_cli.rehearsal.logs import LogShipping, append_line, append_text
 from fruits_cli.rehearsal.spark_submit import (
     Submission,
     command_line,
@@ -27,32 +31,25 @@ from fruits_cli.rehearsal.spark_submit import (
     parse_submission,
     with_local_files,
 )
+from fruits_cli.rehearsal.state import rehearsal_environ
 from fruits_cli.rehearsal.wire import Refused
-from fruits_cli.rehearsal.world import Step
+from fruits_cli.rehearsal.world import Cluster, Step
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 
+POLL_S = 0.1
 _GUARD = Path(guard.__file__)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a step works and what it may reach."""
-
-    tree: Path
-    work: Path
-    endpoint: str
-    region: str
-    access_key: str
-    s3: Any
-    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
 
 
 class StepRun:
     """A running step. Its logs lie in the cluster's tree under EMR's names."""
 
-    def __init__(self, step: Step, place: Place, number: int) -> None:
-        self._step, self._place, self._number = step, place, number
-        self._folder = place.tree / "steps" / step.step_id
+    def __init__(self, step: Step, cluster: Cluster, host: Host, number: int) -> None:
+        self._step, self._host, self._number = step, host, number
+        self._region = cluster.region
+        self._s3 = host.inside.client("s3", cluster.region)
+        self._tree = host.logs_of(cluster.cluster_id)
+        self._work = host.folder / "steps" / step.step_id
+        self._folder = self._tree / "steps" / step.step_id
         self._controller = self._folder / "controller"
         self._guard: subprocess.Popen[bytes] | None = None
         self._in_cluster_mode = False
@@ -91,19 +88,24 @@ class StepRun:
                 bufsize=0,
                 stdout=stdout,
                 stderr=stderr,
-                cwd=self._place.work,
-                env=self._environ(),
+                cwd=self._work,
+                env=step_environ(
+                    work=self._work,
+                    endpoint=self._host.endpoint,
+                    region=self._region,
+                    access_key=self._host.step_key,
+                ),
                 start_new_session=True,
             )
 
     def _command(self, submission: Submission) -> list[str]:
-        work = self._place.work
+        work = self._work
         (work / "tmp").mkdir(parents=True, exist_ok=True)
         local: dict[str, str] = {}
         for number, (what, address) in enumerate(fetched_arguments(submission)):
             local[address] = str(self._fetched(address, work / "fetched" / str(number)))
             append_line(self._controller, f"rehearsal: {what} {address} is {local[address]} here")
-        ours = local_options(self._place.cores, sys.executable, str(work / "tmp"))
+        ours = local_options(usable_cores(), sys.executable, str(work / "tmp"))
         command = command_line(
             str(spark_home() / "bin" / "spark-submit"), with_local_files(submission, local), ours
         )
@@ -115,9 +117,7 @@ class StepRun:
         uri = parse_s3_uri(address)
         folder.mkdir(parents=True, exist_ok=True)
         below = uri.key.rstrip("/") + "/"
-        pages = self._place.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=uri.bucket, Prefix=below
-        )
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=uri.bucket, Prefix=below)
         keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
         if not keys:
             return self._downloaded(uri, folder / Path(uri.key).name)
@@ -129,7 +129,7 @@ class StepRun:
     def _downloaded(self, uri: S3Uri, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            body = self._place.s3.get_object(Bucket=uri.bucket, Key=uri.key)["Body"]
+            body = self._s3.get_object(Bucket=uri.bucket, Key=uri.key)["Body"]
         except ClientError as error:
             message = f"java.io.FileNotFoundException: {uri}: {error}"
             raise Refused("FileNotFound", message) from error
@@ -137,22 +137,13 @@ class StepRun:
             shutil.copyfileobj(body, stream)
         return path
 
-    def _environ(self) -> dict[str, str]:
-        place = self._place
-        return step_environ(
-            work=place.work,
-            endpoint=place.endpoint,
-            region=place.region,
-            access_key=place.access_key,
-        )
-
     def _driver_log(self, name: str) -> Path:
         """Client mode: the step's own log. Cluster mode: the first YARN container's."""
         if not self._in_cluster_mode:
             return self._folder / name
         application = self._step.application_id
         container = application.replace("application", "container") + "_01_000001"
-        return self._place.tree / "containers" / application / container / name
+        return self._tree / "containers" / application / container / name
 
     def poll(self) -> int | None:
         """The exit code, or None while the step runs."""
@@ -189,7 +180,7 @@ class StepRun:
         )
         word = "succeeded" if code == 0 else "failed"
         append_line(self._controller, f"Step {word} with exitCode {code} and took {took} seconds")
-        shutil.rmtree(self._place.work, ignore_errors=True)
+        shutil.rmtree(self._work, ignore_errors=True)
 
     def _report(self, code: int) -> None:
         application, stderr = self._step.application_id, self._folder / "stderr"
@@ -218,23 +209,87 @@ def step_environ(*, work: Path, endpoint: str, region: str, access_key: str) -> 
     HOME is the step's own folder: no profile, cache or start-up file of the user is read.
     """
     java = find_java(os.environ)
+    path = f"{java / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {
-        "PATH": f"{java / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "HOME": str(work),
-        "TMPDIR": str(work / "tmp"),
-        "LANG": "C.UTF-8",
-        "JAVA_HOME": str(java),
-        "SPARK_HOME": str(spark_home()),
-        "SPARK_LOCAL_IP": "127.0.0.1",
-        "PYSPARK_PYTHON": sys.executable,
         # Otherwise a killed step leaves folders in /tmp.
+        **spark_environ({"PATH": path, "HOME": str(work)}, java, work / "tmp"),
         "SPARK_SUBMIT_OPTS": f'-Djava.io.tmpdir="{work / "tmp"}"',
         "PYTHONUNBUFFERED": "1",
         "PYTHONNOUSERSITE": "1",
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_REGION": region,
-        "AWS_DEFAULT_REGION": region,
-        "AWS_ACCESS_KEY_ID": access_key,
-        "AWS_SECRET_ACCESS_KEY": "rehearsal",
-        "AWS_EC2_METADATA_DISABLED": "true",
+        **rehearsal_environ(endpoint, region, access_key),
     }
+
+
+class StepQueue:
+    """Runs the pending steps; `check` raises where the cluster ends meanwhile."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        host: Host,
+        *,
+        logs: LogShipping,
+        check: Callable[[], None],
+    ) -> None:
+        self._cluster, self._host, self._check = cluster, host, check
+        self._logs = logs
+        self._begun = 0
+
+    def next(self) -> Step | None:
+        """The oldest pending step."""
+        with self._cluster.changed:
+            return next((s for s in self._cluster.steps if s.state == "PENDING"), None)
+
+    def run(self, step: Step) -> str:
+        """The state a step ended in; unless it was cancelled before, all of it happens here."""
+        with self._cluster.changed:
+            if step.state != "PENDING":
+                return step.state
+            step.state, step.started = "RUNNING", time.time()
+            self._begun += 1
+        run = StepRun(step, self._cluster, self._host, self._begun)
+        # What ends the cluster in the middle leaves the step so (a guess).
+        state, code = "INTERRUPTED", -1
+        try:
+            run.start()
+            state, code = self._followed(step, run)
+        finally:
+            run.kill()
+            run.finish()
+            self._conclude(step, state, code)
+            self._logs.ship()
+        return state
+
+    def _followed(self, step: Step, run: StepRun) -> tuple[str, int]:
+        while (code := run.poll()) is None:
+            self._check()
+            if step.cancellation:
+                # CancelSteps does not trigger ActionOnFailure (ManagementGuide, emr-cancel-steps).
+                # A real cluster-mode application would go on in YARN; here all of it is killed.
+                run.interrupt() if step.cancellation == "SEND_INTERRUPT" else run.kill()
+                return "CANCELLED", -1
+            with self._cluster.changed:
+                self._cluster.changed.wait(POLL_S)
+        return ("FAILED", code) if code else ("COMPLETED", 0)
+
+    def _conclude(self, step: Step, state: str, code: int) -> None:
+        with self._cluster.changed:
+            step.state, step.ended = state, time.time()
+            if state == "FAILED":
+                log_uri = self._cluster.request.get("LogUri", "").rstrip("/")
+                # The reason seldom says more (emr-facts.md, section 7); the containers' logs do.
+                step.failure = {
+                    "Reason": "Unknown Error.",
+                    "Message": f"Exception in the step's process: exit code {code}.",
+                    "LogFile": (
+                        f"{log_uri}/{self._cluster.cluster_id}/steps/{step.step_id}/stderr.gz"
+                    ),
+                }
+            self._cluster.changed.notify_all()
+
+    def drop_pending(self) -> None:
+        """Cancel what has not begun."""
+        with self._cluster.changed:
+            for step in self._cluster.steps:
+                if not step.is_final:
+                    step.state, step.ended = "CANCELLED", time.time()

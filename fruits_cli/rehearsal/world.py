@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from fruits_cli.rehearsal.wire import Refused
+
 ACCOUNT = "123456789012"
 FINAL_STEPS = ("COMPLETED", "CANCELLED", "FAILED", "INTERRUPTED")
 FINAL_CLUSTERS = ("TERMINATED", "TERMINATED_WITH_ERRORS")
@@ -169,6 +171,13 @@ class Region:
     security_configurations: dict[str, dict[str, Any]] = field(default_factory=dict)
     app_uis: dict[str, AppUi] = field(default_factory=dict)
     created: float = field(default_factory=time.time)
+
+
+def find_cluster(region: Region, cluster_id: str) -> Cluster:
+    """The cluster of that id. Raises Refused as EMR does."""
+    if cluster_id not in region.clusters:
+        raise Refused("InvalidRequestException", f"Cluster id '{cluster_id}' is not valid.")
+    return region.clusters[cluster_id]
 
 
 class World:

@@ -27,7 +27,7 @@ from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 
-from fruits_cli.rehearsal.cluster_life import Pace
+from fruits_cli.rehearsal.inside import Pace
 from fruits_cli.rehearsal.server import EmbeddedAws, Keys
 from fruits_cli.rehearsal.state import new_access_key, rehearsal_environ
 from fruits_cli.rehearsal.wire import Call, Environ, read_body, read_call

@@ -122,7 +122,7 @@ def test_what_was_set_for_another_spark_does_not_reach_ours(tmp_path: Path) -> N
         "FRUITS_JOB_PCA_K": "5",
     }
 
-    environ = driver._spark_environ({**foreign, "HOME": "/h"}, Path("/jdk"), tmp_path)
+    environ = driver.spark_environ({**foreign, "HOME": "/h"}, Path("/jdk"), tmp_path)
 
     assert environ["HOME"] == "/h"
     assert environ["JAVA_HOME"] == "/jdk"

@@ -1,19 +1,22 @@
-"""The subnet and groups of a cluster, and what EMR checks before it asks EC2 for an instance.
+"""EC2's side of a cluster: what EMR checks before it asks for an instance, quota, instances.
 
 Sources: ManagementGuide, emr-instance-fleet, emr-iam-role, the index of error codes; emr-facts.md,
-sections 3, 5 and 11. EMR's own sentences may read otherwise.
+sections 3, 5, 7 and 11. EMR's own sentences may read otherwise.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+import time
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from fruits_cli.rehearsal.catalogue import supported_types
-from fruits_cli.rehearsal.inside import Inside
-from fruits_cli.rehearsal.world import Cluster, Ending, Region
+from fruits_cli.rehearsal.catalogue import supported_types, vcpus_of
+from fruits_cli.rehearsal.inside import Host, Inside
+from fruits_cli.rehearsal.world import Cluster, Ending, Fleet, Node
 
 _POLICY_V2 = "AmazonEMRServicePolicy_v2"
 _POLICY_TAG = {"Key": "for-use-with-amazon-emr-managed-policies", "Value": "true"}
@@ -23,6 +26,7 @@ _MANAGED_GROUPS = {
 }
 _DEFAULT_VPC = [{"Name": "is-default", "Values": ["true"]}]
 _DEFAULT_SUBNETS = [{"Name": "default-for-az", "Values": ["true"]}]
+_IMAGE = "ami-12c6146b"
 
 
 class CannotProvision(Exception):
@@ -38,11 +42,39 @@ def not_valid(message: str, error_code: str = "") -> CannotProvision:
     return CannotProvision(Ending("VALIDATION_ERROR", message, True, error_code))
 
 
-class Site:
-    """Subnet, zone and security groups of one cluster, chosen and checked."""
+@dataclass(frozen=True)
+class Demand:
+    """Nodes that a fleet asks of one market."""
 
-    def __init__(self, cluster: Cluster, region: Region, ec2: Any, iam: Any) -> None:
-        self._cluster, self._region, self._ec2, self._iam = cluster, region, ec2, iam
+    fleet: Fleet
+    instance_type: str
+    market: str
+    count: int
+
+
+def demands(fleet: Fleet) -> list[Demand]:
+    """What a fleet asks for, of the first type that it lists (its allocation is a guess)."""
+    request = fleet.request
+    first = request["InstanceTypeConfigs"][0]
+    weight = first.get("WeightedCapacity", 1)
+    targets = {
+        "ON_DEMAND": request.get("TargetOnDemandCapacity", 0),
+        "SPOT": request.get("TargetSpotCapacity", 0),
+    }
+    return [
+        Demand(fleet, first["InstanceType"], market, math.ceil(units / weight))
+        for market, units in targets.items()
+        if units
+    ]
+
+
+class Ec2Side:
+    """What EMR asks of EC2 and IAM for one cluster."""
+
+    def __init__(self, cluster: Cluster, host: Host) -> None:
+        self._cluster, self._world, self._quota_vcpus = cluster, host.world, host.quota_vcpus
+        self._ec2 = host.inside.client("ec2", cluster.region)
+        self._iam = host.inside.client("iam", cluster.region)
 
     def settle(self) -> None:
         """Choose the subnet and the security groups. Raises CannotProvision."""
@@ -62,7 +94,7 @@ class Site:
 
     def _require_types(self) -> None:
         label = self._cluster.request["ReleaseLabel"]
-        known = {entry["Type"] for entry in supported_types(label, self._region.name)}
+        known = {entry["Type"] for entry in supported_types(label, self._cluster.region)}
         for fleet in self._cluster.fleets:
             for config in fleet.request["InstanceTypeConfigs"]:
                 if config["InstanceType"] not in known:
@@ -133,6 +165,99 @@ class Site:
             GroupName=name, VpcId=vpc_id, Description="made by the rehearsal's EMR"
         )
         return str(made["GroupId"])
+
+    def require_quota(self) -> None:
+        """Refuse more vCPUs than the account may run. Raises CannotProvision."""
+        for market in ("ON_DEMAND", "SPOT"):
+            running = sum(
+                vcpus_of(node.instance_type)
+                for cluster in self._world.clusters()
+                if cluster.region == self._cluster.region
+                for node in cluster.live_nodes()
+                if node.market == market
+            )
+            wanted = sum(
+                vcpus_of(demand.instance_type) * demand.count
+                for fleet in self._cluster.fleets
+                for demand in demands(fleet)
+                if demand.market == market
+            )
+            if wanted and running + wanted > self._quota_vcpus:
+                raise not_valid(
+                    f"EC2 QUOTA EXCEEDED: {wanted} vCPUs were requested in market {market} and "
+                    f"{running} are running, of {self._quota_vcpus} (VcpuLimitExceeded)."
+                )
+
+    def provision(self) -> None:
+        """Launch every fleet."""
+        for fleet in self._cluster.fleets:
+            for demand in demands(fleet):
+                self._launch(demand)
+
+    def _launch(self, demand: Demand) -> None:
+        """Run the instances, tagged as EMR tags them, and add their nodes to the cluster."""
+        nodes = [self._node(demand, found) for found in self._run(demand)]
+        with self._cluster.changed:
+            self._cluster.nodes += nodes
+
+    def _run(self, demand: Demand) -> list[dict[str, Any]]:
+        instances = self._cluster.request["Instances"]
+        tags = self._cluster.tags | {
+            "aws:elasticmapreduce:job-flow-id": self._cluster.cluster_id,
+            "aws:elasticmapreduce:instance-group-role": demand.fleet.role,
+        }
+        extra: dict[str, Any] = {"KeyName": k} if (k := instances.get("Ec2KeyName")) else {}
+        if demand.market == "SPOT":
+            extra["InstanceMarketOptions"] = {"MarketType": "spot"}
+        found: list[dict[str, Any]] = self._ec2.run_instances(
+            ImageId=_IMAGE,
+            MinCount=demand.count,
+            MaxCount=demand.count,
+            InstanceType=demand.instance_type,
+            SubnetId=self._cluster.subnet_id,
+            SecurityGroupIds=self._groups_of(demand.fleet.role),
+            TagSpecifications=[
+                {
+                    "ResourceType": "instance",
+                    "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+                }
+            ],
+            **extra,
+        )["Instances"]
+        return found
+
+    def _groups_of(self, role: str) -> list[str]:
+        instances, own = self._cluster.request["Instances"], self._cluster.security_groups
+        if role == "MASTER":
+            added = instances.get("AdditionalMasterSecurityGroups", [])
+            return [own["EmrManagedMasterSecurityGroup"], *added]
+        added = instances.get("AdditionalSlaveSecurityGroups", [])
+        return [own["EmrManagedSlaveSecurityGroup"], *added]
+
+    def _node(self, demand: Demand, found: dict[str, Any]) -> Node:
+        return Node(
+            instance_id=found["InstanceId"],
+            fleet_id=demand.fleet.fleet_id,
+            role=demand.fleet.role,
+            market=demand.market,
+            instance_type=demand.instance_type,
+            private_dns=found.get("PrivateDnsName", ""),
+            private_ip=found.get("PrivateIpAddress", ""),
+            public_dns=found.get("PublicDnsName", ""),
+            public_ip=found.get("PublicIpAddress", ""),
+            volumes=tuple(
+                {"Device": device["DeviceName"], "VolumeId": device["Ebs"]["VolumeId"]}
+                for device in found.get("BlockDeviceMappings", [])
+            ),
+        )
+
+    def release(self, nodes: list[Node], reason: dict[str, str]) -> None:
+        """Terminate the instances; their time ends now."""
+        if nodes:
+            self._ec2.terminate_instances(InstanceIds=[node.instance_id for node in nodes])
+        with self._cluster.changed:
+            for node in nodes:
+                node.state, node.reason, node.timeline.ended = "TERMINATED", reason, time.time()
 
 
 class WaysOut:
