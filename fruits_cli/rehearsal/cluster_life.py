@@ -127,7 +127,7 @@ class Life:
 
     def _bootstrap(self) -> None:
         self._set_state("BOOTSTRAPPING", nodes="BOOTSTRAPPING")
-        self._wind_lifetime()
+        self._start_timer()
         try:
             run_bootstrap(self._cluster, self._tree, self._s3, self._host.check_script)
         except BootstrapFailed as failed:
@@ -145,7 +145,7 @@ class Life:
     def _timelines(self) -> list[Timeline]:
         return [self._cluster.timeline, *(node.timeline for node in self._cluster.live_nodes())]
 
-    def _wind_lifetime(self) -> None:
+    def _start_timer(self) -> None:
         """The timer that bootstrap.sh starts on the primary: `--max-lifetime-min N` among its
         arguments. The script itself needs a node; only its timer is played."""
         for action in self._cluster.request.get("BootstrapActions", []):

@@ -1,6 +1,6 @@
 """Runs one command in a session of its own and ends the whole session when told, or when orphaned.
 
-Started by path with the standard library alone. stdin is the string to the rehearsal's server: `i`
+Started by path with the standard library alone. Its stdin comes from the rehearsal's server: `i`
 asks the command to stop and kills what is left three seconds later, `k` or the end of file kills at
 once. pyspark's daemon makes a process group of its own, but none of them leaves the session.
 """

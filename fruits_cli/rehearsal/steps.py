@@ -162,7 +162,7 @@ class StepRun:
     def _tell(self, word: bytes) -> None:
         if self._guard is None or self._guard.stdin is None or self._guard.poll() is not None:
             return
-        # The guard may end at this very moment, and the string with it.
+        # The guard may end at this very moment, and its stdin with it.
         with suppress(BrokenPipeError):
             self._guard.stdin.write(word)
         self._verdict = self._guard.wait()

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl
@@ -168,13 +168,3 @@ def _json_refusal(refused: Refused) -> Answer:
     # takes either, and a real client of the API sees exactly one.
     key = "message" if refused.code == "ValidationException" else "Message"
     return json_answer({"__type": refused.code, key: refused.message}, status=refused.status)
-
-
-def full_body(parts: Iterable[bytes]) -> bytes:
-    """All bytes of a WSGI answer; closes it as WSGI asks."""
-    try:
-        return b"".join(parts)
-    finally:
-        close = getattr(parts, "close", None)
-        if close is not None:
-            close()

@@ -23,7 +23,6 @@ from fruits_cli.rehearsal.wire import (
     Call,
     Environ,
     Refused,
-    full_body,
     json_answer,
     read_call,
     refusal,
@@ -68,12 +67,22 @@ class FaultyAws(EmbeddedAws):
     ) -> Iterable[bytes]:
         if fault.kind not in ("lost-answer", "hung-answer"):
             return send(refusal(call.service, request_refusal(fault, call)), start_response)
-        full_body(super().__call__(environ, _ignored))
+        _read_whole(super().__call__(environ, _ignored))
         connection: socket.socket = environ["werkzeug.socket"]
         if fault.kind == "hung-answer":
             _wait_until_closed(connection, self.stop_asked)
         connection.shutdown(socket.SHUT_RDWR)
         raise ConnectionAbortedError("the rehearsal was asked to lose this answer")
+
+
+def _read_whole(parts: Iterable[bytes]) -> bytes:
+    """All bytes of a WSGI answer; closes it as WSGI asks."""
+    try:
+        return b"".join(parts)
+    finally:
+        close = getattr(parts, "close", None)
+        if close is not None:
+            close()
 
 
 def _ignored(status: str, headers: Any, exc_info: Any = None) -> Any:
