@@ -16,6 +16,25 @@ from spark_job import schema
 # Without this list Pillow would start Ghostscript for an EPS file named .jpg.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 100_000_000
+# Of 640 MiB that a worker has at least, what its model and a chunk's rows leave.
+MAX_DECODING_BYTES = 384 * 2**20
+# At the peak of decoding and converting, measured; what is not named here takes most.
+_PIXEL_BYTES = {
+    "1": 5,
+    "L": 5,
+    "RGB": 4,
+    "P": 9,
+    "RGBA": 8,
+    "CMYK": 8,
+    "YCbCr": 8,
+    "LAB": 8,
+    "I;16": 9,
+    "LA": 13,
+}
+_MOST_PIXEL_BYTES = 20
+# What decoders hold beside the picture: frames, strips, the coefficients of a progressive JPEG.
+_FORMAT_BYTES = {"WEBP": 12, "TIFF": 4}
+_PROGRESSIVE_BYTES, _TURNED_BYTES, _TEXTS = 6, 4, (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 
 # Our own limit is checked before decoding; Pillow's would warn below it and raise above.
 Image.MAX_IMAGE_PIXELS = None
@@ -38,28 +57,74 @@ def decoded(content: bytes, side_px: int) -> npt.NDArray[np.uint8]:
         raise Refusal(schema.EMPTY, "The file has no bytes.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        picture = _opened(content)
         try:
-            resized = _rgb(_upright(picture)).resize((side_px, side_px), Image.Resampling.BICUBIC)
+            return _pixels(content, side_px)
         # Decoders raise whatever their parsers meet: OSError, SyntaxError, struct.error,
         # zlib.error, ValueError, IndexError, MemoryError ... None of it may end the job.
+        except Refusal:
+            raise
+        except UnidentifiedImageError as error:
+            known = ", ".join(FORMATS)
+            sentence = f"No decoder knows it; known: {known}."
+            raise Refusal(schema.NOT_A_PICTURE, sentence) from error
         except Exception as error:
             raise Refusal(_kind(error), _sentence(error)) from error
-    return np.asarray(resized)
 
 
-def _opened(content: bytes) -> Image.Image:
+def _pixels(content: bytes, side_px: int) -> npt.NDArray[np.uint8]:
     try:
-        picture = Image.open(io.BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        formats = ", ".join(FORMATS)
-        raise Refusal(schema.NOT_A_PICTURE, f"No decoder knows it; known: {formats}.") from error
-    except Exception as error:  # as in `decoded`
-        raise Refusal(_kind(error), _sentence(error)) from error
-    if picture.width * picture.height > MAX_PIXELS:
-        size = f"{picture.width} x {picture.height}"
+        return _resized(content, side_px)
+    except ValueError as error:
+        # Pillow's limit on texts, which are no pixels: without them the picture is whole.
+        if "MAX_TEXT" not in str(error):
+            raise
+    return _resized(_without_texts(content), side_px)
+
+
+def _resized(content: bytes, side_px: int) -> npt.NDArray[np.uint8]:
+    picture = Image.open(io.BytesIO(content), formats=FORMATS)
+    _require_room(picture, len(content), side_px)
+    upright = _rgb(_upright(picture))
+    return np.asarray(upright.resize((side_px, side_px), Image.Resampling.BICUBIC))
+
+
+def _without_texts(png: bytes) -> bytes:
+    kept, start = [png[:8]], 8
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4])
+        if png[start + 4 : start + 8] not in _TEXTS:
+            kept.append(png[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def _require_room(picture: Image.Image, file_bytes: int, side_px: int) -> None:
+    """Raise Refusal where decoding would take more memory than a worker has."""
+    pixels = picture.width * picture.height
+    size = f"{picture.width} x {picture.height}"
+    if pixels > MAX_PIXELS:
         raise Refusal(schema.TOO_LARGE, f"{size} pixels; the limit is {MAX_PIXELS:,}.")
-    return picture
+    pixel_bytes = _PIXEL_BYTES.get(picture.mode, _MOST_PIXEL_BYTES)
+    if picture.mode in ("L", "RGB") and "transparency" in picture.info:
+        pixel_bytes = 12
+    pixel_bytes += _FORMAT_BYTES.get(picture.format or "", 0)
+    if picture.info.get("progressive"):
+        pixel_bytes += _PROGRESSIVE_BYTES
+    if "exif" in picture.info or picture.format == "TIFF":
+        pixel_bytes += _TURNED_BYTES if _orientation(picture) in range(2, 9) else 0
+    # Resizing makes the picture narrow first: of a tall line it makes side_px columns.
+    needed = file_bytes + pixels * pixel_bytes + picture.height * side_px * 4
+    if needed > MAX_DECODING_BYTES:
+        limit = f"the limit is {MAX_DECODING_BYTES // 2**20} MiB"
+        sentence = f"{size} {picture.mode} takes {needed // 2**20:,} MiB to decode; {limit}."
+        raise Refusal(schema.TOO_LARGE, sentence)
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a broken EXIF block beside good pixels: the picture counts
+        return 1
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -68,11 +133,8 @@ def _upright(picture: Image.Image) -> Image.Image:
     # Only a picture that carries EXIF or TIFF tags can be turned.
     if "exif" not in picture.info and picture.format not in ("TIFF", "MPO"):
         return picture
-    try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a broken EXIF block beside good pixels: the picture counts
-        return picture
-    return ImageOps.exif_transpose(picture) if orientation in range(2, 9) else picture
+    turned = _orientation(picture) in range(2, 9)
+    return ImageOps.exif_transpose(picture) if turned else picture
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
@@ -96,9 +158,30 @@ def _on_white(picture: Image.Image) -> Image.Image:
 def _eight_bit(picture: Image.Image) -> Image.Image:
     # Pillow's own conversion of 16-bit gray clips everything above 255 to white.
     values = np.asarray(picture)
-    if picture.mode != "F":
-        values = values // 256
-    return Image.fromarray(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8))
+    scaled = _scaled_floats(values) if picture.mode == "F" else _scaled_integers(values)
+    return Image.fromarray(scaled)
+
+
+def _scaled_integers(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """By the bits that the largest value needs: 12-bit data in 16 bits is no black picture."""
+    lowest, highest = min(int(values.min()), 0), int(values.max())
+    if lowest < 0:
+        # Modulo 2**32 the difference is right, in half the memory of 64 bits.
+        values = values.astype(np.uint32) - np.uint32(lowest % 2**32)
+    shift = max((highest - lowest).bit_length() - 8, 0)
+    return (values >> shift).astype(np.uint8)
+
+
+def _scaled_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """0 to 255 as they are; 0 to 1, and what reaches beyond 255 or below 0, by their range."""
+    finite = np.isfinite(values)
+    lowest = float(values.min(where=finite, initial=np.inf))
+    highest = float(values.max(where=finite, initial=-np.inf))
+    if lowest >= 0 and highest <= 1:
+        values = values * np.float32(255)
+    elif lowest < highest and (lowest < 0 or highest > 255):
+        values = (values - np.float32(lowest)) * np.float32(255 / (highest - lowest))
+    return np.asarray(np.clip(np.nan_to_num(values), 0, 255), np.uint8)
 
 
 def _kind(error: Exception) -> str:
