@@ -167,7 +167,7 @@ def _row_group(source: Place, shard: str, wanted: range, group: int) -> list[Pic
     start = group * chunks.GROUP_ROWS
     try:
         with source.open(shard) as stream:
-            columns = ["path", "label", "length", "content"]
+            columns = ["path", "label", "sha256", "length", "content"]
             table = pq.ParquetFile(stream).read_row_group(group, columns).select(columns)
             skipped = max(wanted.start - start, 0)
             table = table.slice(skipped, wanted.stop - start - skipped)
@@ -180,11 +180,23 @@ def _row_group(source: Place, shard: str, wanted: range, group: int) -> list[Pic
     return [_packed(**row) for row in table.to_pylist()]
 
 
-def _packed(path: str, label: str, length: int, content: bytes | None) -> Picture:
+def _packed(path: str, label: str, sha256: str, length: int, content: bytes | None) -> Picture:
     if content is None:
-        why = images.Refusal(schema.UNREADABLE, "It could not be read when it was packed.")
-        return Picture(path, label, length, b"", why)
+        return Picture(path, label, length, b"", _packed_refusal(path, sha256, length))
     return Picture(path, label, length, content)
+
+
+def _packed_refusal(path: str, error: str, length: int) -> images.Refusal:
+    """Why a row has no content: its column sha256 then holds schema.py's word, or nothing."""
+    if error == schema.TOO_LARGE:
+        return _too_large(length)
+    if error == schema.NAME:
+        return images.Refusal(schema.NAME, f"Two files are written {path!r}.")
+    return images.Refusal(schema.UNREADABLE, "It could not be read when it was packed.")
+
+
+def _too_large(size: int) -> images.Refusal:
+    return images.Refusal(schema.TOO_LARGE, f"{size:,} bytes; the limit is {MAX_BYTES:,}.")
 
 
 def _from_files(
@@ -222,7 +234,7 @@ def _file(plan: Plan, source: Place, row: Found, *, check: bool) -> Picture:
 
 def _content(source: Place, row: Found, *, check: bool) -> bytes:
     if row.size > MAX_BYTES:
-        raise images.Refusal(schema.TOO_LARGE, f"{row.size:,} bytes; the limit is {MAX_BYTES:,}.")
+        raise _too_large(row.size)
     try:
         return _local(source, row) if source.is_local else _object(source, row, check=check)
     except files.AmbiguousName as error:

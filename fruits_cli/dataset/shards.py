@@ -70,6 +70,8 @@ class _Picture:
     sha256: str = ""
     content: bytes | None = None
     reason: str = ""
+    # The job's word for it, where unreadable is not the word: it stands in the digest's column.
+    error: str = ""
     # Of the file while it was read, unless it changed meanwhile.
     stamp: Stamp | None = None
 
@@ -79,7 +81,7 @@ class _Picture:
 
     @property
     def row(self) -> tuple[str, str, str, int]:
-        return self.listed.path, self.listed.label, self.sha256, self.length
+        return self.listed.path, self.listed.label, self.sha256 or self.error, self.length
 
 
 def pack(
@@ -223,15 +225,15 @@ def _name(pictures: Iterable[_Picture]) -> str:
 def _read(listed: Listed) -> _Picture:
     unread = _Picture(listed, listed.length)
     if listed.has_twin:
-        return replace(unread, reason="Another name is written alike.")
+        return replace(unread, reason="Another name is written alike.", error="name")
     if listed.length > MAX_PICTURE_BYTES:
-        return replace(unread, reason=_TOO_LARGE)
+        return replace(unread, reason=_TOO_LARGE, error="too_large")
     try:
         content, stamp = _content(listed.file)
     except OSError as error:
         return replace(unread, reason=f"{error.strerror or error}.")
     if len(content) > MAX_PICTURE_BYTES:
-        return replace(unread, reason=_TOO_LARGE)
+        return replace(unread, reason=_TOO_LARGE, error="too_large")
     return _Picture(listed, len(content), hashlib.sha256(content).hexdigest(), content, stamp=stamp)
 
 

@@ -262,8 +262,13 @@ def test_a_dataset_gives_the_same_rows_as_its_folder(folder: Path, tmp_path: Pat
     assert in_dataset.rejected_table().equals(in_folder.rejected_table())
 
 
-def test_a_dataset_row_without_content_is_unreadable(tmp_path: Path) -> None:
-    found = packed(tmp_path / "data", [("a/1.jpg", "a", "", 7, None)])
+@pytest.mark.parametrize(
+    ("word", "error"), [("", "unreadable"), ("too_large", "too_large"), ("name", "name")]
+)
+def test_a_dataset_row_without_content_has_the_reason_of_the_packing(
+    tmp_path: Path, word: str, error: str
+) -> None:
+    found = packed(tmp_path / "data", [("a/1.jpg", "a", word, 7, None)])
     source = files.place(str(tmp_path / "data"))
 
     (picture,) = features.pictures_of(
@@ -272,7 +277,7 @@ def test_a_dataset_row_without_content_is_unreadable(tmp_path: Path) -> None:
 
     assert (picture.path, picture.label, picture.length) == ("a/1.jpg", "a", 7)
     assert picture.refusal is not None
-    assert picture.refusal.error == schema.UNREADABLE
+    assert picture.refusal.error == error
 
 
 def gone(shard: Path) -> None:
