@@ -6,9 +6,10 @@ import errno
 import functools
 import hashlib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TypeVar
@@ -206,7 +207,13 @@ def _from_files(
         return [_file(plan, source, row, check=check) for row in group]
 
     size = _GROUP_PICTURES if source.is_local else 1
-    for pictures in read_ahead(read_group, _groups(rows, size), readers=readers):
+
+    def group_bytes(group: list[Found]) -> int:
+        # A larger one is rejected unread.
+        return sum(row.size for row in group if row.size <= MAX_BYTES)
+
+    groups = _groups(rows, size)
+    for pictures in read_ahead(read_group, groups, readers=readers, size=group_bytes):
         yield from pictures
 
 
@@ -275,15 +282,41 @@ def _require_source(source: Place) -> None:
         )
 
 
-def read_ahead(read: Callable[[T], R], items: Iterable[T], *, readers: int) -> Iterator[R]:
-    """read(item) of every item, in order, with `readers` of them under way while one is used."""
+def read_ahead(
+    read: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    readers: int,
+    size: Callable[[T], int] = lambda item: 0,
+) -> Iterator[R]:
+    """read(item) of every item, in order, with `readers` of them under way while one is used.
+
+    size: bytes of an item. Together those under way have at most 32 MiB; a larger one is read
+    once it is the next to be used.
+    """
     waiting = iter(items)
+    held: list[T] = []
+    under_way: list[tuple[int, Future[R]]] = []
     with ThreadPoolExecutor(readers) as pool:
-        under_way = [pool.submit(read, item) for item in itertools.islice(waiting, readers)]
+
+        def submit(most_bytes: float) -> None:
+            while len(under_way) < readers:
+                held.extend(itertools.islice(waiting, 0 if held else 1))
+                if not held:
+                    return
+                needed = size(held[0])
+                if sum(before for before, _ in under_way) + needed > most_bytes:
+                    return
+                under_way.append((needed, pool.submit(read, held.pop())))
+                most_bytes = _GROUP_BYTES
+
+        submit(math.inf)
         while under_way:
-            done = under_way.pop(0).result()
-            under_way += [pool.submit(read, item) for item in itertools.islice(waiting, 1)]
+            done = under_way.pop(0)[1].result()
+            submit(_GROUP_BYTES)
             yield done
+            if not under_way:
+                submit(math.inf)
 
 
 def no_space(error: OSError, place: Place) -> JobError | None:

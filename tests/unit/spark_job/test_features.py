@@ -459,3 +459,20 @@ def test_parts_of_a_row_group_are_its_rows_in_order(tmp_path: Path) -> None:
     )
 
     assert [picture.path for picture in pictures] == [path for path, *_ in rows]
+
+
+def test_reading_ahead_is_bounded_by_bytes() -> None:
+    begun: list[int] = []
+
+    def read(item: int) -> int:
+        begun.append(item)
+        return item
+
+    sizes = [20 * 2**20, 10 * 2**20, 100 * 2**20, 1, 1]
+    reading = features.read_ahead(read, range(5), readers=16, size=lambda item: sizes[item])
+
+    seen = [(item, max(begun)) for item in reading]
+
+    # The third is begun when it is the next to be used, and not before.
+    assert [item for item, _ in seen] == list(range(5))
+    assert all(latest <= 1 for _, latest in seen[:2])
