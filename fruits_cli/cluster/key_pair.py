@@ -31,8 +31,8 @@ class KeyPair:
         """The keys of fruits.toml that name it."""
         return {"cluster": {"key_name": self.name}, "tunnel": {"key_file": str(self.file)}}
 
-    def told(self) -> str:
-        """One sentence: what there is now."""
+    def summary(self) -> str:
+        """The key pair in one sentence."""
         if self.is_new:
             return (
                 f"Key pair {self.name} was imported into {self.region}; its private key is "
@@ -48,8 +48,7 @@ def make_key_pair(config: Config, cloud: Cloud, *, environ: Mapping[str, str]) -
     MachineError where the file of an existing pair is missing, or cannot be written; UsageError
     where it is another pair's.
     """
-    name = f"{EMR_NAME_PREFIX}{config.cluster.name}"
-    file = _ssh_folder(environ) / f"{name}.pem"
+    name, file = key_pair_place(config, environ)
     shown = cloud.preflight.key_fingerprint(name)
     if shown is not None and not file.exists():
         raise MachineError(
@@ -65,8 +64,10 @@ def make_key_pair(config: Config, cloud: Cloud, *, environ: Mapping[str, str]) -
     return KeyPair(name, file, cloud.region, is_new)
 
 
-def _ssh_folder(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("HOME", "~")).expanduser() / ".ssh"
+def key_pair_place(config: Config, environ: Mapping[str, str]) -> tuple[str, Path]:
+    """The pair's name in EC2, and the file of its private key."""
+    name = f"{EMR_NAME_PREFIX}{config.cluster.name}"
+    return name, Path(environ.get("HOME", "~")).expanduser() / ".ssh" / f"{name}.pem"
 
 
 def _write_private_key(file: Path) -> None:

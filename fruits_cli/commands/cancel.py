@@ -11,20 +11,27 @@ from fruits_cli.cluster.steps import is_housekeeping
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Target
 from fruits_cli.ledger import RunPhase, RunRecord, records_of
-from fruits_cli.options import ClusterChoice, Yes, with_config
+from fruits_cli.options import ClusterChoice, DryRun, Yes, with_config
 from fruits_cli.screen import Outcome, Screen
 from fruits_cli.session import Session
 
 
 @with_config()
 def cancel(
-    *, cluster: ClusterChoice = None, yes: Yes = False, config: Config, screen: Screen
+    *,
+    cluster: ClusterChoice = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    config: Config,
+    screen: Screen,
 ) -> Outcome:
     """Stop the running job; the cluster stays."""
-    return cancel_job(cluster, open_session(config, screen), yes=yes)
+    return cancel_job(cluster, open_session(config, screen), dry_run=dry_run, yes=yes)
 
 
-def cancel_job(wanted: str | None, session: Session, *, yes: bool) -> Outcome:
+def cancel_job(
+    wanted: str | None, session: Session, *, dry_run: bool = False, yes: bool = False
+) -> Outcome:
     """The running or waiting job of the cluster, cancelled. Raises UsageError without a cluster."""
     clusters = session.cloud.clusters
     cluster = find_cluster(wanted, clusters, session.ledger, region=session.cloud.region)
@@ -36,7 +43,11 @@ def cancel_job(wanted: str | None, session: Session, *, yes: bool) -> Outcome:
     if step is None:
         line = f"No job is running on {cluster.emr_name}."
         return Outcome([line], {"cluster_id": cluster.cluster_id, "step_id": None})
-    session.screen.ask(f"Cancel {step.name} ({step.step_id}, {step.state})?", yes=yes)
+    job = f"{step.name} ({step.step_id}, {step.state})"
+    if dry_run:
+        facts = {"cluster_id": cluster.cluster_id, "step_id": step.step_id}
+        return Outcome([f"Would cancel {job}; the cluster stays."], facts)
+    session.screen.ask(f"Cancel {job}?", yes=yes)
     record = _record_of(cluster, step, session)
     cancel_step(record, clusters)
     if record.output:

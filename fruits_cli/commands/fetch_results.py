@@ -15,8 +15,14 @@ from fruits_cli.config import Config
 from fruits_cli.errors import ConfigError
 from fruits_cli.files import expanded
 from fruits_cli.ledger import find_run
-from fruits_cli.options import with_config
-from fruits_cli.runs.results import RUNS_DIR, fetch_manifest, fetch_run, manifest_lines
+from fruits_cli.options import DryRun, with_config
+from fruits_cli.runs.results import (
+    RUNS_DIR,
+    fetch_manifest,
+    fetch_run,
+    manifest_lines,
+    missing_files,
+)
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.screen import Outcome, Screen
 
@@ -28,7 +34,12 @@ Target = Annotated[
 
 @with_config("storage")
 def fetch_results(
-    *, run: Run = "last", output_dir: Target = None, config: Config, screen: Screen
+    *,
+    run: Run = "last",
+    output_dir: Target = None,
+    dry_run: DryRun = False,
+    config: Config,
+    screen: Screen,
 ) -> Outcome:
     """Fetch features, components, rejected pictures and manifest of a run, with pca.csv."""
     session = open_session(config, screen)
@@ -39,6 +50,12 @@ def fetch_results(
     run_id = uri.key.rstrip("/").rpartition("/")[2]
     target = (expanded(output_dir) if output_dir else Path(RUNS_DIR) / run_id).absolute()
     manifest = fetch_manifest(session.cloud.storage, uri)
+    if dry_run:
+        missing = missing_files(session.cloud.storage, uri, target)
+        size = sum(one.size for one in missing)
+        line = f"Would fetch {len(missing)} files ({size / 2**20:.1f} MiB) into {target}."
+        facts = {"run_id": run_id, "uri": str(uri), "output": str(target), "bytes": size}
+        return Outcome([*manifest_lines(manifest), line], {**facts, "files": len(missing)})
     screen.follow(fetch_run(session.cloud.storage, uri, target))
     if record:
         session.ledger.write(replace(record, folder=str(target)))

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-from fruits_cli.config import FILE_NAME, Config
-from fruits_cli.errors import UsageError
-from fruits_cli.options import with_config
-from fruits_cli.screen import Screen
-
-if TYPE_CHECKING:
-    from fruits_cli.cluster.key_pair import KeyPair
-import json
-import tomllib
-from collections.abc import Callable
 
 from fruits_cli.cloud import policies
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.policies import Scope, administrator_policy, caller_policy
 from fruits_cli.cluster.foundations import foundation_names
-from fruits_cli.cluster.key_pair import KeyPair
+from fruits_cli.cluster.key_pair import KeyPair, key_pair_place, make_key_pair
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import (
+    FILE_NAME,
     SECTIONS,
+    Config,
     Layer,
     configured,
     load_config,
     load_layers,
     merged,
 )
-from fruits_cli.errors import CloudError, MachineError
-from fruits_cli.files import example_config, write_new
-from fruits_cli.screen import Outcome, Table
+from fruits_cli.errors import CloudError, MachineError, UsageError
+from fruits_cli.files import example_config, replacing, write_new
+from fruits_cli.options import DryRun, Yes, with_config
+from fruits_cli.screen import Outcome, Screen, Table
 
 
 @with_config("storage")
@@ -47,15 +41,17 @@ def init(
         bool, typer.Option("--policies", help="The IAM documents for this bucket and prefix.")
     ] = False,
     key: Annotated[bool, typer.Option("--key", help="Make a key pair for the tunnel.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     config: Config,
     screen: Screen,
     flags: Mapping[str, Mapping[str, Any]],
 ) -> Outcome:
-    """Write fruits.toml into this folder, asking for what has no good default.
+    """Write fruits.toml into this folder, asking for what has no good default, or change its keys.
 
     \b
     fruits init                                         asks for bucket, region and profile
-    fruits init --bucket my-bucket --region eu-west-3   asks nothing
+    fruits init --bucket my-bucket --region eu-west-3   asks nothing, or changes these keys
     fruits init --show                                  what is in force, and why
     fruits init --key                                   a key pair for the tunnel as well
     fruits init --policies                              what your administrator has to allow
@@ -67,17 +63,32 @@ def init(
         return show_settings(flags, folder=folder, environ=os.environ)
     if policies:
         return show_policies(config, screen)
-    if key and (folder / FILE_NAME).is_file():
-        return add_key(config, _make_key)
+    if key and dry_run:
+        return plan_key(config)
     maker = _make_key if key else None
-    return start_project(flags, screen, folder=folder, environ=os.environ, make_key=maker)
+    if (flags or key) and (folder / FILE_NAME).is_file():
+        return change_project(
+            flags, config, screen, folder=folder, make_key=maker, dry_run=dry_run, yes=yes
+        )
+    return start_project(
+        flags, screen, folder=folder, environ=os.environ, make_key=maker, dry_run=dry_run
+    )
 
 
 def _make_key(config: Config) -> KeyPair:
     from fruits_cli.aws.clients import connect
-    from fruits_cli.cluster.key_pair import make_key_pair
 
     return make_key_pair(config, connect(config.aws), environ=os.environ)
+
+
+def plan_key(config: Config) -> Outcome:
+    """The key pair that --key would make, without asking AWS whether it is there."""
+    name, file = key_pair_place(config, os.environ)
+    line = (
+        f"Would make the key pair {name}, as far as it is not there: its private key {file}, its "
+        f"public half in EC2, and its two lines in {FILE_NAME}."
+    )
+    return Outcome([line], {"key_name": name, "key_file": str(file)})
 
 
 Values = dict[str, dict[str, Any]]
@@ -88,6 +99,7 @@ _QUESTIONS = (
     ("storage", "bucket", "S3 bucket for pictures, runs and logs (empty: stay local)", ()),
     ("aws", "region", "AWS region", ("AWS_REGION", "AWS_DEFAULT_REGION")),
     ("aws", "profile", "AWS profile (empty: the default one)", ("AWS_PROFILE",)),
+    ("job", "weights", "File of ImageNet's weights (empty: found or downloaded later)", ()),
 )
 _NEEDED = ("bucket", "region")
 
@@ -99,6 +111,7 @@ def start_project(
     folder: Path,
     environ: Mapping[str, str],
     make_key: KeyMaker | None = None,
+    dry_run: bool = False,
 ) -> Outcome:
     """A new fruits.toml in `folder`. Raises UsageError where one exists, ConfigError.
 
@@ -108,13 +121,16 @@ def start_project(
     if os.path.lexists(file):
         raise UsageError(
             f"{file} exists already and stays as it is.",
-            hint="Edit it; fruits init --show tells what is in force.",
+            hint="fruits init --bucket NAME (or any other flag) changes a key of it; "
+            "fruits init --show tells what is in force.",
         )
     values = answers(flags, screen.ask_for, environ)
     text = _checked(file, values)
+    if dry_run:
+        return Outcome([f"Would write {file}:", *_key_lines(values)], {"values": values})
     if make_key:
         pair = make_key(load_config(values, environ=environ, folder=folder))
-        screen.tell(pair.told())
+        screen.tell(pair.summary())
         values = {**values, **pair.settings}
         text = _checked(file, values)
     _write_new(file, text)
@@ -127,24 +143,103 @@ def start_project(
 
 def _checked(file: Path, values: Mapping[str, Mapping[str, Any]]) -> str:
     """The file's text. A value that it may not hold is refused before there is a file."""
-    text = filled(example_config().read_text(encoding="utf-8"), values)
+    text = changed(example_config().read_text(encoding="utf-8"), values)
     configured([Layer(str(file), tomllib.loads(text))])
     return text
 
 
-def add_key(config: Config, make_key: KeyMaker) -> Outcome:
-    """A key pair beside a fruits.toml that stays as it is, and the lines that it may want."""
-    pair = make_key(config)
-    facts = {"values": pair.settings, "is_new": pair.is_new}
-    file = config.tunnel.key_file
-    if config.cluster.key_name == pair.name and file and file == pair.file:
-        return Outcome([pair.told()], facts)
-    wanted = [
+def change_project(
+    flags: Mapping[str, Mapping[str, Any]],
+    config: Config,
+    screen: Screen,
+    *,
+    folder: Path,
+    make_key: KeyMaker | None = None,
+    dry_run: bool = False,
+    yes: bool = False,
+) -> Outcome:
+    """The fruits.toml that is there with these keys changed, shown first; all else stays.
+
+    Raises ConfigError for a value that it may not hold, UsageError where it cannot be edited.
+    """
+    # Through a link: the file that it leads to is replaced, and the link stays.
+    file = (folder / FILE_NAME).resolve()
+    values: Values = {section: dict(keys) for section, keys in flags.items()}
+    lines = []
+    if make_key:
+        pair = make_key(config)
+        lines.append(pair.summary())
+        values = {**values, **_added(values, pair.settings)}
+    former = file.read_text(encoding="utf-8-sig")
+    text = changed(former, values)
+    configured([Layer(str(file), tomllib.loads(text))])
+    facts = {"file": str(file), "values": values}
+    if text == former:
+        return Outcome([*lines, f"{file} says so already."], facts)
+    if dry_run:
+        return Outcome([*lines, f"Would change {file}:", *_key_lines(values)], facts)
+    for line in (*lines, f"In {file}:", *_key_lines(values)):
+        screen.tell(line)
+    # A key pair without the lines that name it helps nobody.
+    screen.ask("Change it?", yes=yes or (make_key is not None and not flags))
+    with replacing(file) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+    return Outcome([f"{file} was changed."], facts)
+
+
+def _added(values: Values, more: Values) -> Values:
+    return {section: {**values.get(section, {}), **keys} for section, keys in more.items()}
+
+
+def _key_lines(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [
         line
-        for section, keys in pair.settings.items()
+        for section, keys in values.items()
         for line in (f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in keys.items()))
     ]
-    return Outcome([pair.told(), f"For {FILE_NAME}:", *wanted], facts)
+
+
+def changed(text: str, values: Mapping[str, Mapping[str, Any]]) -> str:
+    """A TOML text in which these keys have these values; all else stays, comments too.
+
+    Raises UsageError with the lines to write by hand where the text is too unusual to edit.
+    """
+    lines, left = [], {section: dict(keys) for section, keys in values.items()}
+    section, at_end = "", {}
+    for line in text.splitlines():
+        if line.startswith("["):
+            section = line.partition("#")[0].strip().strip("[]")
+        key = line.removeprefix("# ").partition("=")[0].strip()
+        if key in left.get(section, {}):
+            line = f"{key} = {_toml(left[section].pop(key))}"
+        lines.append(line)
+        if line.strip():
+            at_end[section] = len(lines)
+    # From the end, so that the places of earlier sections stay true.
+    for name, keys in sorted(left.items(), key=lambda one: -at_end.get(one[0], len(lines) + 1)):
+        new = [f"{key} = {_toml(value)}" for key, value in keys.items()]
+        if new and name in at_end:
+            lines[at_end[name] : at_end[name]] = new
+        elif new:
+            lines += [f"[{name}]", *new]
+    edited = "\n".join(lines) + "\n"
+    if not _holds(edited, text, values):
+        raise UsageError(
+            f"{FILE_NAME} cannot be edited here: its keys stand in an unusual way.",
+            hint=f"Write into it: {'; '.join(_key_lines(values))}",
+        )
+    return edited
+
+
+def _holds(edited: str, former: str, values: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the edited text says what the former one says with these values."""
+    wanted = tomllib.loads(former)
+    for section, keys in values.items():
+        wanted[section] = {**wanted.get(section, {}), **keys}
+    try:
+        return tomllib.loads(edited) == wanted
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 def answers(
@@ -157,27 +252,16 @@ def answers(
     ask: question, suggestion and the flag that answers it; may raise UsageError.
     """
     values: Values = {section: dict(keys) for section, keys in flags.items()}
+    given = {key for keys in values.values() for key in keys}
     for section, key, question, variables in _QUESTIONS:
-        if key in values.get(section, {}):
+        # Flags for all that is needed are a script's: it is asked nothing.
+        if key in given or given.issuperset(_NEEDED):
             continue
         suggestion = next((environ[name] for name in variables if environ.get(name)), "")
         flag = f"--{key}" if key in _NEEDED else ""
         if answer := ask(question, suggestion, flag).strip():
             values.setdefault(section, {})[key] = answer
     return values
-
-
-def filled(example: str, values: Mapping[str, Mapping[str, Any]]) -> str:
-    """config.example.toml with these keys in force; all others stay comments."""
-    lines, section = [], ""
-    for line in example.splitlines():
-        if line.startswith("["):
-            section = line.strip("[]")
-        key = line.removeprefix("# ").partition(" = ")[0]
-        if key in values.get(section, {}):
-            line = f"{key} = {_toml(values[section][key])}"
-        lines.append(line)
-    return "\n".join(lines) + "\n"
 
 
 def _toml(value: Any) -> str:

@@ -11,9 +11,10 @@ from fruits_cli.cluster.foundations import ensure_bucket
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
 from fruits_cli.dataset.images import local_images
+from fruits_cli.dataset.listing import require_pictures
 from fruits_cli.dataset.upload import dataset_name, send_pictures
 from fruits_cli.errors import UsageError
-from fruits_cli.options import Yes, with_config
+from fruits_cli.options import DryRun, Yes, with_config
 from fruits_cli.screen import Outcome, Screen
 
 Images = Annotated[str, typer.Argument(help="Folder of pictures.")]
@@ -22,7 +23,13 @@ Raw = Annotated[bool, typer.Option("--raw", help="One object per picture, in the
 
 @with_config("storage")
 def upload(
-    *, images: Images, raw: Raw = False, yes: Yes = False, config: Config, screen: Screen
+    *,
+    images: Images,
+    raw: Raw = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    config: Config,
+    screen: Screen,
 ) -> Outcome:
     """Pack a folder of pictures into a dataset on S3; only what changed is sent.
 
@@ -35,8 +42,13 @@ def upload(
     session = open_session(config, screen)
     places = places_of(config)
     name = dataset_name(folder, config.storage.dataset)
-    ensure_bucket(places.bucket, session, yes=yes)
     target = places.pictures(name) if raw else places.dataset(name)
+    found = require_pictures(folder, config.job.extensions)
+    if dry_run:
+        line = f"{found.pictures} pictures ({found.bytes / 2**20:.1f} MiB) to {target}"
+        facts = {"uri": str(target), "pictures": found.pictures, "bytes": found.bytes}
+        return Outcome([f"Would send {line}, as far as they are not there."], facts)
+    ensure_bucket(places.bucket, session, yes=yes)
     tally = send_pictures(config, folder, target, session, raw=raw)
     size = f"{tally.bytes_sent / 2**20:.1f} MiB"
     lines = [

@@ -113,6 +113,18 @@ def count_pictures(folder: Path, extensions: Iterable[str]) -> Totals:
     return Totals(pictures, size)
 
 
+def require_pictures(folder: Path, extensions: Iterable[str]) -> Totals:
+    """The same as `count_pictures`; raises UsageError also where there is none."""
+    extensions = tuple(extensions)
+    totals = count_pictures(folder, extensions)
+    if not totals.pictures:
+        raise UsageError(
+            f"There is no picture in {folder}.",
+            hint=f"Pictures are files that end in {', '.join(extensions)}.",
+        )
+    return totals
+
+
 def written(name: str) -> str:
     r"""A file name as text that is valid everywhere: bytes that are not UTF-8 become \xNN."""
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -15,7 +15,7 @@ from fruits_cli.cloud.protocols import Storage, StoredObject
 from fruits_cli.cloud.transfer import Sending, Speed, send_all
 from fruits_cli.config import Config
 from fruits_cli.dataset.digests import DigestCache
-from fruits_cli.dataset.listing import Listed, count_pictures, list_pictures
+from fruits_cli.dataset.listing import Listed, list_pictures, require_pictures
 from fruits_cli.dataset.manifest import (
     DATASET_FILE,
     MANIFESTS,
@@ -109,7 +109,7 @@ def send_dataset(
     interrupted upload sent is not sent again. Raises as `pack` does, and CloudError.
     """
     extensions = tuple(extensions)
-    totals = count_pictures(folder, extensions)
+    totals = require_pictures(folder, extensions)
     stored = {one.uri.key.removeprefix(target.key): one for one in storage.list_objects(target)}
     known = _known_shards(storage, target, stored)
     shards: list[Shard] = []
@@ -198,9 +198,7 @@ def send_raw(
     Sent are those whose size differs, and those changed since they were sent.
     """
     extensions = tuple(extensions)
-    totals = count_pictures(folder, extensions)
-    if not totals.pictures:
-        raise UsageError(f"There is no picture in {folder}.")
+    totals = require_pictures(folder, extensions)
     stored = {one.uri.key: one for one in storage.list_objects(target)}
     view = _View("upload", totals.pictures, totals.bytes, tally)
     sendings = _raw_sendings(list_pictures(folder, extensions), target, stored, tally)

@@ -25,10 +25,10 @@ from fruits_cli.cluster.plan import RunPlan, lifetime_min, plan_run
 from fruits_cli.cluster.plan_report import plan_facts, plan_lines
 from fruits_cli.config import Config, Layer, configured
 from fruits_cli.dataset.images import bind_dataset, find_images, local_images
-from fruits_cli.dataset.listing import count_pictures
+from fruits_cli.dataset.listing import require_pictures
 from fruits_cli.dataset.sample import IF_ABSENT
 from fruits_cli.dataset.upload import dataset_name, send_pictures
-from fruits_cli.errors import FruitsError, UsageError
+from fruits_cli.errors import FruitsError
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.node_python import node_python, ship_python
 from fruits_cli.job.shipment import planned_job, shipped_job
@@ -68,8 +68,8 @@ def run_on_emr(
     Raises JobFailed with the cause, UsageError for what the job refused, CloudError, Declined.
     """
     folder = local_images(images)
-    if folder and not count_pictures(folder, config.job.extensions).pictures:
-        raise UsageError(f"There is no picture in {folder}.")
+    if folder:
+        require_pictures(folder, config.job.extensions)
     source = _dataset_of(config, session, folder, images)
     plan = _shown_plan(config, session, run_id, source, shown_as=folder or source, keep=keep)
     if dry_run:

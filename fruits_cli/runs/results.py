@@ -56,6 +56,13 @@ def fetch_run(storage: Storage, run: S3Uri, folder: Path) -> Iterator[Progress]:
     write_pca_csv(folder)
 
 
+def missing_files(storage: Storage, run: S3Uri, folder: Path) -> list[Fetching]:
+    """What `fetch_run` would fetch. Raises UsageError as it does."""
+    fetchings = _fetchings(storage, run, folder)
+    _refuse_foreign(folder, fetchings)
+    return [one for one in fetchings if not _is_there(one)]
+
+
 def _fetchings(storage: Storage, run: S3Uri, folder: Path) -> list[Fetching]:
     found = []
     for one in storage.list_objects(run):

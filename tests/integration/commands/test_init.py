@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fruits_cli.app import app
-from fruits_cli.commands.init import answers, filled, start_project
+from fruits_cli.cluster.key_pair import KeyPair
+from fruits_cli.commands.init import answers, change_project, changed, start_project
 from fruits_cli.config import load_config
 from fruits_cli.errors import ConfigError, MachineError
 from fruits_cli.files import example_config
@@ -41,14 +42,72 @@ def test_what_init_writes_is_what_load_config_reads(here: Path) -> None:
     assert "# pca_k = 50" in (here / "fruits.toml").read_text()
 
 
-def test_a_file_that_is_there_stays_as_it_is(here: Path) -> None:
+def test_flags_change_their_keys_in_a_file_that_is_there(here: Path) -> None:
+    (here / "fruits.toml").write_text("# mine\n[job]\npca_k = 7  # few\n[aws]\nregion = 'r'\n\n")
+
+    refused = CliRunner().invoke(app, ["init", *GIVEN])
+    result = CliRunner().invoke(app, ["init", *GIVEN, "--yes"])
+
+    assert refused.exit_code == 2
+    assert "Change it? There is no terminal to ask on." in refused.stderr
+    assert result.exit_code == 0, result.stderr
+    assert (here / "fruits.toml").read_text() == (
+        "# mine\n[job]\npca_k = 7  # few\n"
+        '[aws]\nregion = "eu-west-3"\n\n[storage]\nbucket = "grapes-and-figs"\n'
+    )
+
+
+def test_a_key_that_stands_as_a_comment_is_changed_in_its_place(here: Path) -> None:
+    CliRunner().invoke(app, ["init", *GIVEN])
+    former = (here / "fruits.toml").read_text()
+
+    result = CliRunner().invoke(app, ["init", "--prefix", "apples", "--yes"])
+
+    assert result.exit_code == 0, result.stderr
+    pairs = zip(former.splitlines(), (here / "fruits.toml").read_text().splitlines(), strict=True)
+    assert [new for old, new in pairs if old != new] == ['prefix = "apples"']
+
+
+def test_a_dry_run_writes_nothing(here: Path) -> None:
+    new = CliRunner().invoke(app, ["init", *GIVEN, "--dry-run"])
+    (here / "other").mkdir()
+    assert not (here / "fruits.toml").exists()
     (here / "fruits.toml").write_text("[job]\npca_k = 7\n")
 
-    result = CliRunner().invoke(app, ["init", *GIVEN])
+    old = CliRunner().invoke(app, ["init", *GIVEN, "--dry-run"])
 
-    assert result.exit_code == 2
-    assert "fruits.toml exists already and stays as it is." in result.stderr
+    assert (new.exit_code, old.exit_code) == (0, 0)
+    assert new.stdout.startswith("Would write")
+    assert 'bucket = "grapes-and-figs"' in old.stdout
     assert (here / "fruits.toml").read_text() == "[job]\npca_k = 7\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["storage.bucket = 'figs'\n", "storage = {bucket = 'figs'}\n", "[ storage ]\nbucket='f'"],
+)
+def test_a_file_that_is_written_in_another_way_stays_or_is_right(here: Path, text: str) -> None:
+    (here / "fruits.toml").write_text(text)
+
+    result = CliRunner().invoke(app, ["init", *GIVEN, "--yes"])
+
+    if result.exit_code == 0:
+        kept = load_config({}, environ={}, folder=here)
+        assert (kept.storage.bucket, kept.aws.region) == ("grapes-and-figs", "eu-west-3")
+    else:
+        assert "Hint: Write into it: [storage]; bucket" in result.stderr
+        assert (here / "fruits.toml").read_text() == text
+
+
+def test_the_link_to_a_file_stays_a_link(here: Path) -> None:
+    (here / "shared.toml").write_text("[job]\npca_k = 7\n")
+    (here / "fruits.toml").symlink_to("shared.toml")
+
+    result = CliRunner().invoke(app, ["init", *GIVEN, "--yes"])
+
+    assert result.exit_code == 0, result.stderr
+    assert (here / "fruits.toml").is_symlink()
+    assert "grapes-and-figs" in (here / "shared.toml").read_text()
 
 
 def test_without_a_terminal_the_missing_flag_is_named(here: Path) -> None:
@@ -86,11 +145,11 @@ def test_an_empty_answer_takes_the_suggestion_or_leaves_the_key_out() -> None:
     values = answers({}, ask, {"AWS_DEFAULT_REGION": "eu-west-3"})
 
     assert values == {"aws": {"region": "eu-west-3"}}
-    assert asked == [("--bucket", ""), ("--region", "eu-west-3"), ("", "")]
+    assert asked == [("--bucket", ""), ("--region", "eu-west-3"), ("", ""), ("", "")]
 
 
-def test_no_question_is_asked_for_what_a_flag_gives() -> None:
-    given = {"storage": {"bucket": "figs"}, "aws": {"region": "r", "profile": "p"}}
+def test_nothing_is_asked_where_flags_give_what_is_needed() -> None:
+    given = {"storage": {"bucket": "figs"}, "aws": {"region": "r"}}
 
     def ask(question: str, suggestion: str, flag: str) -> str:
         raise AssertionError(question)
@@ -101,11 +160,11 @@ def test_no_question_is_asked_for_what_a_flag_gives() -> None:
 def test_every_other_key_stays_a_comment() -> None:
     example = example_config().read_text()
 
-    text = filled(example, {"storage": {"prefix": "apples"}})
+    text = changed(example, {"storage": {"prefix": "apples"}})
 
-    changed = [new for old, new in zip(example.splitlines(), text.splitlines(), strict=True)
+    differing = [new for old, new in zip(example.splitlines(), text.splitlines(), strict=True)
                if old != new]  # fmt: skip
-    assert changed == ['prefix = "apples"']
+    assert differing == ['prefix = "apples"']
 
 
 def test_show_tells_each_keys_value_and_where_it_comes_from(
@@ -140,12 +199,13 @@ def test_what_stands_in_the_files_place_is_exit_2(here: Path, taken: str) -> Non
     else:
         file.symlink_to(here / "nowhere")
 
-    result = CliRunner().invoke(app, ["init", *GIVEN])
+    result = CliRunner().invoke(app, ["init"])
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
         f"Error: {file} exists already and stays as it is.\n"
-        "Hint: Edit it; fruits init --show tells what is in force.\n"
+        "Hint: fruits init --bucket NAME (or any other flag) changes a key of it; "
+        "fruits init --show tells what is in force.\n"
     )
     assert not (here / "nowhere").exists()
 
@@ -175,7 +235,7 @@ def test_a_folder_that_went_is_told(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("typed", "code"), [(CTRL_C, 130), ("figs-1\r", 0)])
+@pytest.mark.parametrize(("typed", "code"), [(CTRL_C, 130), ("figs-1\r\r", 0)])
 def test_at_the_prompt_an_answer_goes_on_and_an_interrupt_ends_it(
     here: Path, typed: str, code: int
 ) -> None:
@@ -220,7 +280,7 @@ def test_key_writes_a_file_that_names_the_pair_and_tells_the_lines_the_next_time
     assert pair["Tags"] == [{"Key": "fruits:tool", "Value": "fruits"}]
 
 
-def test_key_beside_a_file_leaves_it_and_tells_the_lines(fruits: Fruits, tmp_path: Path) -> None:
+def test_key_beside_a_file_writes_its_two_lines(fruits: Fruits, tmp_path: Path) -> None:
     text = '[aws]\nregion = "eu-west-3"\n[cluster]\nname = "pears"\n'
     (tmp_path / "fruits.toml").write_text(text)
 
@@ -228,15 +288,38 @@ def test_key_beside_a_file_leaves_it_and_tells_the_lines(fruits: Fruits, tmp_pat
 
     file = tmp_path / "home" / ".ssh" / "fruits-pears.pem"
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.splitlines() == [
+    assert result.stderr.splitlines() == [
         f"Key pair fruits-pears was imported into eu-west-3; its private key is {file}.",
-        "For fruits.toml:",
+        f"In {tmp_path / 'fruits.toml'}:",
         "[cluster]",
         'key_name = "fruits-pears"',
         "[tunnel]",
         f'key_file = "{file}"',
     ]
+    assert (tmp_path / "fruits.toml").read_text() == (
+        f'{text}key_name = "fruits-pears"\n[tunnel]\nkey_file = "{file}"\n'
+    )
+
+
+def test_key_beside_a_file_that_names_the_pair_changes_nothing(tmp_path: Path) -> None:
+    pair = KeyPair("fruits-pears", tmp_path / "pears.pem", "eu-west-3", is_new=False)
+    text = f'[cluster]\nkey_name = "fruits-pears"\n[tunnel]\nkey_file = "{pair.file}"\n'
+    (tmp_path / "fruits.toml").write_text(text)
+    config = load_config({}, environ={}, folder=tmp_path)
+
+    outcome = change_project({}, config, Screen(), folder=tmp_path, make_key=lambda _: pair)
+
+    assert outcome.lines == [pair.summary(), f"{tmp_path / 'fruits.toml'} says so already."]
     assert (tmp_path / "fruits.toml").read_text() == text
+
+
+def test_a_dry_run_of_key_makes_none(fruits: Fruits, tmp_path: Path) -> None:
+    result = fruits("init", "--key", "--dry-run", *GIVEN)
+
+    assert result.exit_code == 0, result.stderr
+    assert "Would make the key pair fruits-fruits" in result.stdout
+    assert not (tmp_path / "home" / ".ssh").exists()
+    assert boto3.client("ec2").describe_key_pairs()["KeyPairs"] == []
 
 
 def test_a_lost_key_is_exit_1_and_no_file_names_it(fruits: Fruits, tmp_path: Path) -> None:

@@ -85,3 +85,24 @@ def test_without_a_bucket_the_way_to_one_is_named(fruits: Fruits, tmp_path: Path
     assert result.exit_code == 2
     assert "No bucket is configured." in result.stderr
     assert "--bucket NAME" in result.stderr
+
+
+def test_a_dry_run_sends_nothing_and_makes_no_bucket(fruits: Fruits, tmp_path: Path) -> None:
+    pictures(tmp_path / "Test")
+
+    result = fruits("upload", "Test", *BUCKET, "--dry-run")
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("Would send ")
+    assert "s3://grapes-and-figs/fruits/datasets/Test/" in result.stdout
+    assert boto3.client("s3").list_buckets()["Buckets"] == []
+
+
+def test_an_empty_folder_is_refused_before_a_bucket_is_made(fruits: Fruits, tmp_path: Path) -> None:
+    (tmp_path / "Test").mkdir()
+
+    result = fruits("upload", "Test", *BUCKET, "--yes")
+
+    assert result.exit_code == 2
+    assert "There is no picture in" in result.stderr
+    assert boto3.client("s3").list_buckets()["Buckets"] == []

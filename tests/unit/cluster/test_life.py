@@ -443,6 +443,21 @@ def test_cancelling_keeps_the_cluster(tmp_path: Path) -> None:
     assert record.phase is RunPhase.CANCELLED
 
 
+def test_a_dry_run_of_cancel_names_the_job_and_leaves_it(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws(script=Script(step_s=3600)))
+    created(aws, tmp_path)
+    here = session(aws, tmp_path)
+    submit_job(config(), here, OTHER_RUN)
+    aws.clock.sleep(200)
+
+    outcome = cancel_job(None, here, dry_run=True)
+
+    assert outcome.lines[0].startswith(f"Would cancel fruits-{OTHER_RUN}")
+    record = here.ledger.load(OTHER_RUN)
+    assert record is not None
+    assert record.phase is RunPhase.LAUNCHED
+
+
 def test_cancelling_without_a_job_is_no_error(tmp_path: Path) -> None:
     aws = FakeAws()
     created(aws, tmp_path)

@@ -4,7 +4,7 @@ import pytest
 
 from fruits_cli.cluster.plan import plan_run
 from fruits_cli.errors import CloudError, FruitsError, UsageError
-from fruits_cli.runs.results import fetch_manifest, fetch_run
+from fruits_cli.runs.results import fetch_manifest, fetch_run, missing_files
 from fruits_cli.s3uri import S3Uri
 from tests.support.fakes import FakeAws
 from tests.support.scenes import manifest, put, results
@@ -65,3 +65,11 @@ def test_a_run_without_a_manifest_has_no_results_yet(aws: FakeAws) -> None:
 
 def test_the_manifest_is_read_without_fetching_the_rest(aws: FakeAws) -> None:
     assert fetch_manifest(aws.storage, RUN) == manifest(6)
+
+
+def test_what_is_missing_is_what_a_fetch_brings(aws: FakeAws, tmp_path: Path) -> None:
+    before = missing_files(aws.storage, RUN, tmp_path)
+    list(fetch_run(aws.storage, RUN, tmp_path))
+
+    assert {one.file.name for one in before} == {"manifest.json", "progress.json", "part-0.parquet"}
+    assert missing_files(aws.storage, RUN, tmp_path) == []
