@@ -16,9 +16,11 @@ from spark_job import schema
 # Without this list Pillow would start Ghostscript for an EPS file named .jpg.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 100_000_000
-# Of 640 MiB that a worker has at least, what its model and a chunk's rows leave.
+# A guide, not a proof: a worker has 640 MiB, of which a process with the model takes about 220
+# before its first picture (measured, without the rows of a packed chunk).
 MAX_DECODING_BYTES = 384 * 2**20
-# At the peak of decoding and converting, measured; what is not named here takes most.
+# Bytes a pixel at the peak of decoding and converting, at least as many as measured; what is not
+# named here takes most.
 _PIXEL_BYTES = {
     "1": 5,
     "L": 5,

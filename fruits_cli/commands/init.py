@@ -50,7 +50,7 @@ def init(
     """Write fruits.toml into this folder, asking for what has no good default, or change its keys.
 
     \b
-    fruits init                                         asks for bucket, region and profile
+    fruits init                                         asks for bucket, region, profile and weights
     fruits init --bucket my-bucket --region eu-west-3   asks nothing, or changes these keys
     fruits init --show                                  what is in force, and why
     fruits init --key                                   a key pair for the tunnel as well

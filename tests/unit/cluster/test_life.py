@@ -455,7 +455,7 @@ def test_a_dry_run_of_cancel_names_the_job_and_leaves_it(tmp_path: Path) -> None
     assert outcome.lines[0].startswith(f"Would cancel fruits-{OTHER_RUN}")
     record = here.ledger.load(OTHER_RUN)
     assert record is not None
-    assert record.phase is RunPhase.LAUNCHED
+    assert record.phase is RunPhase.SUBMITTED
 
 
 def test_cancelling_without_a_job_is_no_error(tmp_path: Path) -> None:
