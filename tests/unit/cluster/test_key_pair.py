@@ -1,15 +1,15 @@
 """Key pairs against the fake AWS and a real folder: made once, repaired, never overwritten."""
 
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fruits_cli.cluster.key_pair import KeyPair, make_key_pair
-from fruits_cli.commands.init import add_key
+from fruits_cli.commands.init import change_project
 from fruits_cli.errors import AccessDenied, MachineError, UsageError
+from fruits_cli.screen import Screen
 from fruits_cli.tunnel.keys import load_prints, new_private_key
 from tests.support.fakes import FakeAws, FakeRights
 from tests.support.worlds import config
@@ -76,7 +76,7 @@ def test_a_second_call_finds_both_and_changes_nothing(tmp_path: Path) -> None:
     second = made(aws, tmp_path)
 
     assert not second.is_new
-    assert second.told() == f"Key pair {NAME} exists in eu-west-3, and {first.file} is its key."
+    assert second.summary() == f"Key pair {NAME} exists in eu-west-3, and {first.file} is its key."
     assert (second.file.read_bytes(), aws.rights.keys) == (before, shown)
 
 
@@ -168,24 +168,23 @@ def test_a_home_that_cannot_hold_the_file_leaves_no_pair(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("cluster", "tunnel", "lines"),
+    ("former", "changes"),
     [
-        ({}, {}, 6),
-        ({"key_name": NAME}, {}, 6),
-        ({"key_name": NAME}, {"key_file": "/h/k.pem"}, 1),
+        ("", True),
+        (f'[cluster]\nkey_name = "{NAME}"\n', True),
+        (f'[cluster]\nkey_name = "{NAME}"\n[tunnel]\nkey_file = "/h/k.pem"\n', False),
     ],
     ids=["nothing", "one of two", "both"],
 )
-def test_the_lines_to_add_are_told_unless_they_are_in_force(
-    cluster: Mapping[str, str], tunnel: Mapping[str, str], lines: int
+def test_the_lines_of_a_pair_are_written_unless_they_are_there(
+    tmp_path: Path, former: str, changes: bool
 ) -> None:
+    (tmp_path / "fruits.toml").write_text(former)
     pair = KeyPair(NAME, Path("/h/k.pem"), "eu-west-3", is_new=True)
 
-    outcome = add_key(config(cluster=dict(cluster), tunnel=dict(tunnel)), lambda _: pair)
+    outcome = change_project({}, config(), Screen(), folder=tmp_path, make_key=lambda _: pair)
 
-    assert len(outcome.lines) == lines
-    assert outcome.lines[1:] in (
-        [],
-        ["For fruits.toml:", "[cluster]", f'key_name = "{NAME}"',
-         "[tunnel]", 'key_file = "/h/k.pem"'],
-    )  # fmt: skip
+    assert outcome.lines[-1].endswith("was changed." if changes else "says so already.")
+    assert (tmp_path / "fruits.toml").read_text() == (
+        f'[cluster]\nkey_name = "{NAME}"\n[tunnel]\nkey_file = "/h/k.pem"\n'
+    )
