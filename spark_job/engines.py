@@ -247,7 +247,7 @@ def tensorflow_engine(artefact: Artefact) -> Engine:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
-    from spark_job.model import load_network
+    from spark_job.network import load_network
 
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)

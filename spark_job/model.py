@@ -16,17 +16,14 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from spark_job import engines, files
 from spark_job.errors import JobError
-from spark_job.schema import FEATURES
-
-if TYPE_CHECKING:
-    import keras
+from spark_job.network import build_network, load_network
 
 VERSION = 1
 IMAGENET_URL = (
@@ -141,7 +138,7 @@ def _random_weights(file: Path) -> Path:
     import keras
 
     keras.utils.set_random_seed(SEED)
-    network = _network(224)
+    network = build_network(224)
     for layer in network.layers:
         if isinstance(layer, keras.layers.Conv2D):
             layer.set_weights([_calm_kernel(layer, keras)])
@@ -170,53 +167,6 @@ def _calibrate(network: Any, keras: Any) -> None:
     for layer in norms:
         layer.momentum = 0.0
     network(smooth_pictures(_SAMPLES, 224).astype(np.float32) / 127.5 - 1, training=True)
-
-
-def _network(side_px: int, classes: int = 0) -> keras.Model:
-    from keras.applications import MobileNetV2
-
-    if classes:
-        return MobileNetV2(weights=None, classes=classes, input_shape=(side_px, side_px, 3))
-    return MobileNetV2(
-        include_top=False, weights=None, pooling="avg", input_shape=(side_px, side_px, 3)
-    )
-
-
-def load_network(weights_file: Path, side_px: int) -> keras.Model:
-    """Keras' MobileNetV2 of alpha 1.0 with these weights: (n, side, side, 3) in -1..1 to (n, 1280).
-
-    Raises JobError (2) where the file holds another network's weights or none.
-    """
-    import keras
-
-    try:
-        classes = _classes(weights_file)
-        network = _network(side_px, classes)
-        network.load_weights(weights_file)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise JobError(
-            2,
-            f"{weights_file} does not hold the weights of a MobileNetV2 of alpha 1.0.",
-            hint=f"Keras says: {str(error).splitlines()[0][:300]}",
-        ) from error
-    if classes:
-        return keras.Model(network.input, network.layers[-2].output)
-    return network
-
-
-def _classes(weights_file: Path) -> int:
-    """The number of classes of the top that the file holds, 0 where it holds none."""
-    import h5py
-
-    found = [0]
-
-    def look(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset) and node.ndim == 2 and node.shape[0] == FEATURES:
-            found.append(int(node.shape[1]))
-
-    with h5py.File(weights_file) as file:
-        file.visititems(look)
-    return max(found)
 
 
 def _make(folder: Path, weights_file: Path, side_px: int, facts: dict[str, Any]) -> None:

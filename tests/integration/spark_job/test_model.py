@@ -14,6 +14,7 @@ import pytest
 
 from spark_job import engines, model
 from spark_job.errors import JobError
+from spark_job.network import build_network, load_network
 
 pytestmark = [pytest.mark.xdist_group("model"), pytest.mark.filterwarnings("ignore")]
 
@@ -27,12 +28,12 @@ def pictures() -> npt.NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def network(random_weights: Path) -> Any:
-    return model.load_network(random_weights, SIDE)
+    return load_network(random_weights, SIDE)
 
 
 def with_top(network: Any, classes: int) -> Any:
     """The same network with a top of so many classes."""
-    topped = model._network(SIDE, classes)
+    topped = build_network(SIDE, classes)
     for ours, theirs in zip(topped.layers, network.layers, strict=False):
         ours.set_weights(theirs.get_weights())
     return topped
@@ -59,7 +60,7 @@ def test_weights_of_either_format_with_or_without_top_give_the_same_features(
     file = tmp_path / name
     (given.save_weights if name.endswith(".weights.h5") else given.save)(file)
 
-    loaded = model.load_network(file, SIDE)
+    loaded = load_network(file, SIDE)
 
     assert np.abs(features_of(loaded, pictures) - features_of(network, pictures)).max() < 1e-5
 
@@ -67,7 +68,7 @@ def test_weights_of_either_format_with_or_without_top_give_the_same_features(
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [128, 224])
 def test_one_weights_file_serves_every_image_size(random_weights: Path, side: int) -> None:
-    assert model.load_network(random_weights, side).output_shape == (None, 1280)
+    assert load_network(random_weights, side).output_shape == (None, 1280)
 
 
 def other_network(kind: str) -> Any:
@@ -165,7 +166,7 @@ def test_imagenet_weights_that_cannot_be_had_stop_the_run(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_weights_that_are_not_numbers_fail_the_parity(network: Any, tmp_path: Path) -> None:
-    broken = model._network(SIDE)
+    broken = build_network(SIDE)
     broken.set_weights([np.full_like(w, np.nan) for w in network.get_weights()])
     broken.save_weights(tmp_path / "nan.weights.h5")
 
