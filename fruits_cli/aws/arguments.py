@@ -227,6 +227,20 @@ def bucket_encryption_payload(bucket: str) -> dict[str, Any]:
     return {"Bucket": bucket, "ServerSideEncryptionConfiguration": {"Rules": [rule]}}
 
 
+def lifecycle_payload(bucket: str) -> dict[str, Any]:
+    """Arguments for `s3.put_bucket_lifecycle_configuration`: unfinished uploads go after a week.
+
+    Source: S3 User Guide, configuring a lifecycle to delete incomplete multipart uploads.
+    """
+    rule = {
+        "ID": "fruits: unfinished uploads",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+    }
+    return {"Bucket": bucket, "LifecycleConfiguration": {"Rules": [rule]}}
+
+
 def security_configuration_payload(
     name: str, *, hop_limit: int, kms_key: str | None
 ) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,8 +81,16 @@ class AwsStorage:
                     ) from error
                 if code_of(error) != "BucketAlreadyOwnedByYou":
                     raise
+            else:
+                # Never on a bucket that was there: the request replaces all rules of its owner.
+                self._expire_unfinished_uploads(bucket)
             self._s3.put_public_access_block(**payloads.public_access_block_payload(bucket))
             self._s3.put_bucket_encryption(**payloads.bucket_encryption_payload(bucket))
+
+    def _expire_unfinished_uploads(self, bucket: str) -> None:
+        """Optional: the parts of a killed upload cost money, and no listing shows them."""
+        with suppress(AccessDenied), asking(f"set the lifecycle of {bucket}"):
+            self._s3.put_bucket_lifecycle_configuration(**payloads.lifecycle_payload(bucket))
 
     def put_bytes(self, content: bytes, uri: S3Uri, *, sha256: bytes | None = None) -> None:
         with asking(f"write {uri}"):

@@ -59,6 +59,7 @@ def _storage(scope: Scope) -> list[dict[str, Any]]:
         "s3:PutBucketOwnershipControls",
         "s3:PutBucketPublicAccessBlock",
         "s3:PutEncryptionConfiguration",
+        "s3:PutLifecycleConfiguration",
     )
     objects = ("s3:DeleteObject", "s3:GetObject", "s3:PutObject")
     places = [f"{bucket}/{scope.prefix}*", f"{bucket}/jupyter/*"]

@@ -29,6 +29,7 @@ _S3 = {
     "HeadObject": ["s3:GetObject"],
     "ListObjectsV2": ["s3:ListBucket"],
     "PutBucketEncryption": ["s3:PutEncryptionConfiguration"],
+    "PutBucketLifecycleConfiguration": ["s3:PutLifecycleConfiguration"],
     "PutObject": ["s3:PutObject"],
     "PutPublicAccessBlock": ["s3:PutBucketPublicAccessBlock"],
     "UploadPart": ["s3:PutObject"],

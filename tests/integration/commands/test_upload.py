@@ -26,6 +26,8 @@ def test_upload_makes_a_private_bucket_and_prints_where_the_dataset_is(
         "Rules"
     ]
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    (rule,) = s3.get_bucket_lifecycle_configuration(Bucket=BUCKET[1])["Rules"]
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
 
 
 def test_uploading_again_sends_nothing_and_json_says_so(fruits: Fruits, tmp_path: Path) -> None:
@@ -106,3 +108,20 @@ def test_an_empty_folder_is_refused_before_a_bucket_is_made(fruits: Fruits, tmp_
     assert result.exit_code == 2
     assert "There is no picture in" in result.stderr
     assert boto3.client("s3").list_buckets()["Buckets"] == []
+
+
+def test_the_rules_of_a_bucket_that_was_there_stay(fruits: Fruits, tmp_path: Path) -> None:
+    pictures(tmp_path / "Test")
+    s3 = boto3.client("s3", region_name="eu-west-3")
+    place = {"LocationConstraint": "eu-west-3"}
+    s3.create_bucket(Bucket=BUCKET[1], CreateBucketConfiguration=place)
+    rule = {"ID": "mine", "Status": "Enabled", "Filter": {"Prefix": "a"}, "Expiration": {"Days": 9}}
+    s3.put_bucket_lifecycle_configuration(
+        Bucket=BUCKET[1], LifecycleConfiguration={"Rules": [rule]}
+    )
+
+    result = fruits("upload", "Test", *BUCKET, "--yes")
+
+    assert result.exit_code == 0, result.stderr
+    (kept,) = s3.get_bucket_lifecycle_configuration(Bucket=BUCKET[1])["Rules"]
+    assert kept["ID"] == "mine"
