@@ -7,6 +7,7 @@ its requests carry that name as Host, and that is where they are told apart.
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote_to_bytes
 
 MAX_HEAD_BYTES = 64 * 1024
 _END = b"\r\n\r\n"
@@ -23,7 +24,8 @@ def checked_head(data: bytes, *, port: int) -> tuple[bytes, bytes] | None:
     """The head to send on and the bytes after it, or None while the head is incomplete.
 
     The head sent on asks for one answer and then the end of the connection, so that each
-    request passes here. Raises HeadError where Host or Origin is not this port's.
+    request passes here. Raises HeadError where Host or Origin is not this port's, and for what
+    another page makes a browser ask, but for following a link.
     """
     end = data.find(_END)
     if end < 0:
@@ -35,6 +37,7 @@ def checked_head(data: bytes, *, port: int) -> tuple[bytes, bytes] | None:
         raise HeadError("This is not an HTTP request.")
     headers = [_header(line) for line in lines[1:]]
     _check_origin(headers, port=port)
+    _check_page(lines[0], dict(headers))
     kept = [line for line, (name, _) in zip(lines[1:], headers, strict=True) if _is_kept(name)]
     head = b"\r\n".join([lines[0], *kept, b"Connection: close"]) + _END
     return head, data[end + len(_END) :]
@@ -65,4 +68,22 @@ def _check_origin(headers: list[tuple[bytes, bytes]], *, port: int) -> None:
         raise HeadError(f"Only http://127.0.0.1:{port} and http://localhost:{port} are served.")
     origins = {value.lower() for name, value in headers if name == b"origin"}
     if not origins <= {b"http://" + host for host in own}:
+        raise HeadError("The request comes from another page.")
+
+
+def _check_page(request: bytes, headers: dict[bytes, bytes]) -> None:
+    """A GET carries no Origin, but browsers tell whether their own page asks.
+
+    Source: W3C Fetch Metadata Request Headers. Programs send none of them, and may ask all.
+    """
+    if headers.get(b"sec-fetch-site", b"none").lower() in (b"none", b"same-origin"):
+        return
+    method, target, _ = request.split(b" ")
+    follows_link = (
+        method in (b"GET", b"HEAD")
+        and headers.get(b"sec-fetch-mode") == b"navigate"
+        and headers.get(b"sec-fetch-dest") == b"document"
+    )
+    # Spark ends a stage or job at a GET of .../kill/.
+    if not follows_link or b"/kill" in unquote_to_bytes(target).lower():
         raise HeadError("The request comes from another page.")

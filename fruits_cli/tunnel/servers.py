@@ -69,7 +69,8 @@ def file_server(text: str, *, port: int, content_type: str) -> Serve:
     body = text.encode()
     head = (
         f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
-        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+        "Cross-Origin-Resource-Policy: same-origin\r\nConnection: close\r\n\r\n"
     ).encode()
 
     def serve(connection: socket.socket) -> None:

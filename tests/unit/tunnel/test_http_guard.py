@@ -44,3 +44,53 @@ def test_a_refusal_is_an_http_answer() -> None:
 
     assert head.startswith(b"HTTP/1.1 403 ")
     assert f"Content-Length: {len(body)}".encode() in head
+
+
+def asked_by_a_browser(
+    target: str, *, site: str, mode: str, dest: str, method: str = "GET"
+) -> bytes:
+    return (
+        f"{method} {target} HTTP/1.1\r\nHost: localhost:8088\r\nSec-Fetch-Site: {site}\r\n"
+        f"Sec-Fetch-Mode: {mode}\r\nSec-Fetch-Dest: {dest}\r\n\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("target", "site", "mode", "dest"),
+    [
+        ("/proxy.pac", "cross-site", "no-cors", "script"),
+        ("/logo.png", "same-site", "no-cors", "image"),
+        ("/", "cross-site", "navigate", "iframe"),
+        ("/stages/stage/kill/?id=1", "cross-site", "navigate", "document"),
+        ("/stages/stage/%6Bill/?id=1", "same-site", "navigate", "document"),
+    ],
+)
+def test_what_another_page_makes_a_browser_ask_is_refused(
+    target: str, site: str, mode: str, dest: str
+) -> None:
+    with pytest.raises(HeadError, match="comes from another page"):
+        checked_head(asked_by_a_browser(target, site=site, mode=mode, dest=dest), port=8088)
+
+
+def test_a_form_of_another_page_is_refused() -> None:
+    head = asked_by_a_browser(
+        "/", site="cross-site", mode="navigate", dest="document", method="POST"
+    )
+
+    with pytest.raises(HeadError, match="comes from another page"):
+        checked_head(head, port=8088)
+
+
+@pytest.mark.parametrize(
+    ("target", "site", "mode", "dest"),
+    [
+        ("/stages/stage/kill/?id=1", "same-origin", "navigate", "document"),
+        ("/stages/stage/kill/?id=1", "none", "navigate", "document"),
+        ("/history", "cross-site", "navigate", "document"),
+        ("/static/x.js", "same-origin", "no-cors", "script"),
+    ],
+)
+def test_own_pages_and_links_pass(target: str, site: str, mode: str, dest: str) -> None:
+    head = asked_by_a_browser(target, site=site, mode=mode, dest=dest)
+
+    assert checked_head(head, port=8088) is not None
