@@ -184,6 +184,9 @@ def test_the_pair_that_init_makes_is_found_again_and_doctor_knows_its_key(aws, d
     file = tmp_path / ".ssh" / "fruits-fruits.pem"
     assert first.returncode == 0, first.stderr
     assert second.returncode == 0, second.stderr
-    assert second.stdout == f"Key pair fruits-fruits exists in eu-west-3, and {file} is its key.\n"
+    assert second.stdout.splitlines() == [
+        f"Key pair fruits-fruits exists in eu-west-3, and {file} is its key.",
+        f"{tmp_path / 'fruits.toml'} says so already.",
+    ]
     _, found, _ = doctor()
     assert found["key pair"]["said"] == "fruits-fruits, and the key file is its key"
