@@ -7,7 +7,6 @@ kept but for small objects. moto answers some hundred requests a second, this so
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import json
 import re
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from fruits_cli.rehearsal.s3 import _CHECKSUMS, unchunked
+from fruits_cli.rehearsal.s3 import CHECKSUMS, agrees, unchunked
 
 KEPT_BYTES = 2**20
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -93,11 +92,11 @@ class S3:
             content, trailers = unchunked(body)
         stated = {
             name: value
-            for name in _CHECKSUMS
+            for name in CHECKSUMS
             if (value := {**headers, **trailers}.get(f"x-amz-checksum-{name}"))
         }
         is_whole = not _DIGEST.fullmatch(said) or hashlib.sha256(content).hexdigest() == said
-        if not is_whole or not _are_equal(stated, content):
+        if not is_whole or not all(agrees(*one, content) for one in stated.items()):
             return _refusal(400, "BadDigest")
         etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
         kept = content if len(content) <= KEPT_BYTES else None
@@ -130,14 +129,6 @@ class S3:
         )
         text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
         return _response(200, text.encode(), {"x-amz-bucket-region": "eu-west-3"})
-
-
-def _are_equal(stated: Mapping[str, str], content: bytes) -> bool:
-    digests = {name: digest for name in stated if (digest := _CHECKSUMS[name])}
-    return all(
-        base64.b64encode(digest(content)).decode() == stated[name]
-        for name, digest in digests.items()
-    )
 
 
 def _refusal(status: int, code: str, *, has_body: bool = True) -> bytes:

@@ -112,8 +112,8 @@ def _require_room(picture: Image.Image, file_bytes: int, side_px: int) -> None:
     pixel_bytes += _FORMAT_BYTES.get(picture.format or "", 0)
     if picture.info.get("progressive"):
         pixel_bytes += _PROGRESSIVE_BYTES
-    if "exif" in picture.info or picture.format == "TIFF":
-        pixel_bytes += _TURNED_BYTES if _orientation(picture) in range(2, 9) else 0
+    if _is_turned(picture):
+        pixel_bytes += _TURNED_BYTES
     # Resizing makes the picture narrow first: of a tall line it makes side_px columns.
     needed = file_bytes + pixels * pixel_bytes + picture.height * side_px * 4
     if needed > MAX_DECODING_BYTES:
@@ -122,21 +122,20 @@ def _require_room(picture: Image.Image, file_bytes: int, side_px: int) -> None:
         raise Refusal(schema.TOO_LARGE, sentence)
 
 
-def _orientation(picture: Image.Image) -> int:
+def _is_turned(picture: Image.Image) -> bool:
+    # Only a picture that carries EXIF or TIFF tags can be turned.
+    if "exif" not in picture.info and picture.format not in ("TIFF", "MPO"):
+        return False
     try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1)) in range(2, 9)
     except Exception:  # a broken EXIF block beside good pixels: the picture counts
-        return 1
+        return False
 
 
 def _upright(picture: Image.Image) -> Image.Image:
     if picture.format == "PNG":
         picture.load()  # EXIF may stand behind the pixels.
-    # Only a picture that carries EXIF or TIFF tags can be turned.
-    if "exif" not in picture.info and picture.format not in ("TIFF", "MPO"):
-        return picture
-    turned = _orientation(picture) in range(2, 9)
-    return ImageOps.exif_transpose(picture) if turned else picture
+    return ImageOps.exif_transpose(picture) if _is_turned(picture) else picture
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

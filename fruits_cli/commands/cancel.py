@@ -44,8 +44,8 @@ def cancel_job(
         line = f"No job is running on {cluster.emr_name}."
         return Outcome([line], {"cluster_id": cluster.cluster_id, "step_id": None})
     job = f"{step.name} ({step.step_id}, {step.state})"
+    facts = {"cluster_id": cluster.cluster_id, "step_id": step.step_id}
     if dry_run:
-        facts = {"cluster_id": cluster.cluster_id, "step_id": step.step_id}
         return Outcome([f"Would cancel {job}; the cluster stays."], facts)
     session.screen.ask(f"Cancel {job}?", yes=yes)
     record = _record_of(cluster, step, session)
@@ -54,7 +54,7 @@ def cancel_job(
         session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
     return Outcome(
         [f"{step.name} was asked to stop; the cluster stays."],
-        {"cluster_id": cluster.cluster_id, "step_id": step.step_id, "run_id": record.run_id},
+        {**facts, "run_id": record.run_id},
     )
 
 

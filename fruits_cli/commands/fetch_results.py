@@ -50,16 +50,17 @@ def fetch_results(
     run_id = uri.key.rstrip("/").rpartition("/")[2]
     target = (expanded(output_dir) if output_dir else Path(RUNS_DIR) / run_id).absolute()
     manifest = fetch_manifest(session.cloud.storage, uri)
+    facts = {"run_id": run_id, "uri": str(uri), "output": str(target)}
     if dry_run:
         missing = missing_files(session.cloud.storage, uri, target)
         size = sum(one.size for one in missing)
         line = f"Would fetch {len(missing)} files ({size / 2**20:.1f} MiB) into {target}."
-        facts = {"run_id": run_id, "uri": str(uri), "output": str(target), "bytes": size}
-        return Outcome([*manifest_lines(manifest), line], {**facts, "files": len(missing)})
+        facts_of_plan = {**facts, "bytes": size, "files": len(missing)}
+        return Outcome([*manifest_lines(manifest), line], facts_of_plan)
     screen.follow(fetch_run(session.cloud.storage, uri, target))
     if record:
         session.ledger.write(replace(record, folder=str(target)))
     return Outcome(
         [*manifest_lines(manifest), f"Results: {target}"],
-        {"run_id": run_id, "uri": str(uri), "output": str(target), "manifest": manifest},
+        {**facts, "manifest": manifest},
     )

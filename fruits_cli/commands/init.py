@@ -125,14 +125,15 @@ def start_project(
             "fruits init --show tells what is in force.",
         )
     values = answers(flags, screen.ask_for, environ)
-    text = _checked(file, values)
+    example = example_config().read_text(encoding="utf-8")
+    text = _checked(file, example, values)
     if dry_run:
         return Outcome([f"Would write {file}:", *_key_lines(values)], {"values": values})
     if make_key:
         pair = make_key(load_config(values, environ=environ, folder=folder))
         screen.tell(pair.summary())
-        values = {**values, **pair.settings}
-        text = _checked(file, values)
+        values = _with_keys(values, pair.settings)
+        text = _checked(file, example, values)
     _write_new(file, text)
     lines = [
         f"{file} was written.",
@@ -141,9 +142,9 @@ def start_project(
     return Outcome(lines, {"file": str(file), "values": values})
 
 
-def _checked(file: Path, values: Mapping[str, Mapping[str, Any]]) -> str:
-    """The file's text. A value that it may not hold is refused before there is a file."""
-    text = changed(example_config().read_text(encoding="utf-8"), values)
+def _checked(file: Path, former: str, values: Mapping[str, Mapping[str, Any]]) -> str:
+    """The file's new text. A value that it may not hold is refused before it is written."""
+    text = changed(former, values)
     configured([Layer(str(file), tomllib.loads(text))])
     return text
 
@@ -169,10 +170,9 @@ def change_project(
     if make_key:
         pair = make_key(config)
         lines.append(pair.summary())
-        values = {**values, **_added(values, pair.settings)}
+        values = _with_keys(values, pair.settings)
     former = file.read_text(encoding="utf-8-sig")
-    text = changed(former, values)
-    configured([Layer(str(file), tomllib.loads(text))])
+    text = _checked(file, former, values)
     facts = {"file": str(file), "values": values}
     if text == former:
         return Outcome([*lines, f"{file} says so already."], facts)
@@ -187,8 +187,10 @@ def change_project(
     return Outcome([f"{file} was changed."], facts)
 
 
-def _added(values: Values, more: Values) -> Values:
-    return {section: {**values.get(section, {}), **keys} for section, keys in more.items()}
+def _with_keys(values: Values, more: Mapping[str, Mapping[str, Any]]) -> Values:
+    """The values with more keys in their sections; a later value wins."""
+    added = {section: {**values.get(section, {}), **keys} for section, keys in more.items()}
+    return {**values, **added}
 
 
 def _key_lines(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -233,11 +235,8 @@ def changed(text: str, values: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _holds(edited: str, former: str, values: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the edited text says what the former one says with these values."""
-    wanted = tomllib.loads(former)
-    for section, keys in values.items():
-        wanted[section] = {**wanted.get(section, {}), **keys}
     try:
-        return tomllib.loads(edited) == wanted
+        return tomllib.loads(edited) == _with_keys(tomllib.loads(former), values)
     except tomllib.TOMLDecodeError:
         return False
 

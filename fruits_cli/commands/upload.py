@@ -49,7 +49,7 @@ def upload(
         facts = {"uri": str(target), "pictures": found.pictures, "bytes": found.bytes}
         return Outcome([f"Would send {line}, as far as they are not there."], facts)
     ensure_bucket(places.bucket, session, yes=yes)
-    tally = send_pictures(config, folder, target, session, raw=raw)
+    tally = send_pictures(config, folder, found, target, session, raw=raw)
     size = f"{tally.bytes_sent / 2**20:.1f} MiB"
     lines = [
         str(target),

@@ -118,11 +118,16 @@ def require_pictures(folder: Path, extensions: Iterable[str]) -> Totals:
     extensions = tuple(extensions)
     totals = count_pictures(folder, extensions)
     if not totals.pictures:
-        raise UsageError(
-            f"There is no picture in {folder}.",
-            hint=f"Pictures are files that end in {', '.join(extensions)}.",
-        )
+        raise no_picture(folder, extensions)
     return totals
+
+
+def no_picture(folder: Path, extensions: Iterable[str]) -> UsageError:
+    """The refusal of a folder without a picture."""
+    return UsageError(
+        f"There is no picture in {folder}.",
+        hint=f"Pictures are files that end in {', '.join(extensions)}.",
+    )
 
 
 def written(name: str) -> str:

@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fruits_cli.dataset.digests import DigestCache
-from fruits_cli.dataset.listing import MAX_PICTURE_BYTES, Listed, Stamp, list_pictures, stamp_of
+from fruits_cli.dataset.listing import (
+    MAX_PICTURE_BYTES,
+    Listed,
+    Stamp,
+    list_pictures,
+    no_picture,
+    stamp_of,
+)
 from fruits_cli.dataset.manifest import (
     DATASET_FILE,
     DatasetManifest,
@@ -105,10 +112,7 @@ def pack(
             shard = _packed(_digested(listed, cache), into, known)
             yield shard
         if shard is None:
-            raise UsageError(
-                f"There is no picture in {folder}.",
-                hint=f"Pictures are files that end in {', '.join(extensions)}.",
-            )
+            raise no_picture(folder, extensions)
         cache.forget_rest()
 
 

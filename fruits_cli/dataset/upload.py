@@ -15,7 +15,7 @@ from fruits_cli.cloud.protocols import Storage, StoredObject
 from fruits_cli.cloud.transfer import Sending, Speed, send_all
 from fruits_cli.config import Config
 from fruits_cli.dataset.digests import DigestCache
-from fruits_cli.dataset.listing import Listed, list_pictures, require_pictures
+from fruits_cli.dataset.listing import Listed, Totals, list_pictures
 from fruits_cli.dataset.manifest import (
     DATASET_FILE,
     MANIFESTS,
@@ -33,16 +33,22 @@ from fruits_cli.session import Session
 
 
 def send_pictures(
-    config: Config, folder: Path, target: S3Uri, session: Session, *, raw: bool = False
+    config: Config,
+    folder: Path,
+    totals: Totals,
+    target: S3Uri,
+    session: Session,
+    *,
+    raw: bool = False,
 ) -> Tally:
-    """Send the folder with its progress on screen; what was found and sent."""
+    """Send the folder, whose listing gave `totals`, with its progress on screen; what was sent."""
     tally, storage, extensions = Tally(), session.cloud.storage, config.job.extensions
     if raw:
-        states = send_raw(folder, target, storage, extensions=extensions, tally=tally)
+        states = send_raw(folder, totals, target, storage, extensions=extensions, tally=tally)
     else:
         digests = digest_cache(folder, cache_dir(session.environ))
         states = send_dataset(
-            folder, target, storage, extensions=extensions, digests=digests, tally=tally
+            folder, totals, target, storage, extensions=extensions, digests=digests, tally=tally
         )
     session.screen.follow(states)
     for path in tally.unreadable[:5]:
@@ -96,6 +102,7 @@ def digest_cache(folder: Path, cache_dir: Path) -> DigestCache:
 
 def send_dataset(
     folder: Path,
+    totals: Totals,
     target: S3Uri,
     storage: Storage,
     *,
@@ -108,8 +115,6 @@ def send_dataset(
     dataset.json comes last, so that a reader sees the former dataset or this one. What an
     interrupted upload sent is not sent again. Raises as `pack` does, and CloudError.
     """
-    extensions = tuple(extensions)
-    totals = require_pictures(folder, extensions)
     stored = {one.uri.key.removeprefix(target.key): one for one in storage.list_objects(target)}
     known = _known_shards(storage, target, stored)
     shards: list[Shard] = []
@@ -191,14 +196,18 @@ def _is_current(storage: Storage, target: S3Uri, manifest: DatasetManifest) -> b
 
 
 def send_raw(
-    folder: Path, target: S3Uri, storage: Storage, *, extensions: Iterable[str], tally: Tally
+    folder: Path,
+    totals: Totals,
+    target: S3Uri,
+    storage: Storage,
+    *,
+    extensions: Iterable[str],
+    tally: Tally,
 ) -> Iterator[Progress]:
     """Progress until every picture is an object below `target`, under its path in the folder.
 
     Sent are those whose size differs, and those changed since they were sent.
     """
-    extensions = tuple(extensions)
-    totals = require_pictures(folder, extensions)
     stored = {one.uri.key: one for one in storage.list_objects(target)}
     view = _View("upload", totals.pictures, totals.bytes, tally)
     sendings = _raw_sendings(list_pictures(folder, extensions), target, stored, tally)

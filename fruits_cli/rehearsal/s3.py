@@ -22,7 +22,7 @@ from fruits_cli.rehearsal.wire import (
 
 Wsgi = Callable[[Environ, Any], Iterable[bytes]]
 # CRC32C and CRC64NVME, which Python lacks, are kept as the client states them.
-_CHECKSUMS: dict[str, Callable[[bytes], bytes] | None] = {
+CHECKSUMS: dict[str, Callable[[bytes], bytes] | None] = {
     "crc32": lambda body: zlib.crc32(body).to_bytes(4, "big"),
     "crc32c": None,
     "crc64nvme": None,
@@ -96,19 +96,23 @@ def verify(environ: Environ) -> None:
     stated = {
         name: environ.get(f"HTTP_X_AMZ_CHECKSUM_{name.upper()}")
         or trailers.get(f"x-amz-checksum-{name}")
-        for name in _CHECKSUMS
+        for name in CHECKSUMS
     }
     # On CompleteMultipartUpload the header speaks of the whole object, not of this body.
     is_content = environ["REQUEST_METHOD"] == "PUT"
     for name, value in stated.items():
         if value and is_content:
-            digest = _CHECKSUMS[name]
-            same = digest is None or base64.b64encode(digest(body)).decode() == value
-            _require(same, "BadDigest", f"The {name.upper()} you specified")
+            _require(agrees(name, value, body), "BadDigest", f"The {name.upper()} you specified")
             environ[f"HTTP_X_AMZ_CHECKSUM_{name.upper()}"] = value
             # Without it moto does not keep a checksum that was given outright.
             environ.setdefault("HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", name.upper())
     _verify_digests(environ, body)
+
+
+def agrees(name: str, stated: str, body: bytes) -> bool:
+    """Whether the stated checksum of that name is the body's; one that cannot be told is."""
+    digest = CHECKSUMS[name]
+    return digest is None or base64.b64encode(digest(body)).decode() == stated
 
 
 def _verify_digests(environ: Environ, body: bytes) -> None:

@@ -25,7 +25,7 @@ from fruits_cli.cluster.plan import RunPlan, lifetime_min, plan_run
 from fruits_cli.cluster.plan_report import plan_facts, plan_lines
 from fruits_cli.config import Config, Layer, configured
 from fruits_cli.dataset.images import bind_dataset, find_images, local_images
-from fruits_cli.dataset.listing import require_pictures
+from fruits_cli.dataset.listing import Totals, require_pictures
 from fruits_cli.dataset.sample import IF_ABSENT
 from fruits_cli.dataset.upload import dataset_name, send_pictures
 from fruits_cli.errors import FruitsError
@@ -68,8 +68,7 @@ def run_on_emr(
     Raises JobFailed with the cause, UsageError for what the job refused, CloudError, Declined.
     """
     folder = local_images(images)
-    if folder:
-        require_pictures(folder, config.job.extensions)
+    totals = require_pictures(folder, config.job.extensions) if folder else None
     source = _dataset_of(config, session, folder, images)
     plan = _shown_plan(config, session, run_id, source, shown_as=folder or source, keep=keep)
     if dry_run:
@@ -78,7 +77,7 @@ def run_on_emr(
     with termination_as_interrupt():
         if_absent = IF_ABSENT if sample else ""
         config, launchable, pictures = _ship(
-            config, session, plan.plan, source, folder, if_absent=if_absent
+            config, session, plan.plan, source, folder, totals, if_absent=if_absent
         )
         record = launch_record(config, launchable, session.cloud.region, images=str(source))
         return _launch_and_follow(
@@ -121,7 +120,7 @@ def resume_on_emr(
     _confirm(plan, session, yes=yes)
     with termination_as_interrupt():
         config, launchable, pictures = _ship(
-            config, session, plan.plan, source, None, dataset=record.dataset_digest
+            config, session, plan.plan, source, None, None, dataset=record.dataset_digest
         )
         again = launch_record(config, launchable, session.cloud.region, images=record.images)
         again = replace(again, created_at=record.created_at)
@@ -183,6 +182,7 @@ def _ship(
     plan: RunPlan,
     source: S3Uri,
     folder: Path | None,
+    totals: Totals | None,
     *,
     dataset: str = "",
     if_absent: str = "",
@@ -200,8 +200,8 @@ def _ship(
     ensure_bucket(places.bucket, session, yes=True)
     ship_python(python, places, session)
     pictures: int | None = None
-    if folder:
-        tally = send_pictures(config, folder, source, session)
+    if folder and totals:
+        tally = send_pictures(config, folder, totals, source, session)
         dataset, pictures = tally.digest, tally.pictures
         session.screen.tell(f"{pictures} pictures in {source}, {tally.files_sent} files sent.")
     elif not dataset:

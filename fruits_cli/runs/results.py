@@ -43,7 +43,6 @@ def fetch_run(storage: Storage, run: S3Uri, folder: Path) -> Iterator[Progress]:
     something else than this run.
     """
     fetchings = _fetchings(storage, run, folder)
-    _refuse_foreign(folder, fetchings)
     # The manifest says "finished": it comes when all else has come.
     last = [one for one in fetchings if one.file.name == MANIFEST_FILE]
     others = [one for one in fetchings if one not in last and not _is_there(one)]
@@ -58,9 +57,7 @@ def fetch_run(storage: Storage, run: S3Uri, folder: Path) -> Iterator[Progress]:
 
 def missing_files(storage: Storage, run: S3Uri, folder: Path) -> list[Fetching]:
     """What `fetch_run` would fetch. Raises UsageError as it does."""
-    fetchings = _fetchings(storage, run, folder)
-    _refuse_foreign(folder, fetchings)
-    return [one for one in fetchings if not _is_there(one)]
+    return [one for one in _fetchings(storage, run, folder) if not _is_there(one)]
 
 
 def _fetchings(storage: Storage, run: S3Uri, folder: Path) -> list[Fetching]:
@@ -72,6 +69,7 @@ def _fetchings(storage: Storage, run: S3Uri, folder: Path) -> list[Fetching]:
         # An empty key is the folder itself, as consoles make one.
         if path.parts and path.parts[0] not in _LEFT and not one.uri.key.endswith("/"):
             found.append(Fetching(one.uri, folder / path, one.size, one.modified_at))
+    _refuse_foreign(folder, found)
     return found
 
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import boto3
+import pytest
 
 from tests.support.on_moto import Fruits
 from tests.support.scenes import pictures
@@ -100,10 +101,13 @@ def test_a_dry_run_sends_nothing_and_makes_no_bucket(fruits: Fruits, tmp_path: P
     assert boto3.client("s3").list_buckets()["Buckets"] == []
 
 
-def test_an_empty_folder_is_refused_before_a_bucket_is_made(fruits: Fruits, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("--raw",)], ids=["packed", "raw"])
+def test_an_empty_folder_is_refused_before_a_bucket_is_made(
+    fruits: Fruits, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
     (tmp_path / "Test").mkdir()
 
-    result = fruits("upload", "Test", *BUCKET, "--yes")
+    result = fruits("upload", "Test", *BUCKET, *flags, "--yes")
 
     assert result.exit_code == 2
     assert "There is no picture in" in result.stderr

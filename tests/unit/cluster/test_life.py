@@ -28,6 +28,7 @@ from fruits_cli.errors import (
 from fruits_cli.job.node_python import node_python
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.s3uri import S3Uri
+from fruits_cli.session import Session
 from tests.support.fakes import EPOCH, FakeAws, Script
 from tests.support.scenes import DATASET, put, results, session
 from tests.support.worlds import BUCKET, RUN_ID, config
@@ -427,12 +428,17 @@ def test_submitting_without_a_cluster_names_the_way_to_one(tmp_path: Path) -> No
     assert "create-cluster" in refused.value.hint
 
 
-def test_cancelling_keeps_the_cluster(tmp_path: Path) -> None:
-    aws = with_dataset(FakeAws(script=Script(step_s=3600)))
+def with_running_job(aws: FakeAws, tmp_path: Path) -> Session:
     created(aws, tmp_path)
     here = session(aws, tmp_path)
     submit_job(config(), here, OTHER_RUN)
     aws.clock.sleep(200)
+    return here
+
+
+def test_cancelling_keeps_the_cluster(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws(script=Script(step_s=3600)))
+    here = with_running_job(aws, tmp_path)
 
     outcome = cancel_job(None, here, yes=True)
 
@@ -445,10 +451,7 @@ def test_cancelling_keeps_the_cluster(tmp_path: Path) -> None:
 
 def test_a_dry_run_of_cancel_names_the_job_and_leaves_it(tmp_path: Path) -> None:
     aws = with_dataset(FakeAws(script=Script(step_s=3600)))
-    created(aws, tmp_path)
-    here = session(aws, tmp_path)
-    submit_job(config(), here, OTHER_RUN)
-    aws.clock.sleep(200)
+    here = with_running_job(aws, tmp_path)
 
     outcome = cancel_job(None, here, dry_run=True)
 

@@ -56,26 +56,20 @@ def asked_by_a_browser(
 
 
 @pytest.mark.parametrize(
-    ("target", "site", "mode", "dest"),
+    ("method", "target", "site", "mode", "dest"),
     [
-        ("/proxy.pac", "cross-site", "no-cors", "script"),
-        ("/logo.png", "same-site", "no-cors", "image"),
-        ("/", "cross-site", "navigate", "iframe"),
-        ("/stages/stage/kill/?id=1", "cross-site", "navigate", "document"),
-        ("/stages/stage/%6Bill/?id=1", "same-site", "navigate", "document"),
+        ("GET", "/proxy.pac", "cross-site", "no-cors", "script"),
+        ("GET", "/logo.png", "same-site", "no-cors", "image"),
+        ("GET", "/", "cross-site", "navigate", "iframe"),
+        ("GET", "/stages/stage/kill/?id=1", "cross-site", "navigate", "document"),
+        ("GET", "/stages/stage/%6Bill/?id=1", "same-site", "navigate", "document"),
+        pytest.param("POST", "/", "cross-site", "navigate", "document", id="a form"),
     ],
 )
 def test_what_another_page_makes_a_browser_ask_is_refused(
-    target: str, site: str, mode: str, dest: str
+    method: str, target: str, site: str, mode: str, dest: str
 ) -> None:
-    with pytest.raises(HeadError, match="comes from another page"):
-        checked_head(asked_by_a_browser(target, site=site, mode=mode, dest=dest), port=8088)
-
-
-def test_a_form_of_another_page_is_refused() -> None:
-    head = asked_by_a_browser(
-        "/", site="cross-site", mode="navigate", dest="document", method="POST"
-    )
+    head = asked_by_a_browser(target, site=site, mode=mode, dest=dest, method=method)
 
     with pytest.raises(HeadError, match="comes from another page"):
         checked_head(head, port=8088)
