@@ -29,6 +29,7 @@ from spark_job import engines, features, files, images, schema
 from spark_job.engines import Engine
 from spark_job.errors import JobError
 from spark_job.features import ChunkResult, Picture
+from spark_job.listing import MAX_PICTURE_BYTES, written
 
 _ROWS, _READ_BYTES = 64, 1 << 16
 
@@ -51,7 +52,7 @@ def embed_paths(
     while group := list(itertools.islice(waiting, _ROWS)):
         pictures = features.read_ahead(_picture, enumerate(group), readers=1)
         result = features.embed_chunk(pictures, engine.embed, side_px=side_px)
-        yield _rows([files.written(path) for path in group], result)
+        yield _rows([written(path) for path in group], result)
 
 
 def _picture(numbered: tuple[int, bytes]) -> Picture:
@@ -66,11 +67,11 @@ def _picture(numbered: tuple[int, bytes]) -> Picture:
 
 def _content(path: bytes) -> bytes:
     try:
-        content, size, _ = files.read_local(path, limit=features.MAX_BYTES)
+        content, size, _ = files.read_local(path, limit=MAX_PICTURE_BYTES)
     except OSError as error:
         raise images.Refusal(schema.UNREADABLE, f"{error.strerror or error}"[:500]) from error
-    if size > features.MAX_BYTES:
-        limit = f"{size:,} bytes; the limit is {features.MAX_BYTES:,}."
+    if size > MAX_PICTURE_BYTES:
+        limit = f"{size:,} bytes; the limit is {MAX_PICTURE_BYTES:,}."
         raise images.Refusal(schema.TOO_LARGE, limit)
     return content
 

@@ -24,12 +24,12 @@ from spark_job.chunks import Plan, Tally
 from spark_job.engines import BATCH
 from spark_job.errors import JobError
 from spark_job.files import Found, Place
+from spark_job.listing import MAX_PICTURE_BYTES
 
 Embed = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 T = TypeVar("T")
 R = TypeVar("R")
 
-MAX_BYTES = 256 * 2**20
 _GROUP_PICTURES, _GROUP_BYTES = 32, 32 * 2**20
 # Each read of S3 waits 20 to 200 ms; a local one is in the page cache or on one disk.
 _S3_READERS = 16
@@ -197,7 +197,7 @@ def _packed_refusal(path: str, error: str, length: int) -> images.Refusal:
 
 
 def _too_large(size: int) -> images.Refusal:
-    return images.Refusal(schema.TOO_LARGE, f"{size:,} bytes; the limit is {MAX_BYTES:,}.")
+    return images.Refusal(schema.TOO_LARGE, f"{size:,} bytes; the limit is {MAX_PICTURE_BYTES:,}.")
 
 
 def _from_files(
@@ -210,7 +210,7 @@ def _from_files(
 
     def group_bytes(group: list[Found]) -> int:
         # A larger one is rejected unread.
-        return sum(row.size for row in group if row.size <= MAX_BYTES)
+        return sum(row.size for row in group if row.size <= MAX_PICTURE_BYTES)
 
     groups = _groups(rows, size)
     for pictures in read_ahead(read_group, groups, readers=readers, size=group_bytes):
@@ -240,7 +240,7 @@ def _file(plan: Plan, source: Place, row: Found, *, check: bool) -> Picture:
 
 
 def _content(source: Place, row: Found, *, check: bool) -> bytes:
-    if row.size > MAX_BYTES:
+    if row.size > MAX_PICTURE_BYTES:
         raise _too_large(row.size)
     try:
         return _local(source, row) if source.is_local else _object(source, row, check=check)
@@ -256,7 +256,7 @@ def _content(source: Place, row: Found, *, check: bool) -> bytes:
 
 def _local(source: Place, row: Found) -> bytes:
     name = files.on_disk(source.base, row.path)
-    content, size, mtime = files.read_local(name, limit=MAX_BYTES)
+    content, size, mtime = files.read_local(name, limit=MAX_PICTURE_BYTES)
     if (size, mtime) != (row.size, row.mtime) or len(content) != size:
         raise images.Refusal(schema.CHANGED, "It has changed since it was listed.")
     return content

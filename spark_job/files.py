@@ -18,6 +18,15 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from spark_job.listing import (
+    Chain,
+    identity,
+    is_folder,
+    is_picture_name,
+    may_be_picture,
+    written,
+)
+
 DOWNLOAD_TIMEOUT_S = 20.0
 # Half-written files of a process that was killed begin so; Spark and pyarrow skip such names.
 SCRATCH = "._writing-"
@@ -169,56 +178,21 @@ def _s3(environ: dict[str, str]) -> pafs.FileSystem:
     )
 
 
-def is_picture_name(name: str, endings: tuple[str, ...]) -> bool:
-    """Whether a file's own name makes it a picture; `endings` are lower-case, with their dot."""
-    return not name.startswith(".") and name.lower().endswith(endings)
-
-
-# The folders from the root of the disk down to one, as (st_dev, st_ino).
-_Chain = frozenset[tuple[int, int]]
-
-
 def _walk_disk(base: bytes, endings: tuple[str, ...]) -> Iterator[Found]:
     # pyarrow cannot list names that are not UTF-8, and follows symbolic links in circles.
     root = Path(os.path.realpath(os.fsdecode(base)))
-    pending: list[tuple[bytes, _Chain]] = [(b"", frozenset(map(_identity, root.parents)))]
+    pending: list[tuple[bytes, Chain]] = [(b"", frozenset(map(identity, root.parents)))]
     while pending:
         below, above = pending.pop()
         folder = os.path.join(base, below)
-        chain = above | {_identity(folder)}
+        chain = above | {identity(folder)}
         with os.scandir(folder) as entries:
             for entry in entries:
                 path = os.path.join(below, entry.name)
-                if _is_folder(entry, chain):
+                if is_folder(entry, chain):
                     pending.append((path, chain))
-                elif is_picture_name(written(entry.name), endings) and _may_be_picture(entry):
+                elif is_picture_name(written(entry.name), endings) and may_be_picture(entry):
                     yield _found(entry, path)
-
-
-def _identity(folder: bytes | Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
-def _is_folder(entry: os.DirEntry[bytes], chain: _Chain) -> bool:
-    if not entry.is_symlink():
-        return entry.is_dir(follow_symlinks=False)
-    try:
-        status = entry.stat()
-    except OSError:
-        return False
-    # A link to a folder that it lies in would be walked for ever.
-    return stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in chain
-
-
-def _may_be_picture(entry: os.DirEntry[bytes]) -> bool:
-    # A pipe or device would block its reader for ever; a broken link is a picture that is gone.
-    if not entry.is_symlink():
-        return entry.is_file(follow_symlinks=False)
-    try:
-        return stat.S_ISREG(entry.stat().st_mode)
-    except OSError:
-        return True
 
 
 def _found(entry: os.DirEntry[bytes], path: bytes) -> Found:
@@ -227,11 +201,6 @@ def _found(entry: os.DirEntry[bytes], path: bytes) -> Found:
     except OSError:
         status = entry.stat(follow_symlinks=False)
     return Found(written(path), status.st_size, status.st_mtime_ns)
-
-
-def written(name: bytes) -> str:
-    r"""A file name as text: UTF-8, with bytes that are not UTF-8 as \xNN."""
-    return name.decode("utf-8", "backslashreplace")
 
 
 class AmbiguousName(OSError):

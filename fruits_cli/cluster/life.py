@@ -12,7 +12,7 @@ from fruits_cli.cloud.protocols import Clock, Cloud
 from fruits_cli.cluster.cost import Bill, bill_line, cluster_bill
 from fruits_cli.cluster.diagnosis import Evidence, diagnose, proof_lines
 from fruits_cli.cluster.lock import release_lock
-from fruits_cli.cluster.logs import JobLogs, fetch_logs
+from fruits_cli.cluster.logs import await_logs, failed_in_bootstrap, fetch_logs
 from fruits_cli.cluster.watch import watch_cluster
 from fruits_cli.errors import CloudError
 from fruits_cli.ledger import RunPhase, RunRecord, records_of
@@ -21,8 +21,6 @@ from fruits_cli.session import Session
 from fruits_cli.signals import held
 
 _READY_TIMEOUT_S, _END_TIMEOUT_S = 45 * 60.0, 40 * 60.0
-# EMR copies logs every five minutes.
-_LOGS_AFTER_S, _LOGS_POLL_S = 330.0, 15.0
 _GROUP_TIMEOUT_S, _GROUP_POLL_S = 300.0, 10.0
 _USUAL = {
     ClusterState.STARTING: "usually 6 to 12 minutes until it takes jobs",
@@ -63,7 +61,10 @@ def cluster_progress(cluster: Cluster) -> Progress:
 
 def failed_cluster(cluster: Cluster, session: Session) -> CloudError:
     """Why the cluster did not come up, or went down, as an error."""
-    logs = _boot_logs(cluster, session)
+    if failed_in_bootstrap(cluster):
+        logs = await_logs(session, cluster, "", is_enough=lambda found: bool(found.bootstrap))
+    else:
+        logs = fetch_logs(session.cloud.storage, cluster, "", workers=False)
     found = diagnose(Evidence(cluster=cluster, logs=logs.telling))
     for line in proof_lines(found):
         session.screen.tell(line)
@@ -71,19 +72,6 @@ def failed_cluster(cluster: Cluster, session: Session) -> CloudError:
         f"Cluster {cluster.cluster_id} ended in stage {found.stage}: {found.cause}",
         hint=found.hint,
     )
-
-
-def _boot_logs(cluster: Cluster, session: Session) -> JobLogs:
-    """The cluster's logs; those of a failed bootstrap come minutes after it."""
-    clock = session.clock
-    failed = any(error.code.startswith("BOOTSTRAP_FAILURE") for error in cluster.errors)
-    until = clock.monotonic() + (_LOGS_AFTER_S if failed else 0)
-    while True:
-        logs = fetch_logs(session.cloud.storage, cluster, "", workers=False)
-        if logs.bootstrap or clock.monotonic() >= until:
-            return logs
-        session.screen.detail("Waiting until EMR has copied the bootstrap's log to S3.")
-        clock.sleep(_LOGS_POLL_S)
 
 
 @dataclass(frozen=True)

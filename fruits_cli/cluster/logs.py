@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fruits_cli.cloud.clusters import Cluster
 from fruits_cli.cloud.protocols import Storage, StoredObject
 from fruits_cli.s3uri import S3Uri
+from fruits_cli.session import Session
 
 _APPLICATION = re.compile(r"application_\d+_\d+")
 # The first container of an application is its driver.
 _DRIVER = re.compile(r"/container_\w*_000001/(stdout|stderr)(\.gz)?$")
 _CONTAINER = re.compile(r"/(stdout|stderr)(\.gz)?$")
 _MOST_CONTAINERS = 24
+_LOGS_AFTER_S, _LOGS_POLL_S = 330.0, 15.0
 # The end of a log tells why; a driver of a long night may have written gigabytes.
 _MOST_BYTES, _MOST_TEXT_BYTES = 32 << 20, 1 << 20
 
@@ -68,6 +70,26 @@ def fetch_logs(storage: Storage, cluster: Cluster, step_id: str, *, workers: boo
         workers=_texts(storage, root, others[:_MOST_CONTAINERS]),
         bootstrap=_texts(storage, root, _bootstrap_logs(storage, cluster, root)),
     )
+
+
+def await_logs(
+    session: Session, cluster: Cluster, step_id: str, *, is_enough: Callable[[JobLogs], bool]
+) -> JobLogs:
+    """The logs once `is_enough`, or what there is 5.5 minutes from now: EMR copies every five."""
+    until, told = session.clock.monotonic() + _LOGS_AFTER_S, False
+    while True:
+        logs = fetch_logs(session.cloud.storage, cluster, step_id, workers=bool(step_id))
+        if is_enough(logs) or session.clock.monotonic() >= until:
+            return logs
+        if not told:
+            session.screen.tell("Waiting up to 5 minutes until EMR has copied the logs to S3.")
+            told = True
+        session.clock.sleep(_LOGS_POLL_S)
+
+
+def failed_in_bootstrap(cluster: Cluster) -> bool:
+    """Whether EMR says that a bootstrap action failed, whose log then comes minutes later."""
+    return any(error.code.startswith("BOOTSTRAP_FAILURE") for error in cluster.errors)
 
 
 def _bootstrap_logs(storage: Storage, cluster: Cluster, root: S3Uri) -> list[StoredObject]:

@@ -1,15 +1,8 @@
-r"""Which files of a folder are pictures, in the order of their paths.
-
-A picture is an entry with a listed ending, in any case, whose name does not begin with a dot and
-that is a regular file, a link to one, or a link that leads nowhere (its row will be a rejected
-one). Folders are walked whatever their name; a link to a folder is followed unless it leads to one
-of the folders that it lies in. Bytes of a name that are not UTF-8 are written as \xNN.
-"""
+r"""The pictures of a folder in the order of their paths; spark_job.listing says what is one."""
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,8 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fruits_cli.errors import UsageError
-
-MAX_PICTURE_BYTES = 256 * 2**20
+from spark_job.listing import (
+    MAX_PICTURE_BYTES,
+    Chain,
+    identity,
+    is_folder,
+    is_picture_name,
+    may_be_picture,
+    written,
+)
 
 
 class Stamp(NamedTuple):
@@ -60,8 +60,6 @@ class Totals:
     bytes: int
 
 
-# The folders from the root of the disk down to one, as (st_dev, st_ino).
-_Chain = frozenset[tuple[int, int]]
 # The name as written (a folder's ends in "/"), the name on disk, and the folder that it lies in.
 _Child = tuple[str, str, str]
 
@@ -74,7 +72,7 @@ class _Level(NamedTuple):
 
     prefix: str
     label: str
-    chains: Mapping[str, _Chain]
+    chains: Mapping[str, Chain]
     children: Iterator[tuple[str, Iterator[_Child]]]
 
 
@@ -130,14 +128,7 @@ def no_picture(folder: Path, extensions: Iterable[str]) -> UsageError:
     )
 
 
-def written(name: str) -> str:
-    r"""A file name as text that is valid everywhere: bytes that are not UTF-8 become \xNN."""
-    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _level(
-    prefix: str, label: str, above: Mapping[str, _Chain], endings: tuple[str, ...]
-) -> _Level:
+def _level(prefix: str, label: str, above: Mapping[str, Chain], endings: tuple[str, ...]) -> _Level:
     chains = {place: chain | {_identity(place)} for place, chain in above.items()}
     children = sorted(
         child for place, chain in chains.items() for child in _children(place, chain, endings)
@@ -145,41 +136,17 @@ def _level(
     return _Level(prefix, label, chains, groupby(children, itemgetter(0)))
 
 
-def _children(place: str, chain: _Chain, endings: tuple[str, ...]) -> Iterator[_Child]:
+def _children(place: str, chain: Chain, endings: tuple[str, ...]) -> Iterator[_Child]:
     try:
         with os.scandir(place) as entries:
             for entry in entries:
                 name = entry.name
-                if _is_folder(entry, chain):
+                if is_folder(entry, chain):
                     yield f"{written(name)}/", name, place
-                elif (
-                    name.lower().endswith(endings)
-                    and not name.startswith(".")
-                    and _may_be_picture(entry)
-                ):
+                elif is_picture_name(name, endings) and may_be_picture(entry):
                     yield written(name), name, place
     except OSError as error:
         raise _unlistable(place, error) from error
-
-
-def _is_folder(entry: os.DirEntry[str], chain: _Chain) -> bool:
-    if not entry.is_symlink():
-        return entry.is_dir(follow_symlinks=False)
-    try:
-        status = entry.stat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in chain
-
-
-def _may_be_picture(entry: os.DirEntry[str]) -> bool:
-    # A pipe or a device would block its reader for ever.
-    if not entry.is_symlink():
-        return entry.is_file(follow_symlinks=False)
-    try:
-        return stat.S_ISREG(entry.stat().st_mode)
-    except OSError:
-        return True
 
 
 def _listed(level: _Level, name: str, twins: list[_Child]) -> Iterator[Listed]:
@@ -203,10 +170,9 @@ def _joined(place: str, name: str) -> str:
 
 def _identity(place: str) -> tuple[int, int]:
     try:
-        status = os.stat(place)
+        return identity(place)
     except OSError as error:
         raise _unlistable(place, error) from error
-    return status.st_dev, status.st_ino
 
 
 def _unlistable(place: str, error: OSError) -> UsageError:

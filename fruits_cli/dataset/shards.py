@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,22 +21,15 @@ from typing import TYPE_CHECKING
 
 from fruits_cli.dataset.digests import DigestCache
 from fruits_cli.dataset.listing import (
-    MAX_PICTURE_BYTES,
     Listed,
     Stamp,
     list_pictures,
     no_picture,
     stamp_of,
 )
-from fruits_cli.dataset.manifest import (
-    DATASET_FILE,
-    DatasetManifest,
-    Shard,
-    manifest_of,
-    parse_manifest,
-)
-from fruits_cli.errors import UsageError
+from fruits_cli.dataset.manifest import Shard
 from fruits_cli.files import replacing
+from spark_job.listing import MAX_PICTURE_BYTES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,58 +109,12 @@ def pack(
         cache.forget_rest()
 
 
-def write_dataset(
-    folder: Path,
-    target: Path,
-    *,
-    extensions: Iterable[str],
-    digests: DigestCache | None = None,
-    on_shard: Callable[[PackedShard], None] = lambda shard: None,
-) -> DatasetManifest:
-    """Pack `folder` into a dataset on disk, reusing the shards of the dataset that is there.
-
-    dataset.json is replaced last, then the shards of the former dataset that are out of use go.
-    Raises as `pack` does, and UsageError where `target` has a dataset.json of something else.
-    """
-    former = _former(target)
-    shards = []
-    for packed in pack(
-        folder, into=target, extensions=extensions, known=_on_disk(target, former), digests=digests
-    ):
-        shards.append(packed.shard)
-        on_shard(packed)
-    manifest = manifest_of(shards)
-    with replacing(target / DATASET_FILE) as scratch:
-        scratch.write_text(manifest.to_json(), encoding="utf-8")
-    for name in {shard.name for shard in former} - {shard.name for shard in shards}:
-        (target / name).unlink(missing_ok=True)
-    return manifest
-
-
 def shard_name(rows: Iterable[tuple[str, str, str, int]]) -> str:
     """The file name of the shard with these rows of path, label, sha256 and length."""
     digest = hashlib.sha256(b"fruits-dataset 1\n")
     for row in rows:
         digest.update(json.dumps(row).encode() + b"\n")
     return f"{digest.hexdigest()}.parquet"
-
-
-def _former(target: Path) -> tuple[Shard, ...]:
-    file = target / DATASET_FILE
-    try:
-        return parse_manifest(file.read_bytes(), origin=str(file)).shards
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-
-
-def _on_disk(target: Path, shards: Iterable[Shard]) -> dict[str, Shard]:
-    def is_there(shard: Shard) -> bool:
-        stamp = stamp_of(str(target / shard.name))
-        return stamp is not None and stamp.size == shard.bytes
-
-    return {shard.name: shard for shard in shards if is_there(shard)}
 
 
 def _cut(pictures: Iterable[Listed]) -> Iterator[list[Listed]]:

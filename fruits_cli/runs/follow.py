@@ -8,7 +8,7 @@ from dataclasses import replace
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, ClusterState, Step, StepState
 from fruits_cli.cluster.diagnosis import Diagnosis, Evidence, diagnose, proof_lines
 from fruits_cli.cluster.life import cluster_progress
-from fruits_cli.cluster.logs import JobLogs, fetch_logs
+from fruits_cli.cluster.logs import JobLogs, await_logs, failed_in_bootstrap, fetch_logs
 from fruits_cli.cluster.steps import is_housekeeping
 from fruits_cli.cluster.watch import RunState, watch_cluster, watch_run
 from fruits_cli.errors import CloudError, FruitsError, JobFailed, UsageError
@@ -28,8 +28,6 @@ def has_failed(state: RunState) -> bool:
     return state.cluster.state is ClusterState.TERMINATED_WITH_ERRORS
 
 
-# EMR copies logs to S3 every five minutes.
-_LOGS_AFTER_S, _LOGS_POLL_S = 330.0, 15.0
 _LAST_WORDS_S = 900.0
 _KINDS: dict[int, type[FruitsError]] = {2: UsageError}
 
@@ -128,22 +126,14 @@ def diagnosed(state: RunState, session: Session, *, wait_for_logs: bool) -> Diag
 def _logs(state: RunState, session: Session, *, wait: bool) -> JobLogs:
     step_id = state.step.step_id if state.step else ""
     ran = state.step is not None and state.step.started_at is not None
-    until = session.clock.monotonic() + (_LOGS_AFTER_S if wait and _has_logs(state, ran) else 0)
-    told = False
-    while True:
-        logs = fetch_logs(session.cloud.storage, state.cluster, step_id, workers=True)
-        if (logs.driver if ran else logs.bootstrap) or session.clock.monotonic() >= until:
-            return logs
-        if not told:
-            session.screen.tell("Waiting up to 5 minutes until EMR has copied the logs to S3.")
-            told = True
-        session.clock.sleep(_LOGS_POLL_S)
 
+    def is_enough(logs: JobLogs) -> bool:
+        return bool(logs.driver if ran else logs.bootstrap)
 
-def _has_logs(state: RunState, ran: bool) -> bool:
-    """Whether logs are to come at all: a launch that was refused never had a node."""
-    codes = [error.code for error in state.cluster.errors]
-    return ran or any(code.startswith("BOOTSTRAP_FAILURE") for code in codes)
+    # A launch that was refused never had a node, and no logs are to come.
+    if wait and (ran or failed_in_bootstrap(state.cluster)):
+        return await_logs(session, state.cluster, step_id, is_enough=is_enough)
+    return fetch_logs(session.cloud.storage, state.cluster, step_id, workers=True)
 
 
 def step_of_run(run_id: str, cluster_id: str, session: Session) -> Step | None:

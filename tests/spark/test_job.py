@@ -14,9 +14,9 @@ import pytest
 from sklearn.decomposition import PCA
 
 from fruits_cli.config import JobConfig
-from fruits_cli.dataset.shards import write_dataset
 from spark_job import chunks, engines, files, pca, tasks
 from spark_job.chunks import Plan, Tally
+from tests.support.packing import pack_on_disk
 from tests.support.pictures import draw_folder, drawn, jpeg, png_chunk, png_header, saved
 from tests.support.results import Results
 from tests.support.spark_settings import RunJob
@@ -205,7 +205,7 @@ def test_components_are_those_of_scikit_learn_on_the_features_that_were_written(
 def test_a_packed_dataset_gives_the_rows_of_its_folder(
     done: Results, hostile: Path, run_job: RunJob, tmp_path: Path
 ) -> None:
-    write_dataset(hostile, tmp_path / "data", extensions=JobConfig().extensions)
+    pack_on_disk(hostile, tmp_path / "data", extensions=JobConfig().extensions)
 
     assert run_job(tmp_path / "data", tmp_path / "run", "--pca-k", "5") == 0
 
@@ -430,7 +430,7 @@ def test_images_that_cannot_be_read_are_exit_2(
 def test_a_dataset_that_lost_a_shard_is_named(
     hundred: Path, run_job: RunJob, tmp_path: Path
 ) -> None:
-    write_dataset(hundred, tmp_path / "data", extensions=JobConfig().extensions)
+    pack_on_disk(hundred, tmp_path / "data", extensions=JobConfig().extensions)
     shard = next((tmp_path / "data").glob("*.parquet"))
     shard.unlink()
 

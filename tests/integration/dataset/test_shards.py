@@ -19,8 +19,9 @@ from fruits_cli.config import JobConfig
 from fruits_cli.dataset.digests import DigestCache
 from fruits_cli.dataset.listing import Listed, list_pictures
 from fruits_cli.dataset.manifest import DatasetManifest, parse_manifest
-from fruits_cli.dataset.shards import PackedShard, pack, shard_name, write_dataset
+from fruits_cli.dataset.shards import PackedShard, pack, shard_name
 from fruits_cli.errors import MachineError, UsageError
+from tests.support.packing import pack_on_disk
 from tests.support.paths import ROOT
 
 EXTENSIONS = JobConfig().extensions
@@ -61,9 +62,7 @@ def paths(folder: Path) -> list[str]:
 
 
 def packed(folder: Path, target: Path, **options: Any) -> tuple[DatasetManifest, list[PackedShard]]:
-    seen: list[PackedShard] = []
-    manifest = write_dataset(folder, target, extensions=EXTENSIONS, on_shard=seen.append, **options)
-    return manifest, seen
+    return pack_on_disk(folder, target, extensions=EXTENSIONS, **options)
 
 
 def built(shards: Sequence[PackedShard]) -> int:
@@ -220,20 +219,6 @@ def test_the_same_size_and_time_do_not_hide_a_change(tmp_path: Path) -> None:
     _, shards = packed(folder, tmp_path / "set", digests=DigestCache(tmp_path / "d"))
 
     assert built(shards) == 1
-
-
-def test_shards_out_of_use_go_and_foreign_files_stay(tmp_path: Path) -> None:
-    folder, target = tmp_path / "pictures", tmp_path / "set"
-    draw(folder, ["a/1.jpg"])
-    packed(folder, target)
-    foreign = target / f"{'0' * 64}.parquet"
-    foreign.write_bytes(b"not ours")
-
-    draw(folder, ["a/2.jpg"])
-    manifest, _ = packed(folder, target)
-
-    left = {file.name for file in target.iterdir()}
-    assert left == {"dataset.json", foreign.name, *(shard.name for shard in manifest.shards)}
 
 
 def test_a_shard_that_was_lost_is_built_again(pictures: Path, tmp_path: Path) -> None:
@@ -500,7 +485,7 @@ _CHILD = """
 import json, os, sys, time
 from pathlib import Path
 import pyarrow.parquet, pydantic, sqlite3, json.decoder
-from fruits_cli.dataset.shards import write_dataset
+from tests.support.packing import pack_on_disk
 from fruits_cli.dataset.digests import DigestCache
 from fruits_cli.errors import FruitsError
 
@@ -513,7 +498,7 @@ opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
 shards = []
 try:
-    write_dataset(folder, target, extensions=("jpg",), on_shard=shards.append,
+    _, shards = pack_on_disk(folder, target, extensions=("jpg",),
                   digests=DigestCache(cache, clock_ns=lambda: time.time_ns() + 10**9))
     message = ""
 except FruitsError as error:
@@ -586,18 +571,6 @@ def test_a_folder_that_cannot_be_listed_is_named(open_folder: Path) -> None:
 
     (open_folder / "pictures" / "b").chmod(0o755)
     assert seen["error"].endswith("pictures/b cannot be listed: Permission denied.")
-
-
-def test_a_dataset_json_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    draw(tmp_path / "pictures", ["a/1.jpg"])
-    foreign = tmp_path / "set" / "dataset.json"
-    foreign.parent.mkdir()
-    foreign.write_text('{"format": "another"}')
-
-    with pytest.raises(UsageError, match=r"dataset\.json is not a dataset of fruits: format"):
-        packed(tmp_path / "pictures", tmp_path / "set")
-
-    assert foreign.read_text() == '{"format": "another"}'
 
 
 def test_a_target_that_cannot_be_written_is_named(tmp_path: Path) -> None:

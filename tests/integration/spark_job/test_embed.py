@@ -104,7 +104,7 @@ def test_what_cannot_be_read_is_a_row(tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes(jpeg()[:200])
     (tmp_path / "bomb.png").write_bytes(png_header(60_000, 60_000) + png_chunk(b"IDAT", b""))
     with (tmp_path / "huge.jpg").open("wb") as file:
-        file.truncate(features.MAX_BYTES + 1)
+        file.truncate(features.MAX_PICTURE_BYTES + 1)
     names = ["pipe.jpg", "empty.jpg", "cut.jpg", "bomb.png", "huge.jpg", ""]
     paths = [os.fsencode(tmp_path / name) for name in names]
 

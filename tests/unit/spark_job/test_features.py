@@ -190,7 +190,7 @@ def test_two_files_written_alike_are_rejected_for_their_name(tmp_path: Path) -> 
 
 def test_a_file_beyond_the_limit_of_bytes_is_never_read(folder: Path) -> None:
     with (folder / "vast.jpg").open("wb") as stream:
-        stream.truncate(features.MAX_BYTES + 1)
+        stream.truncate(features.MAX_PICTURE_BYTES + 1)
 
     assert rejected(embedded(folder, listed(folder))) == {"vast.jpg": schema.TOO_LARGE}
 
