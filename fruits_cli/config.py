@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Le
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -53,6 +54,7 @@ class Target(StrEnum):
 FILE_NAME = "fruits.toml"
 _PREFIX = re.compile(r"([A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*)?")
 _ENV_PREFIX = "FRUITS_"
+COMMAND_LINE, _ENVIRONMENT = "command line", "environment"
 # A choice of one of these in a stronger layer drops the other from the weaker ones.
 _EXCLUSIVE = ("pca_k", "pca_variance")
 
@@ -78,7 +80,7 @@ Extensions = Annotated[tuple[str, ...], BeforeValidator(_extensions), Field(min_
 def _checked_prefix(prefix: str) -> str:
     # It becomes part of addresses and of an IAM policy, where * and ? stand for anything.
     if not _PREFIX.fullmatch(prefix.strip("/")):
-        raise ValueError("use letters, digits, dots, dashes, underscores and single slashes")
+        raise ValueError("may have letters, digits, dots, dashes, underscores and single slashes")
     return prefix
 
 
@@ -98,7 +100,7 @@ class _Section(BaseModel):
             isinstance(value, bool)
             and cls.model_fields[str(info.field_name)].annotation is not bool
         ):
-            raise ValueError("true and false are not values of this key")
+            raise ValueError("cannot be true or false")
         return value
 
 
@@ -120,7 +122,7 @@ class StorageConfig(_Section):
     def _allowed(cls, bucket: str | None) -> str | None:
         if bucket and not is_bucket_name(bucket):
             raise ValueError(
-                "is no name of a bucket: 3 to 63 small letters, digits, dots and hyphens"
+                "must be a valid bucket name: 3 to 63 small letters, digits, dots and hyphens"
             )
         return bucket or None
 
@@ -270,8 +272,8 @@ def load_layers(
     """The layers of the configuration, the strongest first."""
     files = (folder / FILE_NAME, user_config_file(environ))
     return [
-        Layer("command line", flags),
-        Layer("environment", _environment_values(environ)),
+        Layer(COMMAND_LINE, flags),
+        Layer(_ENVIRONMENT, _environment_values(environ)),
         *(Layer(str(file), _file_values(file)) for file in files if file.is_file()),
     ]
 
@@ -350,7 +352,31 @@ def _complaints(error: ValidationError, origins: Mapping[str, str]) -> list[str]
     lines = []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"][:2])
-        rule = fault["msg"] if fault["type"] != "extra_forbidden" else "is not a key of this table"
+        origin = origins.get(key, "configuration")
+        where = spelled(key, origin)
+        where = f"{origin}: {key}" if where == origin else where
         given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r})"
-        lines.append(f"{origins.get(key, 'configuration')}: {key}: {rule}{given}")
+        lines.append(f"{where} {_rule(key, fault)}{given}")
     return lines
+
+
+def spelled(key: str, origin: str) -> str:
+    """How the user wrote `section.name`: as a flag, a variable, or somewhere in `origin`."""
+    if origin == COMMAND_LINE:
+        return f"--{key.partition('.')[2].replace('_', '-')}"
+    return f"{_ENV_PREFIX}{key.replace('.', '_').upper()}" if origin == _ENVIRONMENT else origin
+
+
+def _rule(key: str, fault: Any) -> str:
+    """What is wrong with a value, after its name: `must be 1 to 1280`."""
+    if fault["type"] == "extra_forbidden":
+        return "is not a key of this table"
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    section, _, name = key.partition(".")
+    limits = SECTIONS[section].model_fields[name].metadata if section in SECTIONS else []
+    least = next((limit.ge for limit in limits if isinstance(limit, Ge)), None)
+    most = next((limit.le for limit in limits if isinstance(limit, Le)), None)
+    if fault["type"] in ("less_than_equal", "greater_than_equal") and None not in (least, most):
+        return f"must be {least} to {most}"
+    return re.sub(r"^\w+ should", "must", fault["msg"].partition(" after validation")[0])

@@ -26,6 +26,7 @@ from fruits_cli.config import (
     load_config,
     load_layers,
     merged,
+    spelled,
 )
 from fruits_cli.errors import CloudError, MachineError, UsageError
 from fruits_cli.files import example_config, replacing, write_new
@@ -287,18 +288,11 @@ def show_settings(
     for section, model in SECTIONS.items():
         settings = getattr(config, section).model_dump(mode="json")
         for key in model.model_fields:
-            origin = _told(origins.get(f"{section}.{key}", "default"), section, key)
+            origin = spelled(f"{section}.{key}", origins.get(f"{section}.{key}", "default"))
             rows.append((f"{section}.{key}", settings[key], origin))
     facts = {name: {"value": value, "origin": origin} for name, value, origin in rows}
     cells = [(name, "" if value is None else json.dumps(value), at) for name, value, at in rows]
     return Outcome([Table([("key", "value", "origin"), *cells])], facts)
-
-
-def _told(origin: str, section: str, key: str) -> str:
-    return {
-        "command line": f"--{key.replace('_', '-')}",
-        "environment": f"FRUITS_{section}_{key}".upper(),
-    }.get(origin, origin)
 
 
 def show_policies(config: Config, screen: Screen) -> Outcome:

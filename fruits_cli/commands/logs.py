@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,7 @@ Run = Annotated[
     str | None, typer.Argument(help="A run id, a prefix of one, or last.", show_default=False)
 ]
 Workers = Annotated[bool, typer.Option("--workers", help="The executors' logs, too.")]
+Everything = Annotated[bool, typer.Option("--all", help="Spark's lines of level INFO as well.")]
 SparkUi = Annotated[
     bool, typer.Option("--ui", help="The address of the Spark UI, up to 30 days after the end.")
 ]
@@ -41,6 +43,7 @@ def logs(
     run: Run = None,
     cluster: ClusterChoice = None,
     workers: Workers = False,
+    everything: Everything = False,
     ui: SparkUi = False,
     config: Config,
     screen: Screen,
@@ -50,11 +53,11 @@ def logs(
         raise UsageError("Give --ui or --workers.")
     ledger = ledger_here()
     if run is None and cluster is None and not ui and not uses_cloud(config):
-        return local_logs(ledger.find("last"))
+        return local_logs(ledger.find("last"), everything=everything)
     record = ledger.find(run) if run is not None else None
     if record and record.target is Target.LOCAL:
         if not ui:
-            return local_logs(record)
+            return local_logs(record, everything=everything)
         raise UsageError(
             f"Run {record.run_id} ran on this machine, of which there is no Spark UI.",
             hint="fruits logs shows what its driver wrote.",
@@ -69,7 +72,9 @@ def logs(
     )
     if ui:
         return show_spark_ui(found, session)
-    return cluster_logs(found, record_for(found, run, ledger), session, workers=workers)
+    return cluster_logs(
+        found, record_for(found, run, ledger), session, workers=workers, everything=everything
+    )
 
 
 def show_spark_ui(cluster: Cluster, session: Session) -> Outcome:
@@ -83,18 +88,24 @@ def show_spark_ui(cluster: Cluster, session: Session) -> Outcome:
     return Outcome([address], {"url": address, "cluster_id": cluster.cluster_id})
 
 
-def local_logs(record: RunRecord) -> Outcome:
+def local_logs(record: RunRecord, *, everything: bool = False) -> Outcome:
     """What the driver of a local run wrote. Raises UsageError where its log is gone."""
     file = Path(record.output) / LOG_FILE
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-    return Outcome(text.splitlines(), {"run_id": record.run_id, "logs": {LOG_FILE: text}})
+    facts = {"run_id": record.run_id, "logs": {LOG_FILE: text}}
+    return Outcome(_shown(text, everything=everything), facts)
 
 
 def cluster_logs(
-    cluster: Cluster, record: RunRecord | None, session: Session, *, workers: bool
+    cluster: Cluster,
+    record: RunRecord | None,
+    session: Session,
+    *,
+    workers: bool,
+    everything: bool = False,
 ) -> Outcome:
     """The driver's output; after a failure the cause first. Raises FruitsError without any log."""
     state = state_of(cluster, record, session)
@@ -102,8 +113,13 @@ def cluster_logs(
     failed = has_failed(state)
     found = diagnosed(state, session, wait_for_logs=False) if failed else None
     logs = fetch_logs(session.cloud.storage, cluster, step_id, workers=workers)
-    lines = [*(report_lines(found) if found else []), *_log_lines(logs, workers=workers)]
+    lines = [
+        *(report_lines(found) if found else []),
+        *_log_lines(logs, workers=workers, everything=everything),
+    ]
     if not lines:
+        if state.step is None:
+            raise FruitsError(f"No job ran on {cluster.cluster_id}, so there is no log of one.")
         raise FruitsError(
             f"There is no log of {cluster.cluster_id} on S3 yet.",
             hint="EMR copies them every five minutes.",
@@ -111,11 +127,27 @@ def cluster_logs(
     return Outcome(lines, _log_facts(logs, found, state))
 
 
-def _log_lines(logs: JobLogs, *, workers: bool) -> list[str]:
+# A line of Spark, Hadoop or YARN below a warning: `26/11/28 10:00:00 INFO SparkContext: ...`.
+_INFO = re.compile(r"\d\d(\d\d)?[/-]\d\d[/-]\d\d[ T]\d\d:\d\d:\d\d\S* (INFO|DEBUG|TRACE) ")
+
+
+def _shown(text: str, *, everything: bool) -> list[str]:
+    """The lines of a log; without Spark's own chatter, whose number is told, unless asked for."""
+    lines = text.splitlines()
+    told = lines if everything else [line for line in lines if not _INFO.match(line)]
+    left_out = len(lines) - len(told)
+    return (
+        [*told, f"(lines of level INFO left out: {left_out}; --all shows them)"]
+        if left_out
+        else told
+    )
+
+
+def _log_lines(logs: JobLogs, *, workers: bool, everything: bool) -> list[str]:
     texts = {**logs.bootstrap, **(logs.driver or logs.step), **(logs.workers if workers else {})}
     lines = []
     for name, text in texts.items():
-        lines += [f"== {name}", *text.splitlines()]
+        lines += [f"== {name}", *_shown(text, everything=everything)]
     return lines
 
 

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fruits_cli.cloud.clusters import Cluster, Role, StepSpec
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cluster.find import find_cluster
-from fruits_cli.cluster.nodes import node_groups
-from fruits_cli.cluster.plan import lifetime_min, plan_step
+from fruits_cli.cluster.plan import lifetime_min
 from fruits_cli.cluster.steps import submit as submit_step
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Target
 from fruits_cli.dataset.images import bind_dataset, find_images
-from fruits_cli.errors import AccessDenied
-from fruits_cli.job.model import obtain_model
-from fruits_cli.job.node_python import interpreter_on, python_digest
-from fruits_cli.job.shipment import shipped_job
+from fruits_cli.job.node_python import interpreter_on
 from fruits_cli.ledger import RunPhase, RunRecord, new_run_id
 from fruits_cli.options import ClusterChoice, DryRun, with_config
 from fruits_cli.runs.follow import follow, raise_failure
-from fruits_cli.s3uri import S3Uri
+from fruits_cli.runs.results import fetch_manifest, manifest_facts, manifest_lines
+from fruits_cli.runs.step import planned_step
+from fruits_cli.s3uri import parse_s3_uri
 from fruits_cli.screen import Outcome, Screen
 from fruits_cli.session import Session
 
@@ -87,7 +83,7 @@ def submit_job(
         return Outcome([f"Would run {line}."], facts)
     digest, pictures = bind_dataset(source, storage)
     session.screen.tell(f"{line}, {pictures} pictures" if pictures else line)
-    step = _planned_step(config, session, run_id, found, source, digest)
+    step = planned_step(config, session, found, run_id=run_id, source=source, dataset=digest)
     record = RunRecord(
         run_id,
         Target.EMR,
@@ -101,58 +97,15 @@ def submit_job(
         job=config.job.saved(),
     )
     record = submit_step(step, record, session)
-    if wait:
-        _follow(config, record, session)
-    keys = ("run_id", "cluster_id", "step_id", "images", "output")
     lines = [f"Run {run_id}, step {record.step_id}: {record.output}"]
-    return Outcome([*lines, f"Next: {_next(run_id, wait=wait)}"], _facts(record, keys))
-
-
-def _facts(record: RunRecord, keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: getattr(record, key) for key in keys}
-
-
-def _next(run_id: str, *, wait: bool) -> str:
-    return f"fruits fetch-results {run_id}" if wait else "fruits status --watch"
-
-
-def _planned_step(
-    config: Config, session: Session, run_id: str, cluster: Cluster, source: S3Uri, digest: str
-) -> StepSpec:
-    """The step, its code and model in the bucket, sized for the nodes that are there."""
-    artefact, _ = obtain_model(
-        config.job, session.screen, session.environ, load_model=session.load_model
-    )
-    job = shipped_job(
-        places_of(config),
-        artefact,
-        session.cloud.storage,
-        images=source,
-        run_id=run_id,
-        dataset=digest,
-        python=python_digest(cluster),
-    )
-    types = node_types(config, cluster, session)
-    return plan_step(
-        config,
-        job,
-        node_types=types,
-        machines=session.cloud.account.machines(types),
-        region=session.cloud.region,
-        run_id=run_id,
-        python=interpreter_on(cluster, config.job.engine),
-    )
-
-
-def node_types(config: Config, cluster: Cluster, session: Session) -> list[str]:
-    """The types of the nodes that compute, as they are, or before they are as configured."""
-    with suppress(AccessDenied):
-        nodes = session.cloud.clusters.nodes(cluster.cluster_id)
-        live = [node for node in nodes if node.ended_at is None and node.role is not Role.PRIMARY]
-        if live:
-            return sorted({node.instance_type for node in live})
-    groups = [group for group in node_groups(config.cluster) if group.role is not Role.PRIMARY]
-    return sorted({group.instance_type for group in groups})
+    keys = ("run_id", "cluster_id", "step_id", "images", "output")
+    facts = {key: getattr(record, key) for key in keys}
+    if not wait:
+        return Outcome([*lines, "Next: fruits status --watch"], facts)
+    _follow(config, record, session)
+    manifest = fetch_manifest(storage, parse_s3_uri(record.output))
+    lines = [*manifest_lines(manifest), *lines, f"Next: fruits fetch-results {run_id}"]
+    return Outcome(lines, {**facts, **manifest_facts(manifest)})
 
 
 def _follow(config: Config, record: RunRecord, session: Session) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.cloud.clusters import LAUNCH_ID_TAG
+from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, Cluster
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd
 from fruits_cli.cluster.foundations import ensure_bucket, observe
@@ -23,7 +23,8 @@ from fruits_cli.cluster.launch import (
 from fruits_cli.cluster.life import Ended, end_cluster
 from fruits_cli.cluster.plan import RunPlan, lifetime_min, plan_run
 from fruits_cli.cluster.plan_report import plan_facts, plan_lines
-from fruits_cli.config import Config, Layer, configured
+from fruits_cli.cluster.steps import submit
+from fruits_cli.config import COMMAND_LINE, Config, Layer, configured
 from fruits_cli.dataset.images import bind_dataset, find_images, local_images
 from fruits_cli.dataset.listing import Totals, require_pictures
 from fruits_cli.dataset.sample import IF_ABSENT
@@ -42,6 +43,7 @@ from fruits_cli.runs.results import (
     fetch_run,
     run_summary,
 )
+from fruits_cli.runs.step import planned_step
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
@@ -102,8 +104,9 @@ def resume_on_emr(
     """
     keep = keep or record.is_kept
     output = parse_s3_uri(record.output)
+    cluster = _own_cluster(record, session)
     with termination_as_interrupt():
-        if not dry_run and (at_work := _at_work(record, session)):
+        if cluster and not dry_run and (at_work := _at_work(record, cluster, session)):
             session.screen.tell(f"Run {record.run_id} is still at work; following it.")
             return _followed(config, session, Attempt(at_work), pictures=None, keep=keep)
         is_done = session.cloud.storage.fetch_bytes(output / MANIFEST_FILE) is not None
@@ -111,6 +114,8 @@ def resume_on_emr(
             session.screen.tell(f"Run {record.run_id} is finished; fetching its results.")
             attempt = Attempt(record, job_ended=True, completed=True)
             return _fetched(config, session, attempt, pictures=None, keep=keep)
+    if cluster and record.is_kept:
+        return _again_on(cluster, config, session, record, dry_run=dry_run)
     source = parse_s3_uri(record.images)
     plan = _shown_plan(
         config, session, record.run_id, source, shown_as=source, keep=keep, resume=True
@@ -332,11 +337,41 @@ def _detached(record: RunRecord) -> Outcome:
     return Outcome(lines, facts)
 
 
-def _at_work(record: RunRecord, session: Session) -> RunRecord | None:
-    """The run to resume, if its own cluster has a step of it that is not at its end."""
+def _again_on(
+    cluster: Cluster, config: Config, session: Session, record: RunRecord, *, dry_run: bool
+) -> Outcome:
+    """The run as another step of the cluster that it kept."""
+    line = f"Run {record.run_id} goes on on its own cluster, {cluster.cluster_id}"
+    if dry_run:
+        facts = {"run_id": record.run_id, "cluster_id": cluster.cluster_id, "images": record.images}
+        return Outcome([f"{line}."], facts)
+    session.screen.tell(f"{line}, which stays.")
+    with termination_as_interrupt():
+        step = planned_step(
+            config,
+            session,
+            cluster,
+            run_id=record.run_id,
+            source=parse_s3_uri(record.images),
+            dataset=record.dataset_digest,
+            resume=True,
+        )
+        job, own = config.job.saved(), cluster.cluster_id
+        again = replace(record, phase=RunPhase.LAUNCHED, cluster_id=own, step_id="", job=job)
+        attempt = Attempt(submit(step, again, session))
+        return _followed(config, session, attempt, pictures=None, keep=True)
+
+
+def _own_cluster(record: RunRecord, session: Session) -> Cluster | None:
+    """The live cluster that this run launched, and no other of its name."""
     cluster = living(record.run_id, session.cloud)
     if cluster is None or cluster.tags.get(LAUNCH_ID_TAG) != record.launch_id:
         return None
+    return cluster
+
+
+def _at_work(record: RunRecord, cluster: Cluster, session: Session) -> RunRecord | None:
+    """The run to resume, if its cluster has a step of it that is not at its end."""
     step = step_of_run(record.run_id, cluster.cluster_id, session)
     if step is None or step.state.is_final:
         return None
@@ -348,7 +383,7 @@ def resumed_config(
     config: Config, record: RunRecord, flags: Mapping[str, Mapping[str, Any]]
 ) -> Config:
     """The run's own job options and place, over them the given flags; all else as configured."""
-    given = Layer("command line", {"job": flags.get("job", {})})
+    given = Layer(COMMAND_LINE, {"job": flags.get("job", {})})
     own = Layer(f"run {record.run_id}", {"job": dict(record.job)})
     output = parse_s3_uri(record.output)
     # What is finished lies there, whatever bucket is configured by now.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.config import Config, Layer, Target, configured
+from fruits_cli.config import COMMAND_LINE, Config, Layer, Target, configured
 from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
 from fruits_cli.files import expanded
@@ -47,6 +48,7 @@ def run_here(
 
     Raises UsageError for what cannot be read, and what the job reported.
     """
+    began_s = time.monotonic()
     here = Surroundings(screen, ledger_here(), os.environ)
     if resume is not None:
         plan = resumed_run(here.ledger, resume, flags)
@@ -62,7 +64,8 @@ def run_here(
     if dry_run:
         return Outcome(plan_lines(plan), plan_facts(plan))
     manifest = execute(plan, here)
-    return run_summary(manifest, record=_record(plan), output=plan.output)
+    wall_s = time.monotonic() - began_s
+    return run_summary(manifest, record=_record(plan), output=plan.output, wall_s=wall_s)
 
 
 def images_folder(images: str) -> Path:
@@ -116,7 +119,7 @@ def resumed_run(ledger: Ledger, wanted: str, flags: Mapping[str, Mapping[str, An
             hint="Without --resume, a new run takes it.",
         )
     record = _record_of(ledger, wanted)
-    layers = [Layer("command line", flags), Layer(f"run {record.run_id}", {"job": record.job})]
+    layers = [Layer(COMMAND_LINE, flags), Layer(f"run {record.run_id}", {"job": record.job})]
     job = configured(layers).job
     job = job.model_copy(update={"weights": _whole_path(job.weights)})
     output = Path(record.output)

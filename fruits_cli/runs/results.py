@@ -156,11 +156,15 @@ def run_summary(
     record: RunRecord,
     output: Path,
     bill: Bill | None = None,
+    wall_s: float | None = None,
     more: Sequence[str] = (),
 ) -> Outcome:
-    """What a run comes to, the same keys here and on EMR; docs/output.md explains them."""
+    """What a run comes to, the same keys here and on EMR; docs/output.md explains them.
+
+    wall_s: seconds of the whole run on this machine.
+    """
     places = f"{output} and {record.output}" if is_s3_uri(record.output) else str(output)
-    lines = [*manifest_lines(manifest), f"Results: {places}", *more]
+    lines = [*manifest_lines(manifest, wall_s), f"Results: {places}", *more]
     facts = {
         "schema": 1,
         "run_id": record.run_id,
@@ -171,14 +175,21 @@ def run_summary(
         "cluster_id": record.cluster_id or None,
         "cost_usd": round(bill.usd, 4) if bill else None,
         "cluster_seconds": round(bill.seconds) if bill else None,
-        **{key: manifest.get(key) for key in _SUMMARY},
+        "wall_seconds": wall_s and round(wall_s, 3),
+        **manifest_facts(manifest),
     }
     return Outcome(lines, facts)
 
 
-def manifest_lines(manifest: Mapping[str, Any]) -> list[str]:
+def manifest_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the summaries of all commands repeat of a run's manifest."""
+    return {key: manifest.get(key) for key in _SUMMARY}
+
+
+def manifest_lines(manifest: Mapping[str, Any], wall_s: float | None = None) -> list[str]:
     """What the user wants to know of a finished run: pictures, components, time."""
-    return [_pictures_line(manifest["counts"]), _components_line(manifest), _time_line(manifest)]
+    time = _time_line(manifest, wall_s)
+    return [_pictures_line(manifest["counts"]), _components_line(manifest), time]
 
 
 def _pictures_line(counts: Mapping[str, Any]) -> str:
@@ -189,19 +200,23 @@ def _pictures_line(counts: Mapping[str, Any]) -> str:
 
 def _components_line(manifest: Mapping[str, Any]) -> str:
     if manifest["pca_k"] is None:
-        return "Components: none; they need two pictures with features and an accepted share."
+        few = manifest["counts"]["features"] < 2
+        return f"No PCA: {'it needs two pictures' if few else 'too many pictures were rejected'}."
     share = f"{manifest['cumulative_variance']:.1%} of the variance"
     unasked = manifest["settings"]["pca_k"] is None and manifest["settings"]["pca_variance"] is None
     default = " (pca_k unset: min(50, pictures - 1))" if unasked else ""
     return f"Components: {manifest['pca_k']}, {share}{default}"
 
 
-def _time_line(manifest: Mapping[str, Any]) -> str:
-    counts, seconds = manifest["counts"], manifest["seconds"]
+def _time_line(manifest: Mapping[str, Any], wall_s: float | None) -> str:
+    counts, seconds = manifest["counts"], dict(manifest["seconds"])
+    if wall_s is not None:
+        # So that the parts add up to what the user waited.
+        seconds = {"start and end": max(0.0, wall_s - sum(seconds.values())), **seconds}
     times = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())
     if seconds.get("features", 0) > 0 and counts["inferences"]:
         times += f" ({counts['inferences'] / seconds['features']:.0f} images/s)"
-    return f"Time: {times}"
+    return f"Time: {times}" if wall_s is None else f"Time: {wall_s:.1f} s: {times}"
 
 
 def write_pca_csv(run_folder: Path) -> Path | None:

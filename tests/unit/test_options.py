@@ -110,10 +110,10 @@ def test_the_screen_is_as_the_flags_say(called: Called, words: list[str], screen
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--image-size", "400"], "command line: job.image_size: "),
-        (["--pca-variance", "nan"], "command line: job.pca_variance: "),
-        (["--max-rejected", "-1"], "command line: job.max_rejected: "),
-        (["--extensions", ","], "command line: job.extensions: "),
+        (["--image-size", "400"], "--image-size must be 96 to 320 (given: "),
+        (["--pca-variance", "nan"], "--pca-variance must be "),
+        (["--max-rejected", "-1"], "--max-rejected must be 0"),
+        (["--extensions", ","], "--extensions must "),
         (["--pca-k", "1", "--pca-variance", "0.5"], "command line: give job.pca_k or"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -122,7 +122,7 @@ def test_a_bucket_that_s3_would_refuse_leaves_no_file(here: Path) -> None:
     result = CliRunner().invoke(app, ["init", "--bucket", "Grapes_", "--region", "eu-west-3"])
 
     assert result.exit_code == 2
-    assert "storage.bucket" in result.stderr
+    assert "--bucket must be a valid bucket name" in result.stderr
     assert not (here / "fruits.toml").exists()
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from fruits_cli.config import Target
+from fruits_cli.job.spark import LOG_FILE
 from fruits_cli.ledger import RunRecord, ledger_here
 from tests.support.on_moto import Fruits
 from tests.support.worlds import RUN_ID
@@ -28,13 +29,33 @@ def test_without_a_run_there_is_no_log(fruits: Fruits) -> None:
     assert "knows no run" in result.stderr
 
 
-def test_a_cluster_without_logs_yet_says_when_they_come(fruits: Fruits) -> None:
+def test_a_cluster_without_a_job_has_no_log_of_one(fruits: Fruits) -> None:
     fruits("create-cluster", "--bucket", "grapes-and-figs", "--yes")
 
     result = fruits("logs")
 
     assert result.exit_code == 1
-    assert "every five minutes" in result.stderr
+    assert "No job ran on j-" in result.stderr
+
+
+def test_lines_of_info_are_left_out_and_counted_unless_all_is_asked_for(
+    fruits: Fruits, tmp_path: Path
+) -> None:
+    log = tmp_path / "out" / LOG_FILE
+    log.parent.mkdir(parents=True)
+    lines = [
+        "26/11/28 10:00:00 INFO SparkContext: Running Spark",
+        "26/11/28 10:00:01 WARN NativeCodeLoader: Unable to load",
+        "Traceback (most recent call last):",
+    ]
+    log.write_text("\n".join(lines))
+    ledger_here(tmp_path).write(RunRecord(RUN_ID, Target.LOCAL, output=str(tmp_path / "out")))
+
+    short, whole = fruits("logs", "last"), fruits("logs", "last", "--all")
+
+    left_out = "(lines of level INFO left out: 1; --all shows them)"
+    assert short.stdout.splitlines() == [*lines[1:], left_out]
+    assert whole.stdout.splitlines() == lines
 
 
 @pytest.mark.parametrize("words", [["last"], [RUN_ID]])

@@ -419,6 +419,8 @@ def test_waiting_for_a_job_that_completes_is_exit_0(tmp_path: Path) -> None:
     outcome = submit_job(config(), session(aws, tmp_path), OTHER_RUN, wait=True)
 
     assert outcome.facts["run_id"] == OTHER_RUN
+    assert outcome.facts["counts"]["pictures"] == 6
+    assert outcome.lines[0].startswith("Pictures: 6, ")
 
 
 def test_submitting_without_a_cluster_names_the_way_to_one(tmp_path: Path) -> None:

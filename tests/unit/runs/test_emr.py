@@ -295,6 +295,31 @@ def test_a_kept_cluster_stays(tmp_path: Path, folder: Path) -> None:
     assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
 
 
+def test_a_kept_run_that_failed_goes_on_with_new_options_on_its_own_cluster(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    aws.script.step_ends = StepState.FAILED
+    with pytest.raises(JobFailed):
+        run(settings(tmp_path), here, folder, keep=True)
+    record = here.ledger.load(RUN_ID)
+    assert record is not None
+    aws.script.step_ends = StepState.COMPLETED
+    aws.script.on_step_end = results(aws)
+    other = settings(tmp_path).job.model_copy(update={"pca_k": 2})
+
+    resumed = settings(tmp_path).model_copy(update={"job": other})
+    run(resumed, here, None, resume=record, has_new_options=True)
+
+    assert aws.clusters.starts == 1
+    assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
+    newest = aws.clusters.steps(record.cluster_id)[0]
+    assert newest.args[newest.args.index("--pca-k") + 1] == "2"
+    assert "--resume" in newest.args
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
 def test_a_second_run_of_the_same_pictures_sends_none_of_them(tmp_path: Path, folder: Path) -> None:
     aws = FakeAws()
     aws.script.on_step_end = results(aws)

@@ -199,13 +199,19 @@ def test_a_run_is_told_in_pictures_components_and_time() -> None:
     ]
 
 
+def test_the_parts_of_the_time_add_up_to_what_the_user_waited() -> None:
+    line = manifest_lines(manifest(359), 13.4)[2]
+
+    assert line.startswith("Time: 13.4 s: start and end 9.9 s, listing 0.2 s, features 2.0 s, ")
+
+
 def test_a_run_without_components_says_why() -> None:
     told = manifest(2)
     told |= {"pca_k": None, "cumulative_variance": None}
-    told["counts"] |= {"rejected_by_reason": {}, "rejected": 0, "inferences": 0}
+    told["counts"] |= {"rejected_by_reason": {}, "rejected": 0, "inferences": 0, "features": 1}
 
     lines = manifest_lines(told)
 
     assert lines[0] == "Pictures: 2, 1 with features"
-    assert lines[1].startswith("Components: none; ")
+    assert lines[1] == "No PCA: it needs two pictures."
     assert "images/s" not in lines[2]

@@ -1,0 +1,67 @@
+"""The job as a step of a cluster that is there already."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from fruits_cli.cloud.clusters import Cluster, Role, StepSpec
+from fruits_cli.cloud.layout import places_of
+from fruits_cli.cluster.nodes import node_groups
+from fruits_cli.cluster.plan import plan_step
+from fruits_cli.config import Config
+from fruits_cli.errors import AccessDenied
+from fruits_cli.job.model import obtain_model
+from fruits_cli.job.node_python import interpreter_on, python_digest
+from fruits_cli.job.shipment import shipped_job
+from fruits_cli.s3uri import S3Uri
+from fruits_cli.session import Session
+
+
+def planned_step(
+    config: Config,
+    session: Session,
+    cluster: Cluster,
+    *,
+    run_id: str,
+    source: S3Uri,
+    dataset: str,
+    resume: bool = False,
+) -> StepSpec:
+    """The step, its code and model in the bucket, sized for the nodes that are there.
+
+    Raises UsageError where the cluster has another Python than the job needs.
+    """
+    artefact, _ = obtain_model(
+        config.job, session.screen, session.environ, load_model=session.load_model
+    )
+    job = shipped_job(
+        places_of(config),
+        artefact,
+        session.cloud.storage,
+        images=source,
+        run_id=run_id,
+        dataset=dataset,
+        python=python_digest(cluster),
+        resume=resume,
+    )
+    types = node_types(config, cluster, session)
+    return plan_step(
+        config,
+        job,
+        node_types=types,
+        machines=session.cloud.account.machines(types),
+        region=session.cloud.region,
+        run_id=run_id,
+        python=interpreter_on(cluster, config.job.engine),
+    )
+
+
+def node_types(config: Config, cluster: Cluster, session: Session) -> list[str]:
+    """The types of the nodes that compute, as they are, or before they are as configured."""
+    with suppress(AccessDenied):
+        nodes = session.cloud.clusters.nodes(cluster.cluster_id)
+        live = [node for node in nodes if node.ended_at is None and node.role is not Role.PRIMARY]
+        if live:
+            return sorted({node.instance_type for node in live})
+    groups = [group for group in node_groups(config.cluster) if group.role is not Role.PRIMARY]
+    return sorted({group.instance_type for group in groups})
