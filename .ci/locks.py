@@ -23,9 +23,12 @@ from fruits_cli.files import templates_dir
 from fruits_cli.job.node_python import LOCK_FILES, Lock, pip_command, target_options
 
 # What the job imports on a node; pip fills the venv there.
-ROOTS = {"base": ("numpy", "openvino", "pillow", "pip", "pyarrow"), "tensorflow": ("tensorflow",)}
+ROOTS = {
+    "base": ("numpy", "openvino", "pillow", "pip", "pyarrow", "simplejpeg"),
+    "tensorflow": ("tensorflow",),
+}
 IMPORTS = {
-    "base": "numpy PIL.Image pyarrow.fs pyarrow.parquet openvino",
+    "base": "numpy PIL.Image simplejpeg pyarrow.fs pyarrow.parquet openvino",
     "tensorflow": "tensorflow keras h5py",
 }
 # Sends usage data home; the job never lets it be imported.

@@ -152,7 +152,7 @@ def machine() -> str:
         (line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), ""
     )
     flags = sorted({"amx_bf16", "avx512_bf16", "avx512f", "avx2"}.intersection(text.split()))
-    packages = ("openvino", "tensorflow", "pyspark", "numpy", "pillow", "pyarrow")
+    packages = ("openvino", "tensorflow", "pyspark", "numpy", "pillow", "simplejpeg", "pyarrow")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     cores = f"{os.cpu_count()} cores, Python {platform.python_version()}"
     return f"{time.strftime('%Y-%m-%d')}: {cpu} ({', '.join(flags)}), {cores}, {versions}"

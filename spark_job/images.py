@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from spark_job import schema
@@ -37,6 +38,10 @@ _MOST_PIXEL_BYTES = 20
 # What decoders hold beside the picture: frames, strips, the coefficients of a progressive JPEG.
 _FORMAT_BYTES = {"WEBP": 12, "TIFF": 4}
 _PROGRESSIVE_BYTES, _TURNED_BYTES, _TEXTS = 6, 4, (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+# simplejpeg's array and the copy that Pillow makes of it, and coefficients.
+_PLAIN_BYTES = 3 + 4 + _PROGRESSIVE_BYTES
+# Tables, comment, JFIF; frames of 8 bits a sample, baseline and progressive; the first scan.
+_PLAIN_SEGMENTS, _FRAMES, _SCAN = frozenset(b"\xc4\xdb\xdd\xe0\xfe"), frozenset(b"\xc0\xc2"), 0xDA
 
 # Our own limit is checked before decoding; Pillow's would warn below it and raise above.
 Image.MAX_IMAGE_PIXELS = None
@@ -84,10 +89,50 @@ def _pixels(content: bytes, side_px: int) -> npt.NDArray[np.uint8]:
 
 
 def _resized(content: bytes, side_px: int) -> npt.NDArray[np.uint8]:
-    picture = Image.open(io.BytesIO(content), formats=FORMATS)
-    _require_room(picture, len(content), side_px)
-    upright = _rgb(_upright(picture))
-    return np.asarray(upright.resize((side_px, side_px), Image.Resampling.BICUBIC))
+    upright = plain_jpeg(content, side_px)
+    if upright is None:
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
+        _require_room(picture, len(content), side_px)
+        upright = _rgb(_upright(picture))
+    resized = upright.resize((side_px, side_px), Image.Resampling.BICUBIC)
+    # Gray is resized once, not three times over.
+    return np.asarray(resized.convert("RGB") if resized.mode == "L" else resized)
+
+
+def plain_jpeg(content: bytes, side_px: int) -> Image.Image | None:
+    """The JPEG as simplejpeg decodes it, to Pillow's own pixels.
+
+    None where Pillow shall judge: what is broken or large, or has EXIF, a profile, an Adobe mark.
+    """
+    if (frame := _plain_frame(content)) is None:
+        return None
+    height, width, components = frame
+    needed = len(content) + height * width * _PLAIN_BYTES + height * side_px * 4
+    if needed > MAX_DECODING_BYTES or components not in (1, 3):
+        return None
+    colours = "GRAY" if components == 1 else "RGB"
+    try:
+        # The fast flags are not faster, and give other pixels.
+        pixels = simplejpeg.decode_jpeg(content, colours, fastdct=False, fastupsample=False)
+    except ValueError:
+        return None
+    return Image.fromarray(pixels[..., 0] if components == 1 else pixels)
+
+
+def _plain_frame(content: bytes) -> tuple[int, int, int] | None:
+    """Height, width and components of a JPEG with nothing else before its first scan."""
+    frame, start = None, 2
+    # Source: ITU-T T.81, B.1: segments of FF, marker, two bytes of length (its own included).
+    while content[:2] == b"\xff\xd8" and content[start : start + 1] == b"\xff":
+        head = content[start + 1 : start + 10]
+        if len(head) < 9 or head[0] == _SCAN:
+            return frame
+        if head[0] in _FRAMES and head[3] == 8 and frame is None:
+            frame = int.from_bytes(head[4:6]), int.from_bytes(head[6:8]), head[8]
+        elif head[0] not in _PLAIN_SEGMENTS:
+            return None
+        start += 2 + int.from_bytes(head[1:3])
+    return None
 
 
 def _without_texts(png: bytes) -> bytes:
@@ -139,7 +184,7 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGB" and "transparency" not in picture.info:
+    if picture.mode in ("RGB", "L") and "transparency" not in picture.info:
         return picture
     if picture.mode.startswith("I") or picture.mode == "F":
         return _eight_bit(picture).convert("RGB")

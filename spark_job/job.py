@@ -290,6 +290,7 @@ class Job:
 
 def _versions(spark: SparkContext) -> dict[str, str]:
     import PIL
+    import simplejpeg
 
     return {
         "fruits": __version__,
@@ -298,6 +299,7 @@ def _versions(spark: SparkContext) -> dict[str, str]:
         "numpy": np.__version__,
         "pyarrow": pa.__version__,
         "pillow": PIL.__version__,
+        "simplejpeg": simplejpeg.__version__,
     }
 
 

@@ -102,7 +102,16 @@ IMAGENET_URL = (
     "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 )
 # What the job and the making of its model import.
-PACKAGES = ("pyspark", "openvino", "tensorflow", "pyarrow", "numpy", "pandas", "pillow")
+PACKAGES = (
+    "pyspark",
+    "openvino",
+    "tensorflow",
+    "pyarrow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "simplejpeg",
+)
 _TIMEOUT_S = 5.0
 _GIB = 1 << 30
 

