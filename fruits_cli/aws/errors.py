@@ -136,9 +136,22 @@ def is_throttle(error: boto.ClientError) -> bool:
     return code_of(error) in _THROTTLED
 
 
+# A refused signature comes with the canonical request, and the session's token in it.
+_SECRET = re.compile(
+    r"(x-amz-security-token|x-amz-signature|x-amz-credential|signature|://[^/\s:@]+)([:=]\s*)[^\s&,'\"@]+",
+    re.IGNORECASE,
+)
+_MOST_CHARS = 1000
+
+
+def redacted(text: str) -> str:
+    """A text of AWS or botocore without tokens, signatures and passwords."""
+    return _SECRET.sub(r"\1\2(left out)", text)
+
+
 def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -> FruitsError:
     code, text = code_of(error), str(error.response.get("Error", {}).get("Message", ""))
-    text = text.rstrip(". ") or "no reason given"
+    text = redacted(text)[:_MOST_CHARS].rstrip(". ") or "no reason given"
     if paid and _status(error) >= 500 and code not in _THROTTLED:
         return Unanswered(f"AWS failed while it was asked to {doing}: {text} ({code}).")
     if code in _DENIED:
@@ -180,18 +193,19 @@ def _needed(operation: str, code: str) -> str:
 
 
 def _of_silence(error: boto.BotoCoreError, doing: str, *, paid: bool) -> FruitsError:
+    said = redacted(str(error))
     # With these the request cannot have arrived.
     unsent = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError)
     lost = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError)
     if isinstance(error, unsent):
         return CloudError(
-            f"AWS cannot be reached to {doing}: {error}",
+            f"AWS cannot be reached to {doing}: {said}",
             hint="Check the network, HTTPS_PROXY and --region.",
         )
     if isinstance(error, lost):
         kind = Unanswered if paid else CloudError
-        return kind(f"AWS did not answer when asked to {doing}: {error}", hint="Try again.")
-    return CloudError(f"AWS could not be asked to {doing}: {error}")
+        return kind(f"AWS did not answer when asked to {doing}: {said}", hint="Try again.")
+    return CloudError(f"AWS could not be asked to {doing}: {said}")
 
 
 def _status(error: boto.ClientError) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import boto3
 
+from fruits_cli.aws.errors import redacted
 from fruits_cli.errors import UsageError
 
 _REQUEST = "fruits_request"
@@ -72,7 +73,7 @@ def _without_secrets(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
-        return _ACCESS_KEY.sub(_LEFT_OUT, _ACCOUNT_ID.sub("000000000000", value))
+        return _ACCESS_KEY.sub(_LEFT_OUT, _ACCOUNT_ID.sub("000000000000", redacted(value)))
     # Contents of objects and keys are nobody's business; times are told.
     return str(value) if hasattr(value, "isoformat") else _LEFT_OUT
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +46,7 @@ class Laptop:
     folder: Path
     found: Rehearsal
     cache: Path
+    environ: dict[str, str] = field(default_factory=dict)
 
     def start(self, *words: str, quick: float = 30) -> subprocess.Popen[str]:
         environ = rehearsal.environ_beside(self.found, os.environ)
@@ -48,7 +54,13 @@ class Laptop:
         return subprocess.Popen(
             [sys.executable, QUICK, *words],
             cwd=self.folder,
-            env=environ | {"XDG_CACHE_HOME": str(self.cache), "QUICK": str(quick)},
+            env={
+                **environ,
+                "HOME": str(self.folder.parent),
+                "XDG_CACHE_HOME": str(self.cache),
+                "QUICK": str(quick),
+                **self.environ,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -165,8 +177,15 @@ def test_a_right_that_is_missing_is_named_and_nothing_started(
         ("error", "ListSteps", {"times": 30}),
         ("error", "*", EXPIRED | {"service": "elasticmapreduce", "skip": 4, "times": 12}),
         ("error", "DescribeCluster", {"times": 100}),
+        ("cut", "*", {"service": "s3", "times": 3}),
+        ("cut", "PutObject", {"service": "s3", "times": 3}),
+        ("cut", "GetObject", {"service": "s3", "times": 3, "path": "/features/"}),
+        ("cut", "*", {"service": "elasticmapreduce", "skip": 4, "times": 40}),
     ],
-    ids=["slow-down", "list-steps", "expired", "fifteen-minutes"],
+    ids=[
+        *("slow-down", "list-steps", "expired", "fifteen-minutes"),
+        *("cut-at-once", "cut-while-sending", "cut-while-fetching", "cut-for-long-while-watching"),
+    ],
 )
 def test_a_run_outlives_what_passes(
     laptop: Laptop, kind: str, action: str, members: dict[str, Any]
@@ -190,6 +209,133 @@ def test_a_bucket_that_was_deleted_is_told(laptop: Laptop) -> None:
 
     assert code == 1
     assert "NoSuchBucket" in text
+
+
+def test_an_upload_without_a_network_is_told_and_goes_on_where_it_was(laptop: Laptop) -> None:
+    fault(laptop, "cut", "PutObject", service="s3", skip=1, times=ALWAYS)
+    code, text = laptop.run(*UPLOAD)
+    clear_faults(laptop.found)
+    again = laptop.run(*UPLOAD)
+
+    assert code == 1
+    assert "AWS did not answer" in text
+    assert again[0] == 0, again[1]
+
+
+def test_results_that_the_network_keeps_away_are_fetched_later_and_the_cluster_stays(
+    laptop: Laptop,
+) -> None:
+    fault(laptop, "cut", "GetObject", service="s3", path="manifest.json", times=ALWAYS)
+    code, text = laptop.run(*RUN)
+    living = live_clusters(laptop.found)
+    clear_faults(laptop.found)
+    again = laptop.run("run", "--resume", "last", "--yes")
+
+    assert code != 0
+    assert "fruits run --resume" in text, text
+    assert len(living) <= 1
+    assert again[0] == 0, again[1]
+    assert list((laptop.folder / "fruits-runs").glob("*/manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("service", "code"), [("s3", "RequestTimeTooSkewed"), ("ec2", "RequestInTheFuture")]
+)
+def test_a_clock_that_is_wrong_is_told_and_nothing_started(
+    laptop: Laptop, service: str, code: str
+) -> None:
+    fault(laptop, "error", service=service, code=code, status=403, times=ALWAYS)
+
+    exit_code, text = laptop.run(*CREATE)
+
+    assert exit_code == 1
+    assert "Set the clock" in text
+    assert live_clusters(laptop.found) == []
+
+
+def test_a_laptop_that_sleeps_again_and_again_runs_to_the_end(laptop: Laptop) -> None:
+    with laptop.start(*RUN) as process:
+        while process.poll() is None:
+            # Two minutes asleep, then half a minute awake, at the pace of these tests.
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(4)
+            process.send_signal(signal.SIGCONT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+        answer, story = process.communicate()
+
+    assert process.returncode == 0, story
+    assert "Pictures: 3" in answer
+    assert live_clusters(laptop.found) == []
+
+
+def test_nothing_secret_is_left_anywhere(laptop: Laptop) -> None:
+    token = "FwoGZXIvYXdzEtoken0fAsession"
+    laptop.environ = {"AWS_SECRET_ACCESS_KEY": "wJalrXUtnsecretEXAMPLE", "AWS_SESSION_TOKEN": token}
+    refused = f"The canonical string should have been 'PUT\nx-amz-security-token:{token}\n'"
+    expired = {"code": "SignatureDoesNotMatch", "message": refused}
+    fault(laptop, "lost-answer", "RunJobFlow")
+    fault(laptop, "error", "PutObject", service="s3", status=400, skip=2, **expired)
+    trace = str(laptop.folder / "aws.trace")
+
+    said = [
+        laptop.run(*words, "--trace", trace)[1]
+        for words in (
+            ("init", "--key"),
+            UPLOAD,
+            (*CREATE, "--output", "json"),
+            ("submit", "--wait"),
+            ("logs", "last", "--all"),
+            ("status", "--output", "json"),
+            ("fetch-results", "last"),
+        )
+    ]
+
+    account = Account(laptop.found)
+    left = {f"screen {number}": text for number, text in enumerate(said)}
+    left |= files_below(laptop.folder) | objects_of(account) | steps_of(account)
+    key_file = next(laptop.folder.parent.glob(".ssh/*.pem"))
+    secrets = {token, "wJalrXUtnsecretEXAMPLE", laptop.found.key}
+    secrets |= set(key_file.read_text().splitlines()[1:-1])
+    found = [(name, secret) for name, text in left.items() for secret in secrets if secret in text]
+    found += [(name, "a signature") for name, text in left.items() if "X-Amz-Signature=" in text]
+    assert found == []
+    assert any(name.endswith("stderr.gz") for name in left)
+
+
+def files_below(folder: Path) -> dict[str, str]:
+    return {
+        str(file): file.read_bytes().decode("utf-8", "replace")
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def objects_of(account: Account) -> dict[str, str]:
+    """Every object of every bucket as text, unpacked where it is gzip."""
+    texts = {}
+    for bucket in account.s3.list_buckets()["Buckets"]:
+        pages = account.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"])
+        for found in (one for page in pages for one in page.get("Contents", [])):
+            body = account.s3.get_object(Bucket=bucket["Name"], Key=found["Key"])["Body"].read()
+            content = gzip.decompress(body) if found["Key"].endswith(".gz") else body
+            texts[f"{bucket['Name']}/{found['Key']}"] = content.decode("utf-8", "replace")
+    return texts
+
+
+def steps_of(account: Account) -> dict[str, str]:
+    """Every cluster and its steps, as EMR tells them."""
+    clusters = [one["Id"] for one in account.emr.list_clusters()["Clusters"]]
+    return {
+        cluster_id: json.dumps(
+            [
+                account.emr.describe_cluster(ClusterId=cluster_id),
+                account.emr.list_steps(ClusterId=cluster_id),
+            ],
+            default=str,
+        )
+        for cluster_id in clusters
+    }
 
 
 def test_a_bootstrap_that_fails_shows_its_log_and_leaves_no_cluster(laptop: Laptop) -> None:

@@ -1,11 +1,12 @@
 """What shall go wrong at the embedded AWS of `faulty_aws`.
 
 Of a request of the user (`action` is an operation such as RunJobFlow, `*` is any; `service` a
-signing name such as s3):
+signing name such as s3, `path` a part of the address's path):
   throttle     the service's own throttling error
   error        `status`, `code` and `message` as given; 500 InternalError unless told otherwise
   slow-down    503, S3's SlowDown
   denied       the action is refused for want of a right
+  cut          the connection ends before the act, as without a network
   lost-answer  the act happens, the connection ends without an answer
   hung-answer  the act happens, the answer never comes
 Of a bootstrap action (`action` is its number):
@@ -27,7 +28,7 @@ from fruits_cli.rehearsal.wire import Call, Refused
 
 SERVER = "tests.support.faulty_aws"
 CONTROL = "/_faults"
-OF_REQUESTS = ("throttle", "error", "slow-down", "denied", "lost-answer", "hung-answer")
+OF_REQUESTS = ("throttle", "error", "slow-down", "denied", "cut", "lost-answer", "hung-answer")
 KINDS = (*OF_REQUESTS, "bootstrap")
 
 
@@ -43,6 +44,7 @@ class Fault:
     status: int = 0
     code: str = ""
     message: str = ""
+    path: str = ""
 
 
 def parse_fault(members: dict[str, Any]) -> Fault:
@@ -71,18 +73,18 @@ class FaultBook:
         with self._lock:
             self._faults.clear()
 
-    def of_request(self, call: Call) -> Fault | None:
+    def of_request(self, call: Call, path: str) -> Fault | None:
         """The fault that this request meets, used up by it."""
-        return self._take(OF_REQUESTS, service=call.service, action=call.action)
+        return self._take(OF_REQUESTS, path, service=call.service, action=call.action)
 
     def of_bootstrap(self, number: int) -> Fault | None:
         """The fault of the numbered bootstrap action, used up by it."""
-        return self._take(("bootstrap",), action=str(number))
+        return self._take(("bootstrap",), "", action=str(number))
 
-    def _take(self, kinds: tuple[str, ...], **traits: str) -> Fault | None:
+    def _take(self, kinds: tuple[str, ...], path: str, **traits: str) -> Fault | None:
         with self._lock:
             for index, fault in enumerate(self._faults):
-                if fault.kind not in kinds or not _fits(fault, traits):
+                if fault.kind not in kinds or fault.path not in path or not _fits(fault, traits):
                     continue
                 if fault.skip > 0:
                     self._faults[index] = replace(fault, skip=fault.skip - 1)

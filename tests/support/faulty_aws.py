@@ -47,7 +47,8 @@ class FaultyAws(EmbeddedAws):
             return send(self._controlled(environ), start_response)
         call = read_call(environ)
         is_user = call is not None and call.access_key == self._keys.user
-        fault = self._faults.of_request(call) if call and is_user else None
+        path = environ["PATH_INFO"]
+        fault = self._faults.of_request(call, path) if call and is_user else None
         if call is None or fault is None:
             return super().__call__(environ, start_response)
         return self._failing(fault, call, environ, start_response)
@@ -65,9 +66,10 @@ class FaultyAws(EmbeddedAws):
     def _failing(
         self, fault: Fault, call: Call, environ: Environ, start_response: Any
     ) -> Iterable[bytes]:
-        if fault.kind not in ("lost-answer", "hung-answer"):
+        if fault.kind not in ("cut", "lost-answer", "hung-answer"):
             return send(refusal(call.service, request_refusal(fault, call)), start_response)
-        _read_whole(super().__call__(environ, _ignored))
+        if fault.kind != "cut":
+            _read_whole(super().__call__(environ, _ignored))
         connection: socket.socket = environ["werkzeug.socket"]
         if fault.kind == "hung-answer":
             _wait_until_closed(connection, self.stop_asked)
