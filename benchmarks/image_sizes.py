@@ -18,8 +18,8 @@ import pandas as pd
 
 from fruits_cli.config import JobConfig
 from fruits_cli.job.model import model_artefact
+from fruits_cli.job.results import load_manifest
 from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
-from fruits_cli.runs.results import load_manifest
 
 SIZES, PRECISIONS = (224, 160, 128, 96), ("f32", "bf16")
 

@@ -14,10 +14,10 @@ from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
 from fruits_cli.errors import ConfigError
 from fruits_cli.files import expanded
+from fruits_cli.job.results import RUNS_DIR
 from fruits_cli.ledger import find_run
 from fruits_cli.options import DryRun, with_config
 from fruits_cli.runs.results import (
-    RUNS_DIR,
     fetch_manifest,
     fetch_run,
     manifest_lines,

@@ -32,17 +32,12 @@ from fruits_cli.dataset.upload import dataset_name, send_pictures
 from fruits_cli.errors import FruitsError
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.node_python import node_python, ship_python
+from fruits_cli.job.results import MANIFEST_FILE, RUNS_DIR
 from fruits_cli.job.shipment import planned_job, shipped_job
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs.attempt import Attempt, close_attempt, write_record
 from fruits_cli.runs.follow import follow, raise_failure, step_of_run
-from fruits_cli.runs.results import (
-    MANIFEST_FILE,
-    RUNS_DIR,
-    fetch_manifest,
-    fetch_run,
-    run_summary,
-)
+from fruits_cli.runs.results import fetch_manifest, fetch_run, run_summary
 from fruits_cli.runs.step import planned_step
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from fruits_cli.screen import Outcome

@@ -16,10 +16,11 @@ from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
 from fruits_cli.files import expanded
 from fruits_cli.job.model import obtain_model
+from fruits_cli.job.results import RUNS_DIR, load_manifest
 from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord, ledger_here, new_run_id
 from fruits_cli.runs import results
-from fruits_cli.runs.results import RUNS_DIR, run_summary
+from fruits_cli.runs.results import run_summary
 from fruits_cli.screen import Outcome, Screen
 
 _JOB_FILE = "_plan/job.json"
@@ -210,7 +211,7 @@ def execute(plan: LocalPlan, here: Surroundings) -> dict[str, Any]:
             _tell_all(plan, here.screen)
         raise
     here.ledger.write(replace(record, phase=RunPhase.DONE))
-    return results.load_manifest(plan.output)
+    return load_manifest(plan.output)
 
 
 def _ended(record: RunRecord, before: RunRecord | None, error: BaseException) -> RunRecord:
@@ -223,7 +224,7 @@ def _ended(record: RunRecord, before: RunRecord | None, error: BaseException) ->
 
 def _tell_all(plan: LocalPlan, screen: Screen) -> None:
     with contextlib.suppress(FruitsError):
-        manifest = results.load_manifest(plan.output)
+        manifest = load_manifest(plan.output)
         for line in run_summary(manifest, record=_record(plan), output=plan.output).lines:
             screen.tell(line)
 

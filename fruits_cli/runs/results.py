@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from fruits_cli.cloud.transfer import Fetching, Speed, fetch_all
 from fruits_cli.cluster.cost import Bill
 from fruits_cli.errors import CloudError, FruitsError, UsageError
 from fruits_cli.files import replacing
+from fruits_cli.job.results import MANIFEST_FILE, PCA_DIR, parse_manifest, parts
 from fruits_cli.ledger import RunRecord
 from fruits_cli.s3uri import S3Uri, is_s3_uri
 from fruits_cli.screen import Outcome, Progress
@@ -101,39 +101,11 @@ def _progress(done: int, total: int, speed: Speed) -> Progress:
     return Progress("fetching", 0, 0, 0.0, note)
 
 
-# Below the working folder, one folder for each run.
-RUNS_DIR = "fruits-runs"
-MANIFEST_FILE, PCA_DIR, PCA_CSV = "manifest.json", "pca", "pca.csv"
+PCA_CSV = "pca.csv"
 _COLUMNS = ["path", "label", "pca_features"]
 _BATCH_ROWS = 8192
-_KEYS = {"counts", "seconds", "settings", "pca_k", "cumulative_variance"}
 # A spreadsheet would run such a cell as a formula; with an apostrophe before it, it is text.
 _FORMULA = "^[=+@\t\r-]"
-
-
-def load_manifest(run_folder: Path) -> dict[str, Any]:
-    """What manifest.json of the run says. Raises UsageError where there is none to read."""
-    file = run_folder / MANIFEST_FILE
-    try:
-        return parse_manifest(file.read_bytes(), file)
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"There is no finished run in {run_folder}.", hint=f"A finished one has {file}."
-        ) from error
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-
-
-def parse_manifest(content: bytes, name: object) -> dict[str, Any]:
-    """A manifest out of the bytes of the file of that name. Raises UsageError where it is none."""
-    try:
-        manifest = json.loads(content)
-    except ValueError as error:
-        raise UsageError(f"{name} is not a manifest: {error}.") from error
-    missing = _KEYS - manifest.keys() if isinstance(manifest, dict) else _KEYS
-    if missing:
-        raise UsageError(f"{name} is not a manifest: it has no {min(missing)}.")
-    return dict(manifest)
 
 
 _SUMMARY = (
@@ -227,7 +199,7 @@ def write_pca_csv(run_folder: Path) -> Path | None:
     """
     import pyarrow.csv as pacsv
 
-    batches = _batches(_parts(run_folder / PCA_DIR))
+    batches = _batches(parts(run_folder / PCA_DIR))
     first = next(batches, None)
     if first is None:
         return None
@@ -240,10 +212,6 @@ def write_pca_csv(run_folder: Path) -> Path | None:
             for batch in batches:
                 writer.write_batch(batch)
     return target
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith((".", "_")))
 
 
 def _batches(files: Sequence[Path]) -> Iterator[pa.RecordBatch]:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fruits_cli.errors import UsageError
-from fruits_cli.runs.results import load_manifest, manifest_lines, write_pca_csv
+from fruits_cli.job.results import load_manifest
+from fruits_cli.runs.results import manifest_lines, write_pca_csv
 from tests.support.scenes import manifest
 
 HOSTILE = ['new\nline, "quoted".jpg', "it's.jpg", "é桃.jpg", "a\rb.jpg", "NA", "", "1.0", " x "]

@@ -1,0 +1,1 @@
+"""What a run holds, as a page that a person looks at."""

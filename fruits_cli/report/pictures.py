@@ -1,0 +1,89 @@
+"""The bytes of a run's pictures: from their folder, or from a packed dataset here or on S3."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from fruits_cli.cloud.protocols import Storage
+from fruits_cli.dataset.manifest import DATASET_FILE, DatasetManifest, parse_manifest
+from fruits_cli.report.source import read_batches
+from fruits_cli.s3uri import S3Uri, is_s3_uri, parse_s3_uri
+
+_MOST_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Album:
+    """Where pictures may lie: a folder, a packed dataset, or nowhere (an empty `images`).
+
+    all_paths: every path of the run, sorted; a dataset's shards hold them in that order.
+    """
+
+    images: str = ""
+    storage: Storage | None = None
+    all_paths: Sequence[str] = field(default=(), repr=False)
+
+    def contents(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Path and bytes of each of these pictures that can be had, in any order."""
+        if not self.images:
+            return
+        if is_s3_uri(self.images):
+            yield from self._from_s3(parse_s3_uri(f"{self.images.rstrip('/')}/"), set(paths))
+            return
+        folder = Path(self.images)
+        if (folder / DATASET_FILE).is_file():
+            manifest = parse_manifest(
+                (folder / DATASET_FILE).read_bytes(), origin=str(folder / DATASET_FILE)
+            )
+            for name, wanted in self._shards(manifest, set(paths)):
+                yield from _from_shard(folder / name, wanted)
+            return
+        for path in paths:
+            if (content := _from_file(folder, path)) is not None:
+                yield path, content
+
+    def _from_s3(self, uri: S3Uri, paths: set[str]) -> Iterator[tuple[str, bytes]]:
+        if self.storage is None or (told := self.storage.fetch_bytes(uri / DATASET_FILE)) is None:
+            return
+        manifest = parse_manifest(told.content, origin=str(uri / DATASET_FILE))
+        with tempfile.TemporaryDirectory(prefix="fruits-report-") as scratch:
+            for name, wanted in self._shards(manifest, paths):
+                file = Path(scratch) / name
+                self.storage.fetch_file(uri / name, file)
+                yield from _from_shard(file, wanted)
+                file.unlink()
+
+    def _shards(self, manifest: DatasetManifest, paths: set[str]) -> Iterator[tuple[str, set[str]]]:
+        """The shards that have some of the paths, with those; all where the order tells nothing."""
+        start, is_same = 0, manifest.pictures == len(self.all_paths)
+        for shard in manifest.shards:
+            here = set(self.all_paths[start : start + shard.pictures]) if is_same else paths
+            start += shard.pictures
+            if wanted := here & paths:
+                yield shard.name, wanted
+
+
+def _from_shard(file: Path, paths: set[str]) -> Iterator[tuple[str, bytes]]:
+    for batch in read_batches([file], ["path", "content"]):
+        for number, path in enumerate(batch["path"].to_pylist()):
+            if path in paths and (content := batch["content"][number].as_py()) is not None:
+                yield path, content
+
+
+def _from_file(folder: Path, path: str) -> bytes | None:
+    # A Parquet file of somebody else may name any path.
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\0" in path:
+        return None
+    try:
+        # A pipe would block its reader for ever.
+        status = os.stat(folder / path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+            return None
+        return (folder / path).read_bytes()
+    except OSError:
+        return None

@@ -1,0 +1,138 @@
+"""Small pictures in sprite sheets: WebP, all cells of a sheet square and of one size."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fruits_cli.report.pictures import Album
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SMALL_PX, LARGE_PX = 32, 64
+# A sheet of 2048 x 2048 pixels is decoded into 16 MiB.
+_SHEET_PX = 2048
+_QUALITY, _BLOCK = 50, 256
+_MOST_PIXELS = 100_000_000
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_GRAY = (128, 128, 128)
+# What Pillow's decoders raise on broken files; such a picture just has no thumbnail.
+_BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    IndexError,
+    KeyError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    AttributeError,
+    OverflowError,
+    ZeroDivisionError,
+    AssertionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class Sheets:
+    """WebP sheets of cells of `side_px`, and the cell number of each path; row by row."""
+
+    side_px: int
+    images: Sequence[bytes] = ()
+    cells: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> int:
+        """Cells side by side in a sheet, and one above the other."""
+        return _SHEET_PX // self.side_px
+
+
+def make_sheets(paths: Sequence[str], album: Album, *, side_px: int) -> Sheets:
+    """Thumbnails of those of the pictures that can be had and decoded, each path once."""
+    from PIL import Image
+
+    columns = _SHEET_PX // side_px
+    cells: dict[str, int] = {}
+    images: list[bytes] = []
+    sheet: Image.Image | None = None
+    for path, thumbnail in _thumbnails(list(dict.fromkeys(paths)), album, side_px):
+        number = len(cells) % columns**2
+        if number == 0:
+            images += [_encoded(sheet)] if sheet else []
+            sheet = Image.new("RGB", (_SHEET_PX, _SHEET_PX), _GRAY)
+        assert sheet is not None
+        sheet.paste(thumbnail, (number % columns * side_px, number // columns * side_px))
+        cells[path] = len(cells)
+    if sheet:
+        rows = -(-((len(cells) - 1) % columns**2 + 1) // columns)
+        images.append(_encoded(sheet.crop((0, 0, _SHEET_PX, rows * side_px))))
+    return Sheets(side_px, images, cells)
+
+
+def _thumbnails(
+    paths: Sequence[str], album: Album, side_px: int
+) -> Iterator[tuple[str, Image.Image]]:
+    contents = album.contents(paths)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        while block := list(itertools.islice(contents, _BLOCK)):
+            made = pool.map(lambda one: thumbnail(one[1], side_px), block)
+            for (path, _), small in zip(block, made, strict=True):
+                if small is not None:
+                    yield path, small
+
+
+def thumbnail(content: bytes, side_px: int) -> Image.Image | None:
+    """The whole picture, upright, within a gray square; None where no decoder can read it."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                return None
+            # A JPEG can be decoded at an eighth of its size.
+            picture.draft("RGB", (side_px * 2, side_px * 2))
+            small = picture if picture.mode != "F" and picture.mode[0] != "I" else _gray(picture)
+            small.thumbnail((side_px * 2, side_px * 2))
+            return ImageOps.pad(_rgb(ImageOps.exif_transpose(small)), (side_px,) * 2, color=_GRAY)
+    except _BROKEN:
+        return None
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    seen = picture.convert("RGBA")
+    white = Image.new("RGB", seen.size, "white")
+    white.paste(seen, mask=seen)
+    return white
+
+
+def _gray(picture: Image.Image) -> Image.Image:
+    """Gray of more than 8 bits, by the range of its values."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(picture, np.float64))
+    span = float(np.ptp(values)) or 1.0
+    return Image.fromarray(((values - values.min()) / span * 255).astype(np.uint8))
+
+
+def _encoded(sheet: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    sheet.save(stream, "WEBP", quality=_QUALITY, method=4)
+    return stream.getvalue()
