@@ -71,6 +71,9 @@ class RunRecord:
     cluster_id: str = ""
     step_id: str = ""
     cluster_ended: bool = False
+    # The cluster's bill, once it has ended and AWS told prices.
+    cost_usd: float | None = None
+    cluster_seconds: float | None = None
     # --keep-cluster: the cluster outlives the run.
     is_kept: bool = False
     # Of the dataset that the run is bound to.

@@ -107,10 +107,13 @@ def await_end(cluster_id: str, session: Session) -> Ended:
         cluster = _followed(cluster_id, lambda state: state.is_final, session, _END_TIMEOUT_S)
     _delete_ssh_group(cluster, session)
     _release_lock(cluster, session)
+    bill, line = bill_of(cluster, session.cloud, session.clock)
     for record in records_of(cluster_id, session.ledger):
         phase = record.phase if record.phase.is_final else _phase_at_end(record)
-        session.ledger.write(replace(record, cluster_ended=True, phase=phase))
-    bill, line = bill_of(cluster, session.cloud, session.clock)
+        record = replace(record, cluster_ended=True, phase=phase)
+        if bill:
+            record = replace(record, cost_usd=bill.usd, cluster_seconds=bill.seconds)
+        session.ledger.write(record)
     return Ended(cluster, bill, line)
 
 

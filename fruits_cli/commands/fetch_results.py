@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fruits_cli.cloud.layout import places_of
+from fruits_cli.commands.report import WithReport, with_report
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
 from fruits_cli.errors import ConfigError
@@ -37,9 +39,11 @@ def fetch_results(
     *,
     run: Run = "last",
     output_dir: Target = None,
+    report: WithReport = True,
     dry_run: DryRun = False,
     config: Config,
     screen: Screen,
+    flags: Mapping[str, Mapping[str, Any]],
 ) -> Outcome:
     """Fetch features, components, rejected pictures and manifest of a run, with pca.csv."""
     session = open_session(config, screen)
@@ -60,7 +64,8 @@ def fetch_results(
     screen.follow(fetch_run(session.cloud.storage, uri, target))
     if record:
         session.ledger.write(replace(record, folder=str(target)))
-    return Outcome(
+    outcome = Outcome(
         [*manifest_lines(manifest), f"Results: {target}"],
         {**facts, "manifest": manifest},
     )
+    return with_report(outcome, screen, flags) if report else outcome

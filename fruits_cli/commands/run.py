@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fruits_cli.commands.report import WithReport, with_report
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Target
 from fruits_cli.dataset.sample import ensure_sample, sample_folder
@@ -44,6 +45,7 @@ def run(
     local: Local = False,
     keep_cluster: Keep = False,
     detach: Detach = False,
+    report: WithReport = True,
     dry_run: DryRun = False,
     yes: Yes = False,
     config: Config,
@@ -62,32 +64,31 @@ def run(
     if record is None and (resume or local or config.target is Target.LOCAL):
         if detach:
             raise UsageError("--detach is for runs on EMR.")
-        return run_here(
+        outcome = run_here(
             config, screen, flags, images=images, sample=sample, resume=resume, dry_run=dry_run
         )
+        return with_report(outcome, screen, flags) if report else outcome
     session = open_session(config, screen)
+    how = {"keep": keep_cluster, "detach": detach, "dry_run": dry_run, "yes": yes}
+    images = str(ensure_sample(sample_folder(os.environ))) if sample else images
     if record:
-        return resume_on_emr(
+        outcome = resume_on_emr(
             resumed_config(config, record, flags),
             session,
             record,
             has_new_options=bool(flags.get("job", {}).keys() - {"output_dir"}),
-            keep=keep_cluster,
-            detach=detach,
-            dry_run=dry_run,
-            yes=yes,
+            **how,
         )
-    return run_on_emr(
-        config,
-        session,
-        new_run_id(),
-        images=str(ensure_sample(sample_folder(os.environ))) if sample else images,
-        sample=sample,
-        keep=keep_cluster,
-        detach=detach,
-        dry_run=dry_run,
-        yes=yes,
-    )
+    else:
+        outcome = run_on_emr(
+            config,
+            session,
+            new_run_id(),
+            images=images,
+            sample=sample,
+            **how,
+        )
+    return with_report(outcome, screen, flags, images=images) if report else outcome
 
 
 def _record_on_emr(resume: str | None) -> RunRecord | None:

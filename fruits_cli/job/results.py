@@ -1,4 +1,4 @@
-"""What the job leaves in a run's folder: its manifest and its Parquet files."""
+"""What lies in a run's folder: the manifest and Parquet files of the job, and the report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from fruits_cli.errors import UsageError
 RUNS_DIR = "fruits-runs"
 MANIFEST_FILE, MODEL_FILE = "manifest.json", "pca_model/pca.npz"
 FEATURES_DIR, PCA_DIR, REJECTED_DIR = "features", "pca", "rejected"
+# What `fruits report` adds: the page, and a folder of numbers and lists.
+REPORT_FILE, REPORT_DIR = "report.html", "report"
 _KEYS = {"counts", "seconds", "settings", "pca_k", "cumulative_variance"}
 
 

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.dataset.manifest import DATASET_FILE, DatasetManifest, parse_manifest
-from fruits_cli.report.source import read_batches
+from fruits_cli.report.source import read_columns
 from fruits_cli.s3uri import S3Uri, is_s3_uri, parse_s3_uri
 
-_MOST_BYTES = 64 * 2**20
+_MOST_BYTES, _BATCH_ROWS = 64 * 2**20, 32
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Album:
 
 
 def _from_shard(file: Path, paths: set[str]) -> Iterator[tuple[str, bytes]]:
-    for batch in read_batches([file], ["path", "content"]):
-        for number, path in enumerate(batch["path"].to_pylist()):
-            if path in paths and (content := batch["content"][number].as_py()) is not None:
+    for batch in read_columns([file], ["path", "content"], batch_rows=_BATCH_ROWS):
+        for path, content in zip(batch["path"], batch["content"], strict=True):
+            if path in paths and content is not None:
                 yield path, content
 
 

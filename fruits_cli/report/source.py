@@ -134,12 +134,17 @@ def sampled(labels: Sequence[str], most: int) -> list[int]:
     return sorted(int(row) for row in by_label[np.argsort(share, kind="stable")[:most]])
 
 
-def read_batches(
-    files: Sequence[Path], columns: Sequence[str], *, optional: Sequence[str] = ()
-) -> Iterator[pa.RecordBatch]:
-    """Batches of these columns, file by file; an optional column is left out where there is none.
+def read_columns(
+    files: Sequence[Path],
+    columns: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    batch_rows: int = _BATCH_ROWS,
+) -> Iterator[dict[str, Any]]:
+    """The columns batch by batch: lists of numbers as (n, d) float32, all else as Python values.
 
-    Raises UsageError naming a file that cannot be read or lacks a column.
+    An optional column is left out where a file has none. Raises UsageError naming the file that
+    cannot be read, lacks a column, or whose lists are not equally long.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -148,36 +153,34 @@ def read_batches(
         try:
             with file.open("rb") as stream, pq.ParquetFile(stream) as rows:
                 there = set(rows.schema_arrow.names)
-                missing = set(columns) - there
-                if missing:
+                if missing := set(columns) - there:
                     raise KeyError(f"it has no column {min(missing)}")
                 wanted = [*columns, *(name for name in optional if name in there)]
-                for batch in rows.iter_batches(_BATCH_ROWS, columns=wanted):
+                for batch in rows.iter_batches(batch_rows, columns=wanted) if wanted else ():
                     if batch.num_rows:
-                        yield batch
+                        yield {name: _values(batch[name]) for name in wanted}
         except (OSError, KeyError, pa.ArrowException) as error:
             raise UsageError(f"{file} cannot be read: {error.args[0]}.") from error
 
 
-def as_array(column: pa.Array, file: object = "A Parquet file") -> Floats:
-    """A column of equally long lists of numbers as (n, d) float32. Raises UsageError."""
+def _values(column: pa.Array) -> Any:
     import pyarrow as pa
 
+    if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
+        return column.to_pylist()
     rows = column.cast(pa.list_(pa.float32()))
     lengths = np.diff(rows.offsets.to_numpy())
-    if rows.null_count or (len(lengths) and np.ptp(lengths)):
-        raise UsageError(f"{file} cannot be read: its rows are not equally long.")
-    flat: Floats = rows.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(rows), -1) if len(rows) else flat.reshape(0, 0)
+    if rows.null_count or np.ptp(lengths):
+        raise pa.ArrowInvalid("its rows are not equally long")
+    return rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), lengths[0])
 
 
 def _names(files: Sequence[Path]) -> tuple[list[str], list[str], list[list[str]]]:
     """Paths, labels, and the groups of paths whose files are the same byte by byte."""
     found: list[tuple[str, str, str]] = []
-    for batch in read_batches(files, ["path", "label"], optional=["sha256"]):
-        digests = batch["sha256"] if "sha256" in batch.schema.names else [""] * batch.num_rows
-        digests = digests if isinstance(digests, list) else digests.to_pylist()
-        found += zip(batch["path"].to_pylist(), batch["label"].to_pylist(), digests, strict=True)
+    for batch in read_columns(files, ["path", "label"], optional=["sha256"]):
+        digests = batch.get("sha256") or [""] * len(batch["path"])
+        found += zip(batch["path"], batch["label"], digests, strict=True)
     found.sort()
     groups: dict[str, list[str]] = {}
     for path, _, digest in found:
@@ -190,17 +193,16 @@ def _names(files: Sequence[Path]) -> tuple[list[str], list[str], list[list[str]]
 def _rows(files: Sequence[Path], wanted: Mapping[str, str]) -> Rows:
     places = {path: number for number, path in enumerate(wanted)}
     found: Floats | None = None
-    for batch in read_batches(files, ["path", "pca_features"]):
-        here = [(n, places[p]) for n, p in enumerate(batch["path"].to_pylist()) if p in places]
-        if not here:
-            continue
-        block = as_array(batch["pca_features"])
+    for batch in read_columns(files, ["path", "pca_features"]):
+        here = [(n, places[path]) for n, path in enumerate(batch["path"]) if path in places]
+        block: Floats = batch["pca_features"]
         if found is None:
             found = np.full((len(places), block.shape[1]), np.nan, np.float32)
-        found[[place for _, place in here]] = block[[number for number, _ in here]]
+        if here:
+            found[[place for _, place in here]] = block[[number for number, _ in here]]
     if found is None:
         return _without_components(wanted)
-    # Rows without components are those of a folder to which features were added by hand.
+    # A picture whose components are missing is none of the map's.
     kept = np.flatnonzero(np.isfinite(found).all(axis=1))
     paths = list(wanted)
     return Rows([paths[n] for n in kept], [wanted[paths[n]] for n in kept], found[kept])
@@ -211,16 +213,14 @@ def _without_components(wanted: Mapping[str, str]) -> Rows:
 
 
 def _features(files: Sequence[Path]) -> Iterator[Floats]:
-    for batch in read_batches(files, [], optional=["features"]):
-        if "features" in batch.schema.names:
-            yield as_array(batch["features"])
+    for batch in read_columns(files, [], optional=["features"]):
+        yield batch["features"]
 
 
 def _rejected(files: Sequence[Path]) -> list[Rejected]:
-    columns = ["path", "label", "error", "message"]
     found = [
-        Rejected(*(str(row[name]) for name in columns))
-        for batch in read_batches(files, columns)
-        for row in batch.to_pylist()
+        Rejected(*row)
+        for batch in read_columns(files, ["path", "label", "error", "message"])
+        for row in zip(*batch.values(), strict=True)
     ]
     return sorted(found, key=lambda one: one.path)

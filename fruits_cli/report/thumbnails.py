@@ -78,7 +78,7 @@ def make_sheets(paths: Sequence[str], album: Album, *, side_px: int) -> Sheets:
     if sheet:
         rows = -(-((len(cells) - 1) % columns**2 + 1) // columns)
         images.append(_encoded(sheet.crop((0, 0, _SHEET_PX, rows * side_px))))
-    return Sheets(side_px, images, cells)
+    return Sheets(side_px, tuple(images), cells)
 
 
 def _thumbnails(

@@ -12,7 +12,14 @@ from fruits_cli.cloud.transfer import Fetching, Speed, fetch_all
 from fruits_cli.cluster.cost import Bill
 from fruits_cli.errors import CloudError, FruitsError, UsageError
 from fruits_cli.files import replacing
-from fruits_cli.job.results import MANIFEST_FILE, PCA_DIR, parse_manifest, parts
+from fruits_cli.job.results import (
+    MANIFEST_FILE,
+    PCA_DIR,
+    REPORT_DIR,
+    REPORT_FILE,
+    parse_manifest,
+    parts,
+)
 from fruits_cli.ledger import RunRecord
 from fruits_cli.s3uri import S3Uri, is_s3_uri
 from fruits_cli.screen import Outcome, Progress
@@ -76,8 +83,9 @@ def _fetchings(storage: Storage, run: S3Uri, folder: Path) -> list[Fetching]:
 def _refuse_foreign(folder: Path, fetchings: list[Fetching]) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.")
-    ours = {one.file for one in fetchings} | {folder / PCA_CSV}
+    ours = {one.file for one in fetchings} | {folder / PCA_CSV, folder / REPORT_FILE}
     foreign = [file for file in folder.rglob("*") if file.is_file() and file not in ours]
+    foreign = [file for file in foreign if folder / REPORT_DIR not in file.parents]
     # Scratch files of a fetch that was interrupted.
     foreign = [file for file in foreign if not (file.name[0] == "." and file.suffix == ".tmp")]
     if foreign:

@@ -58,7 +58,7 @@ class Arena:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [_FRUITS, "run", *words, *_JOB, "--image-size", str(self.side_px)],
+            [_FRUITS, "run", "--no-report", *words, *_JOB, "--image-size", str(self.side_px)],
             cwd=self.folder,
             env=self.environ,
             stdout=subprocess.PIPE,

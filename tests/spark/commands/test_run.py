@@ -50,7 +50,7 @@ def test_the_sample_runs_without_java_and_without_a_download(
     assert shutil.which("java", path=path) is None
 
     code, stdout, stderr = machine.run(
-        "--sample", "--output", "json", PATH=path, FRUITS_JOB_WEIGHTS="imagenet"
+        "--sample", "--report", "--output", "json", PATH=path, FRUITS_JOB_WEIGHTS="imagenet"
     )
 
     assert code == 0, stderr
@@ -65,6 +65,10 @@ def test_the_sample_runs_without_java_and_without_a_download(
     }
     with (output / "pca.csv").open(newline="") as rows:
         assert len(list(csv.DictReader(rows))) == 358
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert facts["report"] == str(output / "report.html")
+    assert "sheet-a0" in page
+    assert "The weights were random." in page
     lines = stderr.splitlines()
     assert lines[0].startswith(f"Run {facts['run_id']} on this machine: openvino f32, 96 px")
     assert "Warning: ImageNet weights are not here: the sample runs with random ones." in lines

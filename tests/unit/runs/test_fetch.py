@@ -40,6 +40,17 @@ def test_fetching_twice_brings_only_what_is_newer(aws: FakeAws, tmp_path: Path) 
     assert (tmp_path / "pca" / "part-0.parquet").is_file()
 
 
+def test_a_report_that_was_made_meanwhile_is_no_stranger(aws: FakeAws, tmp_path: Path) -> None:
+    list(fetch_run(aws.storage, RUN, tmp_path))
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report.html").write_text("page")
+    (tmp_path / "report" / "report.json").write_text("{}")
+
+    list(fetch_run(aws.storage, RUN, tmp_path))
+
+    assert (tmp_path / "report.html").read_text() == "page"
+
+
 def test_a_folder_with_something_else_is_left_alone(aws: FakeAws, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
 

@@ -1,0 +1,160 @@
+"""fruits report: what is in a run's pictures, as a page that a person looks at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fruits_cli.commands.wiring import open_session
+from fruits_cli.config import Config
+from fruits_cli.errors import ConfigError, FruitsError, UsageError
+from fruits_cli.files import expanded
+from fruits_cli.job.results import REPORT_FILE
+from fruits_cli.ledger import Ledger, RunRecord, ledger_here
+from fruits_cli.options import with_config
+from fruits_cli.s3uri import is_s3_uri
+from fruits_cli.screen import Outcome, Screen
+
+Run = Annotated[
+    str, typer.Argument(help="A run id, a prefix of one, last, a run's folder, or a Parquet file.")
+]
+Images = Annotated[
+    str | None,
+    typer.Option(help="Where the pictures are now; unset: where the run read them."),
+]
+Target = Annotated[
+    Path | None, typer.Option("--output-dir", help="Where to; unset: the run's folder.")
+]
+WithReport = Annotated[
+    bool, typer.Option("--report/--no-report", help="Make report.html of the results.")
+]
+
+
+@with_config("storage")
+def report(
+    *,
+    run: Run = "last",
+    images: Images = None,
+    output_dir: Target = None,
+    config: Config,
+    screen: Screen,
+) -> Outcome:
+    """Make one HTML file of a run: map, variance, quality, what looks odd; works offline.
+
+    \b
+    fruits report              the newest run
+    fruits report RUN --images ./Test
+    """
+    # Here, for they load what draws and compares.
+    from fruits_cli.report.facts import make_report, report_facts
+    from fruits_cli.report.files import write_report
+    from fruits_cli.report.page import report_page
+    from fruits_cli.report.source import load_source
+
+    place, record = find_place(run, ledger_here())
+    target = expanded(output_dir).absolute() if output_dir else place
+    if target.is_file():
+        target = target.with_suffix("")
+    with screen.waiting("Making the report"):
+        source = load_source(place)
+        made = make_report(source, cluster_facts(record))
+        album = open_album(source, images, config, screen)
+        try:
+            page = report_page(made, album)
+        except FruitsError as error:
+            screen.warn(f"The page has no thumbnails: {error}")
+            page = report_page(made, replace(album, images=""))
+        file = write_report(made, page, target)
+    return Outcome([f"Report: {file}"], {"report": str(file), **report_facts(made)})
+
+
+def find_place(wanted: str, ledger: Ledger) -> tuple[Path, RunRecord | None]:
+    """The folder or file that is meant, and the run's record where this folder has one.
+
+    Raises UsageError where there is none, or its results were not fetched yet.
+    """
+    place = expanded(wanted).absolute()
+    if place.exists():
+        known = (str(place), str(place.resolve()))
+        found = (one for one in ledger.records() if {one.folder, one.output} & {*known})
+        return place, next(found, None)
+    if "/" in wanted:
+        raise UsageError(f"There is no run in {wanted}: it does not exist.")
+    record = ledger.find(wanted)
+    folder = record.folder or record.output
+    if is_s3_uri(folder):
+        raise UsageError(
+            f"The results of run {record.run_id} are not on this machine.",
+            hint=f"fruits fetch-results {record.run_id} brings them, with their report.",
+        )
+    return Path(folder), record
+
+
+def cluster_facts(record: RunRecord | None) -> Any:
+    """What the record tells of the run's cluster."""
+    from fruits_cli.report.facts import ClusterFacts
+
+    if record is None or not record.cluster_id:
+        return ClusterFacts()
+    return ClusterFacts(record.region, record.cluster_id, record.cost_usd, record.cluster_seconds)
+
+
+def open_album(source: Any, images: str | None, config: Config, screen: Screen) -> Any:
+    """Where the run's pictures can be had; on S3 only with a region to ask in."""
+    from fruits_cli.report.pictures import Album
+
+    place = images or str(source.manifest.get("settings", {}).get("images", ""))
+    storage = None
+    if is_s3_uri(place):
+        with suppress(ConfigError):
+            storage = open_session(config, screen).cloud.storage
+    elif images:
+        place = str(expanded(images).absolute())
+    return Album(place, storage, source.all_paths)
+
+
+def with_report(
+    outcome: Outcome,
+    screen: Screen,
+    flags: Mapping[str, Mapping[str, Any]],
+    *,
+    images: str | None = None,
+) -> Outcome:
+    """The outcome, and where it is a finished run, its report made by a process of its own.
+
+    Whatever happens to that process, the run stays a good one.
+    """
+    if not {"counts", "manifest"} & outcome.facts.keys():
+        return outcome
+    folder = str(outcome.facts["output"])
+    words = ["report", folder, "--output", "json"]
+    words += ["--images", images] if images else []
+    for key in {"region", "profile"} & flags.get("aws", {}).keys():
+        words += [f"--{key}", str(flags["aws"][key])]
+    command = [sys.executable, "-P", "-c", "from fruits_cli.app import main; main()", *words]
+    said = "it was interrupted"
+    with suppress(KeyboardInterrupt), screen.waiting("Making the report"):
+        ended = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        with suppress(ValueError, KeyError):
+            file = json.loads(ended.stdout)["report"]
+            content = [*outcome.content, f"Report: {file}"]
+            return replace(outcome, content=content, facts={**outcome.facts, "report": file})
+        said = last_words(ended.stderr)
+    screen.warn(f"There is no {REPORT_FILE}: {said} The results are whole. Again: fruits report")
+    return replace(outcome, facts={**outcome.facts, "report": None})
+
+
+def last_words(story: str) -> str:
+    """The error that a command told, without what is before it."""
+    lines = [line for line in story.splitlines() if line.startswith("Error: ")]
+    return lines[-1].removeprefix("Error: ") if lines else "its process ended without a word."

@@ -1,0 +1,226 @@
+"""The report of a run becomes one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fruits_cli import __version__
+from fruits_cli.files import templates_dir
+from fruits_cli.report.facts import Report, report_facts
+from fruits_cli.report.oddities import SHOWN
+from fruits_cli.report.pictures import Album
+from fruits_cli.report.plots import (
+    MAP_COMPONENTS,
+    form_sign,
+    label_codes,
+    label_styles,
+    map_item,
+    shown_components,
+    variance_item,
+)
+from fruits_cli.report.thumbnails import LARGE_PX, SMALL_PX, Sheets, make_sheets
+
+# Up to so many points each has a large thumbnail.
+_FEW_POINTS = 4000
+_ENDS, _END_COMPONENTS, _CONFUSIONS = 8, 6, 24
+
+
+def report_page(report: Report, album: Album) -> str:
+    """The whole page as text, thumbnails, plots and their JavaScript within."""
+    rows = report.source.rows
+    special = list(_special_paths(report))
+    if len(rows) <= _FEW_POINTS:
+        every = make_sheets([*rows.paths, *special], album, side_px=LARGE_PX)
+        large = Sheets(LARGE_PX)
+    else:
+        every = make_sheets(rows.paths, album, side_px=SMALL_PX)
+        large = make_sheets(special, album, side_px=LARGE_PX)
+    thumbnails = Thumbnails(every, large, {path: n for n, path in enumerate(rows.paths)})
+    labels = list(report.source.label_counts)
+    return render(
+        "report.html",
+        report=report,
+        facts=report_facts(report),
+        thumbnails=thumbnails,
+        ends=_component_ends(report),
+        confusions=report.quality.confusions[:_CONFUSIONS] if report.quality else [],
+        shown=SHOWN,
+        label_rows=_label_rows(report),
+        scree=_scree_rows(report),
+        data=_data(report, labels, thumbnails),
+        items=_items(report, labels),
+    )
+
+
+class Thumbnails:
+    """Where each picture's thumbnail lies: a letter for the sheets, and the number of the cell."""
+
+    def __init__(self, every: Sheets, large: Sheets, rows: Mapping[str, int]) -> None:
+        self.sheets, self._rows = {"a": every, "s": large}, rows
+
+    def ref(self, path: str) -> str:
+        """Such as a12; empty where the picture has none."""
+        for letter in ("s", "a"):
+            if path in self.sheets[letter].cells:
+                return f"{letter}{self.sheets[letter].cells[path]}"
+        return ""
+
+    def row(self, path: str) -> int:
+        """The picture's row on the map, -1 where it has none."""
+        return self._rows.get(path, -1)
+
+    @property
+    def files(self) -> list[tuple[str, str]]:
+        """Name and base64 of every sheet."""
+        return [
+            (f"{letter}{number}", base64.b64encode(image).decode())
+            for letter, sheets in self.sheets.items()
+            for number, image in enumerate(sheets.images)
+        ]
+
+
+def render(template: str, **values: Any) -> str:
+    """A page out of templates/report; every value is escaped, unless it is made for a script."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    folder = templates_dir() / "report"
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["percent"] = lambda value, digits=1: f"{value * 100:.{digits}f} %"
+    environment.filters["script"] = lambda value: Markup(as_script(value))
+    return environment.get_template(template).render(
+        values,
+        own=lambda name: Markup((folder / name).read_text(encoding="utf-8")),
+        bokeh=lambda: Markup(_bokeh_js()),
+        minutes=minutes,
+        version=__version__,
+        made_at=datetime.now(UTC).strftime("%Y-%m-%d"),
+    )
+
+
+def minutes(seconds: float) -> str:
+    """A time as a reader says it."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60} s"
+
+
+def as_script(value: object) -> str:
+    """JSON that may stand within a script element, whatever its texts hold."""
+    text = json.dumps(value, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+@cache
+def _bokeh_js() -> str:
+    from bokeh.resources import Resources
+
+    resources = Resources(mode="inline", components=["bokeh", "bokeh-gl"], log_level="error")
+    return "\n".join(resources.js_raw).replace("</script", "<\\/script")
+
+
+def _special_paths(report: Report) -> Iterable[str]:
+    """Pictures that the page shows by themselves, and not only when the map is hovered."""
+    rows = report.source.rows
+    for end in _component_ends(report):
+        yield from (*end["low"], *end["high"])
+    for confusion in report.quality.confusions[:_CONFUSIONS] if report.quality else []:
+        for pair in confusion.examples:
+            yield from (rows.paths[row] for row in pair)
+    for kind in report.odd:
+        for odd in kind.odd[:SHOWN]:
+            if kind.name != "rejected":
+                yield from (path for path in (odd.path, odd.like) if path)
+
+
+def _component_ends(report: Report) -> list[dict[str, Any]]:
+    rows, ends = report.source.rows, []
+    for number in range(min(report.k, _END_COMPONENTS)):
+        order = np.argsort(rows.components[:, number], kind="stable")
+        most = min(_ENDS, len(order) // 2)
+        ends.append(
+            {
+                "number": number + 1,
+                "share": _share(report.source.ratio, number),
+                "low": [rows.paths[row] for row in order[:most]],
+                "high": [rows.paths[row] for row in order[::-1][:most]],
+            }
+        )
+    return ends
+
+
+def _share(ratio: Sequence[float], number: int) -> float | None:
+    return ratio[number] if number < len(ratio) else None
+
+
+def _label_rows(report: Report) -> list[dict[str, Any]]:
+    """The table behind the map: each label with its pictures and the middle of its points."""
+    rows = report.source.rows
+    judged = {one.label: one for one in report.quality.labels} if report.quality else {}
+    labels = np.array(rows.labels, object)
+    return [
+        {
+            "label": label,
+            "count": count,
+            "quality": judged.get(label),
+            "middle": [float(value) for value in rows.components[labels == label, :2].mean(axis=0)]
+            if report.k and label in rows.labels
+            else [],
+        }
+        for label, count in report.source.label_counts.items()
+    ]
+
+
+def _scree_rows(report: Report) -> list[tuple[int, float, float]]:
+    ratio = report.source.ratio
+    most = shown_components(ratio, report.k) if ratio else 0
+    sums = np.cumsum(ratio[:most])
+    return [(n + 1, ratio[n], float(sums[n])) for n in range(most)]
+
+
+def _data(report: Report, labels: Sequence[str], thumbnails: Thumbnails) -> dict[str, Any]:
+    rows, near = report.source.rows, report.near
+    styles = label_styles(labels)
+    every = thumbnails.sheets["a"].cells
+    return {
+        "run": report.source.name,
+        "paths": list(rows.paths),
+        "labels": list(labels),
+        "counts": [report.source.label_counts[label] for label in labels],
+        "colours": [colour for colour, _ in styles],
+        "signs": [form_sign(form) if len(labels) > 8 else "●" for _, form in styles],
+        "codes": _packed(label_codes(rows, labels), np.int32),
+        "near": _packed(near.rows, np.int32),
+        "nearest": int(near.rows.shape[1]),
+        "cells": _packed(np.array([every.get(path, -1) for path in rows.paths]), np.int32),
+        "large": {path: f"s{cell}" for path, cell in thumbnails.sheets["s"].cells.items()},
+        "columns": {letter: sheets.columns for letter, sheets in thumbnails.sheets.items()},
+        "components": min(report.k, MAP_COMPONENTS),
+        "shares": [round(share, 5) for share in report.source.ratio[:MAP_COMPONENTS]],
+    }
+
+
+def _packed(values: Any, kind: Any) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()
+
+
+def _items(report: Report, labels: Sequence[str]) -> dict[str, Any]:
+    items = {}
+    if report.k and len(report.source.rows):
+        items["map"] = map_item(report.source.rows, labels)
+    if report.source.ratio:
+        items["variance"] = variance_item(report.source.ratio, report.k)
+    return items
