@@ -224,6 +224,7 @@ class ClusterConfig(_Section):
 class TunnelConfig(_Section):
     port: int = Field(8157, ge=1, le=65535, description="port of the SOCKS proxy on 127.0.0.1")
     key_file: HomePath | None = Field(None, description="private key; unset: the SSH agent's keys")
+    ssh_port: int = Field(22, ge=1, le=65535, description="port of SSH on the primary node or host")
     any_host: bool = Field(False, description="let the proxy reach hosts outside the cluster")
 
 

@@ -115,8 +115,18 @@ class AwsAccess:
 
     def remove_ssh_rule(self, rule: SshRule) -> None:
         payload = payloads.ssh_ingress_payload(self._ssh_group(), rule.cidr)
-        with asking(f"close port 22 to {rule.cidr}"), tolerating("InvalidPermission.NotFound"):
-            self._ec2.revoke_security_group_ingress(**payload)
+        # The group goes with its cluster. Asked once: the tunnel closes while its user waits.
+        gone = ("InvalidPermission.NotFound", "InvalidGroup.NotFound")
+        with asking(f"close port 22 to {rule.cidr}"), tolerating(*gone):
+            self._clients("ec2", once=True).revoke_security_group_ingress(**payload)
+
+    def public_key(self) -> str:
+        name = (self._live().get("Ec2InstanceAttributes") or {}).get("Ec2KeyName")
+        if not name:
+            return ""
+        with asking(f"read the key pair {name}"):
+            found = self._ec2.describe_key_pairs(KeyNames=[name], IncludePublicKey=True)
+        return str(next((pair.get("PublicKey", "") for pair in found["KeyPairs"]), ""))
 
     def _ssh_group(self) -> str:
         return self._group_id or str(self._group()["GroupId"])

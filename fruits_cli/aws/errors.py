@@ -112,12 +112,12 @@ def code_of(error: boto.ClientError) -> str:
 
 
 @contextmanager
-def tolerating(code: str) -> Iterator[None]:
-    """Making what exists, or removing what is gone, is no error: `code` is how AWS says so."""
+def tolerating(*codes: str) -> Iterator[None]:
+    """Making what exists, or removing what is gone, is no error: `codes` are how AWS says so."""
     try:
         yield
     except boto.ClientError as error:
-        if code_of(error) != code:
+        if code_of(error) not in codes:
             raise
 
 

@@ -80,6 +80,9 @@ class ClusterAccess(Protocol):
     def console_output(self, instance_id: str) -> str:
         """What the instance printed at boot; empty while there is nothing."""
 
+    def public_key(self) -> str:
+        """The public half of the cluster's key pair, as in authorized_keys; empty without one."""
+
     def ssh_rules(self) -> Sequence[SshRule]:
         """The rules for port 22 in the cluster's own security group."""
 

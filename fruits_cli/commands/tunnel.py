@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fruits_cli.cloud.clusters import rule_note
 from fruits_cli.cloud.protocols import Clock, ClusterAccess, SystemClock
 from fruits_cli.config import Config
-from fruits_cli.errors import TunnelError, UsageError
-from fruits_cli.files import expanded
+from fruits_cli.errors import CloudError, TunnelError, UsageError
+from fruits_cli.files import expanded, user_name
 from fruits_cli.options import ClusterChoice, with_config
 from fruits_cli.screen import Outcome, Screen, Table
-from fruits_cli.signals import termination_as_interrupt
+from fruits_cli.signals import heard_again, termination_as_interrupt
 from fruits_cli.tunnel import browser
 from fruits_cli.tunnel import host_keys as hostkeys
+from fruits_cli.tunnel.cluster_access import SshPort, expected_fingerprints, wait_for_primary
 from fruits_cli.tunnel.goal import (
     PAGES,
     Goal,
@@ -31,13 +35,13 @@ from fruits_cli.tunnel.goal import (
 )
 
 if TYPE_CHECKING:
-    from fruits_cli.tunnel.connection import LinkEvent
-    from fruits_cli.tunnel.tunnel import Tunnel, TunnelSpec
+    from fruits_cli.tunnel.connection import Link, LinkEvent
+    from fruits_cli.tunnel.keys import Keys
+    from fruits_cli.tunnel.tunnel import Tunnel
 
 Host = Annotated[
     str | None, typer.Option(help="A host that fruits did not make: [USER@]NAME or address.")
 ]
-SshPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of SSH on that host.")]
 OpenPage = Annotated[
     str | None, typer.Option("--open", metavar="PAGE", help="jupyterhub, spark, yarn or a URL.")
 ]
@@ -48,7 +52,8 @@ HostKeyOption = Annotated[
     str | None, typer.Option("--host-key", help="Fingerprint to expect, SHA256:...")
 ]
 Source = Annotated[
-    str | None, typer.Option("--from", metavar="CIDR", help="Who may reach port 22, if not I.")
+    str | None,
+    typer.Option("--from", metavar="CIDR", help="Who may reach port 22 instead of this machine."),
 ]
 Password = Annotated[bool, typer.Option("--password", help="Print JupyterHub's password and stop.")]
 PacFile = Annotated[Path | None, typer.Option("--pac", help="Write the PAC file here too.")]
@@ -59,7 +64,6 @@ def tunnel(
     *,
     cluster: ClusterChoice = None,
     host: Host = None,
-    ssh_port: SshPort = 22,
     open_page: OpenPage = None,
     print_command: PrintCommand = False,
     host_key: HostKeyOption = None,
@@ -77,7 +81,6 @@ def tunnel(
     """
     asked = Request(
         host,
-        ssh_port,
         open_page,
         print_command,
         host_key,
@@ -129,15 +132,74 @@ def run_tunnel(
     # A job in the background of a script ignores Ctrl-C; its tunnel still has to end in order.
     with termination_as_interrupt(signal.SIGINT):
         if access is None:
-            goal = goal_of_host(config, request)
-        elif request.password:
+            return _lead_to_host(config, screen, request)
+        if request.password:
             return _password(access.cluster_id)
-        else:
-            goal = goal_of_cluster(config, screen, request, access, clock)
-        if request.print_command:
-            return _ssh_command(config, goal.spec)
-        _keep_open(config, screen, request, goal)
+        return _lead_to_cluster(config, screen, request, access, clock)
+
+
+def _lead_to_host(config: Config, screen: Screen, request: Request) -> Outcome | None:
+    from fruits_cli.tunnel.keys import load_keys
+
+    goal = goal_of_host(config, request)
+    if request.print_command:
+        return _ssh_command(config, goal)
+    _keep_open(config, screen, request, goal, load_keys(config.tunnel.key_file))
     return None
+
+
+def _lead_to_cluster(
+    config: Config, screen: Screen, request: Request, access: ClusterAccess, clock: Clock
+) -> Outcome | None:
+    from fruits_cli.tunnel.keys import load_keys
+
+    key_file = config.tunnel.key_file
+    # A key that cannot be used is known before a cluster is waited for, or changed.
+    keys = load_keys(key_file) if key_file and not request.print_command else []
+    primary = wait_for_primary(access, clock=clock, tell=screen.tell)
+    goal = goal_of_cluster(config, request, primary)
+    if request.print_command:
+        return _ssh_command(config, goal)
+    keys = keys or load_keys(None, first=_public_key(access))
+    note = rule_note(user_name(), socket.gethostname())
+    ssh_port = SshPort(access, source=request.source, note=note, tell=screen.tell)
+    try:
+        ssh_port.open()
+        expected = goal.expected
+        if not expected and not pins().keys(primary.cluster_id):
+            expected = expected_fingerprints(access, primary, clock=clock, tell=screen.tell)
+        prepared = replace(
+            goal,
+            expected=expected,
+            prepare=lambda link: _set_password(screen, link, primary.cluster_id),
+            before_again=ssh_port.open_again,
+        )
+        _keep_open(config, screen, request, prepared, keys)
+    finally:
+        # A second Ctrl-C need not wait for an AWS that does not answer.
+        heard_again()
+        ssh_port.close()
+    return None
+
+
+def _public_key(access: ClusterAccess) -> str:
+    """The cluster's key, to offer it first; without an answer all are tried in their order."""
+    with suppress(CloudError):
+        return access.public_key()
+    return ""
+
+
+def _set_password(screen: Screen, link: Link, cluster_id: str) -> None:
+    from fruits_cli.tunnel import jupyterhub
+
+    file = jupyterhub.password_file(hostkeys.state_dir(os.environ), cluster_id)
+    try:
+        jupyterhub.ensure_password(link.run, file)
+    except TunnelError as error:
+        # A cluster without JupyterHub still has its other pages.
+        screen.warn(f"JupyterHub's password was not set. {error}")
+        return
+    screen.tell(f"JupyterHub's user is {jupyterhub.USER}; fruits tunnel --password shows the rest.")
 
 
 def _password(cluster_id: str) -> Outcome:
@@ -148,33 +210,27 @@ def _password(cluster_id: str) -> Outcome:
     return Outcome([password], {"user": jupyterhub.USER, "password": password})
 
 
-def _ssh_command(config: Config, spec: TunnelSpec) -> Outcome:
+def _ssh_command(config: Config, goal: Goal) -> Outcome:
     from fruits_cli.tunnel.tunnel import ssh_command
 
-    line = ssh_command(spec, key_file=config.tunnel.key_file, known_hosts=pins().path)
+    line = ssh_command(goal, config.tunnel, known_hosts=pins().path)
     return Outcome([line], {"command": line})
 
 
-def _keep_open(config: Config, screen: Screen, request: Request, goal: Goal) -> None:
-    from fruits_cli.tunnel.tunnel import Trust, link_to, opened_tunnel
+def _keep_open(config: Config, screen: Screen, request: Request, goal: Goal, keys: Keys) -> None:
+    from fruits_cli.tunnel.tunnel import link_to, opened_tunnel
 
-    endpoint = goal.spec.endpoint
-    trust = Trust(pins(), goal.expected, lambda key: _ask_to_trust(screen, endpoint.name, key))
-    link = link_to(
-        endpoint,
-        key_file=config.tunnel.key_file,
-        trust=trust,
-        before_again=goal.before_again,
-    )
+    name = goal.endpoint.name
+    link = link_to(goal, keys, pins=pins(), ask=lambda key: _ask_to_trust(screen, name, key))
     with ExitStack() as stack:
-        opened = stack.enter_context(opened_tunnel(link, goal.spec, prepare=goal.prepare))
+        opened = stack.enter_context(opened_tunnel(link, goal, socks_port=config.tunnel.port))
         if request.pac_file is not None:
             _write_pac(request.pac_file, opened.pac_text)
         _show(screen, opened)
         if request.page:
             _open_browser(screen, stack, opened, request.page)
         for event in link.events():
-            screen.tell(_said(event))
+            screen.tell(_event_line(event))
 
 
 def _ask_to_trust(screen: Screen, name: str, key: hostkeys.HostKey) -> None:
@@ -197,7 +253,10 @@ def _write_pac(file: Path, text: str) -> None:
 
 def _show(screen: Screen, opened: Tunnel) -> None:
     rows = [("page", "address", "what it shows")]
-    rows += [(page.name, page.url, page.what) for page in opened.pages]
+    rows += [
+        (page.name, page.url, page.what if page.is_answering else f"{page.what} (no answer yet)")
+        for page in opened.pages
+    ]
     rows += [
         ("", f"socks5://127.0.0.1:{opened.socks_port}", "SOCKS proxy to the cluster's hosts"),
         ("", opened.pac_url, "PAC file for a browser or a proxy extension"),
@@ -237,7 +296,7 @@ def _key_hashes(screen: Screen, opened: Tunnel, *, is_wanted: bool) -> tuple[str
         return ()
 
 
-def _said(event: LinkEvent) -> str:
+def _event_line(event: LinkEvent) -> str:
     from fruits_cli.tunnel.connection import Back, Lost
 
     if isinstance(event, Lost):

@@ -18,7 +18,7 @@ _MAC_APPS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
-_PATIENCE_S = 5.0
+_END_TIMEOUT_S = 5.0
 
 
 def find_browser(search_path: str | None) -> Path | None:
@@ -89,5 +89,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE_S)
+            process.wait(_END_TIMEOUT_S)
             return

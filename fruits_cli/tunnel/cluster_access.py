@@ -1,10 +1,9 @@
-"""How the tunnel gets to a cluster: waiting, host keys, port 22. `access` is the door to AWS."""
+"""How the tunnel gets to a cluster: waiting for it, its host keys, its port 22."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Callable
+from ipaddress import IPv4Network, ip_network
 
 from fruits_cli.cloud.clusters import Primary, SshRule
 from fruits_cli.cloud.protocols import Clock, ClusterAccess
@@ -18,14 +17,6 @@ WAIT_FOR_CONSOLE_S = 5 * 60.0
 _POLL_S = 15.0
 # Wider than any company's own range: a slip such as 0.0.0.0/1 is as open as 0.0.0.0/0.
 _WIDEST_IPV4, _WIDEST_IPV6 = 8, 16
-
-
-@dataclass(frozen=True)
-class RuleChanges:
-    """What to add to a security group, and then to take away."""
-
-    add: tuple[SshRule, ...]
-    remove: tuple[SshRule, ...]
 
 
 def wait_for_primary(
@@ -111,53 +102,71 @@ def parse_source(text: str) -> Network:
     return network
 
 
-def rule_changes(
-    present: Iterable[SshRule], *, sources: Iterable[IPv4Network | IPv6Network], note: str
-) -> RuleChanges:
-    """What brings the rules with our `note` to `sources`; rules of others stay as they are."""
-    wanted = [str(source) for source in sources]
-    rules = list(present)
-    open_to = {rule.cidr for rule in rules}
-    return RuleChanges(
-        add=tuple(SshRule(cidr, note) for cidr in dict.fromkeys(wanted) if cidr not in open_to),
-        remove=tuple(rule for rule in rules if rule.note == note and rule.cidr not in wanted),
-    )
+class SshPort:
+    """Port 22 of a cluster, open to this machine or to `source` until `close`.
 
-
-def open_ssh_port(access: ClusterAccess, *, source: str | None, note: str) -> RuleChanges:
-    """Let `source`, or without it this machine's current addresses, reach port 22."""
-    given = [source] if source else list(access.own_addresses())
-    if not given:
-        raise TunnelError(
-            "The public address of this machine is not known.", hint="Give --from 203.0.113.7/32."
-        )
-    changes = rule_changes(
-        access.ssh_rules(), sources=[parse_source(text) for text in given], note=note
-    )
-    for rule in changes.add:
-        access.add_ssh_rule(rule)
-    for rule in changes.remove:
-        access.remove_ssh_rule(rule)
-    return changes
-
-
-def find_again(
-    access: ClusterAccess, *, source: str | None, note: str, tell: Callable[[str], None]
-) -> None:
-    """Before the way to the cluster is tried once more: it lives, and lets this machine in.
-
-    Raises ClusterNotFound once it is gone. That AWS does not answer is no reason not to try: the
-    same network carries both.
+    Rules are ours by `note`, those that a killed tunnel left included; others stay as they are.
     """
-    try:
-        access.require_live()
-        changes = open_ssh_port(access, source=source, note=note)
-    except ClusterNotFound:
-        raise
-    except (CloudError, TunnelError):
-        return
-    for rule in changes.add:
-        tell(f"Port 22 of the cluster is now open to {rule.cidr}.")
+
+    def __init__(
+        self,
+        access: ClusterAccess,
+        *,
+        source: str | None,
+        note: str,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._access, self._source, self._note, self._tell = access, source, note, tell
+        self._ours: set[SshRule] = set()
+
+    def open(self) -> None:
+        """Let `source`, or without it this machine's current addresses, in. Raises FruitsError."""
+        given = [self._source] if self._source else list(self._access.own_addresses())
+        if not given:
+            raise TunnelError(
+                "The public address of this machine is not known.",
+                hint="Give --from 203.0.113.7/32.",
+            )
+        wanted = dict.fromkeys(str(parse_source(text)) for text in given)
+        rules = list(self._access.ssh_rules())
+        self._ours |= {rule for rule in rules if rule.note == self._note}
+        for cidr in wanted.keys() - {rule.cidr for rule in rules}:
+            rule = SshRule(cidr, self._note)
+            # First, so that an interrupt between the two leaves nothing open.
+            self._ours.add(rule)
+            self._access.add_ssh_rule(rule)
+            self._tell(f"Port 22 of the cluster is now open to {cidr}.")
+        for rule in [rule for rule in self._ours if rule.cidr not in wanted]:
+            self._access.remove_ssh_rule(rule)
+            self._ours.remove(rule)
+
+    def open_again(self) -> None:
+        """Before the next attempt to connect: the cluster lives, and lets this machine in.
+
+        Raises ClusterNotFound once it is gone. That AWS does not answer is no reason not to try:
+        the same network carries both.
+        """
+        try:
+            self._access.require_live()
+            self.open()
+        except ClusterNotFound:
+            raise
+        except (CloudError, TunnelError):
+            return
+
+    def close(self) -> None:
+        """Shut it again; says so where AWS does not let it, or does not answer."""
+        for rule in sorted(self._ours, key=lambda rule: rule.cidr):
+            try:
+                self._access.remove_ssh_rule(rule)
+            except ClusterNotFound:
+                # Its security group went with it.
+                return
+            except CloudError as error:
+                self._tell(
+                    f"Port 22 of the cluster stays open to {rule.cidr}: {error} "
+                    "The end of the next fruits tunnel closes it, and so does fruits terminate."
+                )
 
 
 def reachable_of(primary: Primary, *, any_host: bool) -> Reachable:

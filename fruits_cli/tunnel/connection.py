@@ -1,4 +1,4 @@
-"""The SSH connection that is there as long as the host is: it beats, notices death, comes back."""
+"""An SSH connection with keepalive that reconnects when lost."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from fruits_cli.tunnel.transport import ForwardTransport, OpenFailed
 
 _MIB = 1024 * 1024
 _PIECE_BYTES = _MIB // 4
-_BEAT_S = 10.0
-# Three beats unanswered and not a byte else: the network has gone without saying so.
+_KEEPALIVE_S = 10.0
+# Three of them unanswered, and not a byte else: the network has gone without saying so.
 _SILENCE_S = 30.0
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _POLL_S = 0.25
@@ -118,11 +118,11 @@ class Link:
         self,
         connect: Callable[[], ForwardTransport],
         *,
-        beat_s: float = _BEAT_S,
+        keepalive_s: float = _KEEPALIVE_S,
         silence_s: float = _SILENCE_S,
     ) -> None:
         self._connect = connect
-        self._beat_s, self._silence_s = beat_s, silence_s
+        self._keepalive_s, self._silence_s = keepalive_s, silence_s
         self._transport: ForwardTransport | None = None
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -132,14 +132,14 @@ class Link:
     def start(self) -> None:
         """Connect for the first time. Raises what `connect` raises."""
         self._transport = transport = self._connect()
-        threading.Thread(target=self._beat, args=(transport,), daemon=True).start()
+        threading.Thread(target=self._keep_alive, args=(transport,), daemon=True).start()
 
     def events(self) -> Iterator[LinkEvent]:
         """What happens to the connection, as it happens, until `close` is called elsewhere.
 
         Raises what `connect` raises, HostUnreachable excepted: that is tried again for ever.
         """
-        while self._wait_until_lost():
+        while self._is_lost():
             lost_s = time.monotonic()
             yield Lost()
             for wait_s in chain(_BACKOFF_S, repeat(_BACKOFF_S[-1] * 2)):
@@ -204,7 +204,7 @@ class Link:
             raise OpenFailed("The connection is down.", reply=Reply.GENERAL_FAILURE)
         return transport
 
-    def _wait_until_lost(self) -> bool:
+    def _is_lost(self) -> bool:
         """True once the connection is lost, False once the link is closed."""
         while not self._ended.wait(_POLL_S):
             transport = self._transport
@@ -215,9 +215,9 @@ class Link:
                 return True
         return False
 
-    def _beat(self, transport: ForwardTransport) -> None:
+    def _keep_alive(self, transport: ForwardTransport) -> None:
         """Ask for an answer now and then: it keeps gateways from forgetting us, and shows life."""
-        while transport.is_active() and not self._ended.wait(self._beat_s):
+        while transport.is_active() and not self._ended.wait(self._keepalive_s):
             with suppress(SSHException, EOFError, OSError):
                 transport.global_request("keepalive@openssh.com", wait=True)
 

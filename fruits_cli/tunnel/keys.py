@@ -1,12 +1,17 @@
-"""The user's private keys: a file that only they can read, or the SSH agent's."""
+"""The user's private keys: from a file that only they can read, or held by the SSH agent."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
-from collections.abc import Sequence
+from base64 import b64decode
+from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -14,11 +19,30 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
 )
-from paramiko import Agent, PKey, RSAKey, SSHException
-from paramiko.pkey import UnknownKeyType
+from paramiko import Agent, ECDSAKey, Ed25519Key, Message, PKey, RSAKey, SSHException
 
 from fruits_cli.errors import LoginRefused, UsageError
+
+Keys = list[PKey]
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+# Attributes or blank lines may stand before it, as OpenSSL writes them.
+_PRIVATE = re.compile(
+    rb"-----BEGIN ([A-Z]+ )?(?:ENCRYPTED )?PRIVATE KEY-----(.*?)-----END [A-Z ]*PRIVATE KEY-----",
+    re.DOTALL,
+)
+_PUBLIC = re.compile(rb"\s*(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[\w@.-]+ ([A-Za-z0-9+/]+=*)")
+_OPENSSH_MAGIC = b"openssh-key-v1\0"
+
+
+class HalfKey(UsageError):
+    """A public or a locked key, whose private half only the SSH agent can have."""
+
+    def __init__(self, message: str, *, hint: str, public: bytes | None) -> None:
+        super().__init__(message, hint=hint)
+        self.public = public
 
 
 def bare_print(fingerprint: str) -> str:
@@ -26,15 +50,23 @@ def bare_print(fingerprint: str) -> str:
     return fingerprint.removeprefix("SHA256:").rstrip("=")
 
 
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-
-
-def load_keys(key_file: Path | None) -> Sequence[PKey]:
+def load_keys(key_file: Path | None, *, first: str = "") -> Keys:
     """The key of `key_file`, or without one those of the SSH agent.
 
-    Raises UsageError where the file is missing, open to others, locked or no key.
+    A public or locked key selects the agent's, as `ssh -i` does. first: a line of authorized_keys,
+    whose key is offered first. Raises UsageError where the file is missing, open to others or no
+    key, LoginRefused where there is no key at all.
     """
-    return [_load_key(key_file)] if key_file is not None else _agent_keys()
+    if key_file is None:
+        wanted = _public_blob(first.encode())
+        return sorted(_agent_keys(), key=lambda key: key.asbytes() != wanted)
+    try:
+        return [_load_key(key_file)]
+    except HalfKey as half:
+        with suppress(LoginRefused):
+            if found := [key for key in _agent_keys() if key.asbytes() == half.public]:
+                return found
+        raise
 
 
 def load_prints(key_file: Path) -> frozenset[str]:
@@ -45,7 +77,7 @@ def load_prints(key_file: Path) -> frozenset[str]:
     pair. Raises UsageError as `load_keys` does.
     """
     key = _load_key(key_file)
-    prints = {key.fingerprint.removeprefix("SHA256:").rstrip("=")}
+    prints = {bare_print(key.fingerprint)}
     if isinstance(key, RSAKey) and isinstance(key.key, RSAPrivateKey):
         public = key.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         private = key.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
@@ -58,8 +90,7 @@ def load_prints(key_file: Path) -> frozenset[str]:
 
 def new_private_key() -> str:
     """A new Ed25519 key in OpenSSH's form, without a passphrase."""
-    made = Ed25519PrivateKey.generate()
-    return made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    return _openssh(Ed25519PrivateKey.generate())
 
 
 def load_public_line(key_file: Path) -> str:
@@ -69,27 +100,97 @@ def load_public_line(key_file: Path) -> str:
 
 
 def _load_key(path: Path) -> PKey:
+    content = _content(path)
+    block = _PRIVATE.search(content)
+    if block is None:
+        raise _not_private(path, content)
+    load = load_ssh_private_key if block[1] == b"OPENSSH " else load_pem_private_key
     try:
-        mode = path.stat().st_mode
+        key = _as_paramiko(load(block[0] + b"\n", password=None))
+    except TypeError as error:
+        raise HalfKey(
+            f"The key file {path} is locked by a passphrase.",
+            hint=f"ssh-add {path}; fruits then takes the key from the SSH agent.",
+            public=_public_of_locked(path, block),
+        ) from error
+    except (ValueError, UnsupportedAlgorithm, SSHException) as error:
+        raise _not_readable(path) from error
+    certificate = path.with_name(f"{path.name}-cert.pub")
+    if certificate.exists():
+        key.load_certificate(str(certificate))
+    return key
+
+
+def _content(path: Path) -> bytes:
+    """What the file holds. A private key that others may read is refused, as ssh refuses it."""
+    try:
+        mode, content = path.stat().st_mode, path.read_bytes()
     except OSError as error:
         raise UsageError(f"The key file {path} cannot be read: {error.strerror}.") from error
-    if mode & _OTHERS:
+    if mode & _OTHERS and not _PUBLIC.match(content):
         raise UsageError(
             f"The key file {path} is open to other users (mode {stat.S_IMODE(mode):04o}).",
             hint=f"chmod 600 {path}",
         )
-    try:
-        return PKey.from_path(path)
-    except TypeError as error:
-        raise UsageError(
-            f"The key file {path} is locked by a passphrase.",
-            hint=f"ssh-add {path}, then leave out --key-file: the agent's keys are used.",
-        ) from error
-    except (OSError, ValueError, SSHException, UnknownKeyType) as error:
-        raise UsageError(f"The file {path} is not a private key that fruits can read.") from error
+    return content
 
 
-def _agent_keys() -> Sequence[PKey]:
+def _not_private(path: Path, content: bytes) -> UsageError:
+    if content.startswith(b"PuTTY-User-Key-File-"):
+        return UsageError(
+            f"The key file {path} is in PuTTY's format.",
+            hint=f"puttygen {path} -O private-openssh -o key.pem && chmod 600 key.pem, and then "
+            "--key-file key.pem",
+        )
+    if _PUBLIC.match(content):
+        return HalfKey(
+            f"The key file {path} is a public key, and the SSH agent does not hold its private "
+            "half.",
+            hint="Give the private key, usually the same name without .pub; or ssh-add it.",
+            public=_public_blob(content),
+        )
+    return _not_readable(path)
+
+
+def _not_readable(path: Path) -> UsageError:
+    return UsageError(f"The file {path} is not a private key that fruits can read.")
+
+
+def _as_paramiko(private: object) -> PKey:
+    """The key as paramiko's, which reads few forms. Raises ValueError for other kinds."""
+    if isinstance(private, RSAPrivateKey):
+        return RSAKey.from_private_key(StringIO(_openssh(private)))
+    if isinstance(private, Ed25519PrivateKey):
+        return Ed25519Key.from_private_key(StringIO(_openssh(private)))
+    if isinstance(private, EllipticCurvePrivateKey):
+        return ECDSAKey.from_private_key(StringIO(_openssh(private)))
+    raise ValueError("This kind of key is not one of SSH.")
+
+
+def _openssh(private: RSAPrivateKey | Ed25519PrivateKey | EllipticCurvePrivateKey) -> str:
+    return private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+
+
+def _public_of_locked(path: Path, block: re.Match[bytes]) -> bytes | None:
+    """The public half, which OpenSSH's form shows in clear and others keep in a file beside."""
+    if block[1] == b"OPENSSH ":
+        message = Message(b64decode(block[2]).removeprefix(_OPENSSH_MAGIC))
+        # Source: OpenSSH, PROTOCOL.key: cipher, key derivation, its options, number of keys.
+        for _ in range(3):
+            message.get_binary()
+        message.get_int()
+        return message.get_binary()
+    with suppress(OSError):
+        return _public_blob(path.with_name(f"{path.name}.pub").read_bytes())
+    return None
+
+
+def _public_blob(line: bytes) -> bytes | None:
+    match = _PUBLIC.match(line)
+    return b64decode(match[1]) if match else None
+
+
+def _agent_keys() -> Keys:
     try:
         agent = Agent()
     except (SSHException, OSError) as error:
@@ -102,4 +203,4 @@ def _agent_keys() -> Sequence[PKey]:
             "There is no key to log in with: no key file is given and the SSH agent has none.",
             hint="Give --key-file KEY.pem, or ssh-add KEY.pem.",
         )
-    return keys
+    return list(keys)

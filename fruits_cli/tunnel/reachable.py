@@ -52,6 +52,10 @@ class Reachable:
             return listed or place.is_loopback or _is_in(place, self.networks if self.names else ())
         return place in _LOOPBACK_NAMES or place in self.names or self._is_instance_name(place)
 
+    def is_own_name(self, host: str) -> bool:
+        """Whether a host, as an address of a page spells it, belongs to the cluster."""
+        return self.is_own(canonical_host(host))
+
     def _is_instance_name(self, name: str) -> bool:
         match = _INSTANCE_NAME.fullmatch(name)
         if match is None or match[5] not in self.suffixes:

@@ -8,14 +8,33 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 
 from fruits_cli.tunnel.connection import Stream
 from fruits_cli.tunnel.socks import Reply
 from fruits_cli.tunnel.transport import OpenFailed
 
 OPEN_TIMEOUT_S = 15.0
+_HANG_UP_S = 1.0
 _PIECE_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What of a client's first bytes goes to the far side, or the answer that it gets instead."""
+
+    passed: bytes = b""
+    refusal: bytes = b""
+
+
+# None while too few bytes have come to tell.
+Check = Callable[[bytes], Checked | None]
+
+
+def passed_on(data: bytes) -> Checked:
+    """Anything goes to the far side as it is."""
+    return Checked(data)
 
 
 def open_in_time(open_stream: Callable[[], Stream], timeout_s: float = OPEN_TIMEOUT_S) -> Stream:
@@ -47,11 +66,17 @@ def open_in_time(open_stream: Callable[[], Stream], timeout_s: float = OPEN_TIME
 
 
 def relay(
-    connection: socket.socket, stream: Stream, *, to_client: bytes = b"", to_far: bytes = b""
+    connection: socket.socket,
+    stream: Stream,
+    *,
+    to_client: bytes = b"",
+    to_far: bytes = b"",
+    check: Check = passed_on,
 ) -> None:
     """Carry bytes both ways until both sides are done; each may finish before the other.
 
-    A stream that was cut resets the connection, so that half a file never looks whole.
+    A stream that was cut resets the connection, so that half a file never looks whole. check: sees
+    the client's first bytes before the far side does.
     """
     received_all = threading.Event()
     try:
@@ -65,40 +90,56 @@ def relay(
         stream.close()
         raise
     try:
-        _carry_up(connection, stream, to_far)
+        _carry_up(connection, stream, to_far, check)
         received_all.wait()
     finally:
         stream.close()
         down.join()
 
 
-def _carry_up(connection: socket.socket, stream: Stream, early: bytes) -> None:
+def _carry_up(connection: socket.socket, stream: Stream, early: bytes, check: Check) -> None:
     # OSError: the client reset the connection, or the far side is gone; both end the stream.
     with suppress(OSError):
-        if early:
-            stream.send_all(early)
-        while piece := connection.recv(_PIECE_BYTES):
-            stream.send_all(piece)
-        stream.finish_sending()
-        return
+        while (checked := check(early)) is None and (piece := connection.recv(_PIECE_BYTES)):
+            early += piece
+        if checked is not None and checked.refusal:
+            connection.sendall(checked.refusal)
+            hang_up(connection)
+        else:
+            stream.send_all(early if checked is None else checked.passed)
+            while piece := connection.recv(_PIECE_BYTES):
+                stream.send_all(piece)
+            stream.finish_sending()
+            return
     stream.close()
 
 
 def _carry_down(stream: Stream, connection: socket.socket, received_all: threading.Event) -> None:
+    is_whole = False
     try:
         while piece := stream.receive():
             connection.sendall(piece)
-        if stream.ended_well:
+        if is_whole := stream.ended_well:
             connection.shutdown(socket.SHUT_WR)
             received_all.set()
             stream.wait_closed()
-        else:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     except OSError:
-        # The client has gone; closing the stream tells the far side.
+        # Either side has gone. Closing the stream tells the far side, a reset the client.
         stream.close()
     finally:
+        if not is_whole:
+            with suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         received_all.set()
         # Wakes the other direction, which may be waiting for a client that says nothing.
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RD)
+
+
+def hang_up(connection: socket.socket) -> None:
+    """End in order: unread bytes at a close would reset the connection and lose our answer."""
+    connection.shutdown(socket.SHUT_WR)
+    connection.settimeout(_HANG_UP_S)
+    for _ in range(16):
+        if not connection.recv(_PIECE_BYTES):
+            return

@@ -10,7 +10,7 @@ from fruits_cli.tunnel import socks
 from fruits_cli.tunnel.connection import Link, Stream
 from fruits_cli.tunnel.ports import Serve
 from fruits_cli.tunnel.reachable import Reachable, canonical_host
-from fruits_cli.tunnel.relay import open_in_time, relay
+from fruits_cli.tunnel.relay import Checked, hang_up, open_in_time, relay
 from fruits_cli.tunnel.socks import Reply, SocksError, Target
 from fruits_cli.tunnel.transport import OpenFailed
 
@@ -26,15 +26,23 @@ def socks_server(link: Link, reachable: Reachable) -> Serve:
         except SocksError as error:
             if error.reply is not None:
                 connection.sendall(socks.reply_message(error.reply))
-            _hang_up(connection)
+            hang_up(connection)
             return
         try:
             stream = open_in_time(lambda: link.open(_permitted(link, reachable, target)))
         except OpenFailed as error:
             connection.sendall(socks.reply_message(error.reply))
-            _hang_up(connection)
+            hang_up(connection)
             return
-        relay(connection, stream, to_client=socks.reply_message(Reply.SUCCEEDED), to_far=early)
+        succeeded = socks.reply_message(Reply.SUCCEEDED)
+        relay(connection, stream, to_client=succeeded, to_far=early, check=check)
+
+    def check(data: bytes) -> Checked | None:
+        try:
+            passed = heads.checked_proxied(data, is_own=reachable.is_own_name)
+        except heads.HeadError as error:
+            return Checked(refusal=heads.refusal(str(error)))
+        return None if passed is None else Checked(passed)
 
     return serve
 
@@ -52,12 +60,12 @@ def forward_server(link: Link, targets: tuple[Target, ...], *, http_port: int | 
                 early = _checked_request(connection, http_port)
             except heads.HeadError as error:
                 connection.sendall(heads.refusal(str(error)))
-                _hang_up(connection)
+                hang_up(connection)
                 return
         try:
             stream = open_in_time(lambda: open_first(link, targets))
         except OpenFailed:
-            _hang_up(connection)
+            hang_up(connection)
             return
         relay(connection, stream, to_far=early)
 
@@ -80,7 +88,7 @@ def file_server(text: str, *, port: int, content_type: str) -> Serve:
             connection.sendall(heads.refusal(str(error)))
         else:
             connection.sendall(head + body)
-        _hang_up(connection)
+        hang_up(connection)
 
     return serve
 
@@ -130,12 +138,3 @@ def _more(connection: socket.socket) -> bytes:
     if not data:
         raise ConnectionError("The client hung up.")
     return data
-
-
-def _hang_up(connection: socket.socket) -> None:
-    """End in order: unread bytes at a close would reset the connection and lose our answer."""
-    connection.shutdown(socket.SHUT_WR)
-    connection.settimeout(1.0)
-    for _ in range(16):
-        if not connection.recv(_PIECE_BYTES):
-            return

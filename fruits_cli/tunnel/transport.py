@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 import paramiko
 from paramiko import Channel, Message, PKey, SSHException
 
 from fruits_cli.errors import HostKeyRefused, HostUnreachable, LoginRefused
 from fruits_cli.tunnel.channel_buffer import PiecePipe
+from fruits_cli.tunnel.goal import Endpoint
 from fruits_cli.tunnel.host_keys import HostKey
 from fruits_cli.tunnel.packetizer import BufferedPacketizer
 from fruits_cli.tunnel.socks import Reply, Target
@@ -51,16 +51,6 @@ class OpenFailed(Exception):
     def __init__(self, message: str, *, reply: Reply) -> None:
         super().__init__(message)
         self.reply = reply
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Whom to log in as, and where; `name` is what the host key is pinned under."""
-
-    host: str
-    port: int
-    user: str
-    name: str
 
 
 class ForwardTransport(paramiko.Transport):
@@ -124,7 +114,7 @@ class ForwardTransport(paramiko.Transport):
 
 def connected(
     endpoint: Endpoint,
-    keys: Sequence[PKey],
+    keys: list[PKey],
     *,
     check: Callable[[HostKey], None],
     known_kinds: Iterable[str],
@@ -132,8 +122,9 @@ def connected(
 ) -> ForwardTransport:
     """A connection that is logged in.
 
-    check: raises HostKeyRefused on a key that is not to be trusted. known_kinds: kinds of key to
-    ask for first; with try_all_kinds a refused key is followed by the host's keys of other kinds.
+    keys: offered in this order; the one that is taken moves to the front. check: raises
+    HostKeyRefused on a key that is not to be trusted. known_kinds: kinds of key to ask for first;
+    with try_all_kinds a refused key is followed by the host's keys of other kinds.
     Raises HostUnreachable, HostKeyRefused or LoginRefused.
     """
     transport = _greeted(endpoint, check, _algorithms(known_kinds), try_all_kinds=try_all_kinds)
@@ -208,14 +199,22 @@ def _socket_to(endpoint: Endpoint) -> socket.socket:
     return sock
 
 
-def _log_in(transport: ForwardTransport, endpoint: Endpoint, keys: Sequence[PKey]) -> None:
-    for refused, key in enumerate(keys):
+def _log_in(transport: ForwardTransport, endpoint: Endpoint, keys: list[PKey]) -> None:
+    for number, key in enumerate(keys):
         try:
             if not transport.auth_publickey(endpoint.user, key):
+                keys.insert(0, keys.pop(number))
                 return
         except (SSHException, EOFError, OSError) as error:
-            if not transport.is_active() and not refused:
+            if transport.is_active():
+                continue
+            if not number:
                 raise HostUnreachable(f"{endpoint.host} hung up during the login.") from error
+            # sshd ends a connection after six keys that it does not know (MaxAuthTries).
+            raise LoginRefused(
+                f"{endpoint.host} hung up before all {len(keys)} keys of the SSH agent were tried.",
+                hint="Name the right one: --key-file KEY.pem, or KEY.pem.pub if the agent has it.",
+            ) from error
     raise LoginRefused(
         f"{endpoint.host} refuses the key{'s' if len(keys) > 1 else ''} for user {endpoint.user}.",
         hint="EMR's user is hadoop, and the key is the one the cluster was created with.",

@@ -5,24 +5,26 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from paramiko import PKey
+
+from fruits_cli.config import TunnelConfig
 from fruits_cli.errors import TunnelError
+from fruits_cli.files import templates_dir
 from fruits_cli.tunnel.connection import Link
+from fruits_cli.tunnel.goal import Goal
 from fruits_cli.tunnel.host_keys import HostKey, PinFile, Verdict, judge
-from fruits_cli.tunnel.keys import load_keys
 from fruits_cli.tunnel.pac import pac_file
 from fruits_cli.tunnel.ports import LOOPBACK, Acceptor, Listener, listening
-from fruits_cli.tunnel.reachable import Reachable
 from fruits_cli.tunnel.relay import open_in_time
-from fruits_cli.tunnel.servers import file_server, forward_server, socks_server
+from fruits_cli.tunnel.servers import file_server, forward_server, open_first, socks_server
 from fruits_cli.tunnel.socks import Reply, Target
-from fruits_cli.tunnel.transport import Endpoint, ForwardTransport, OpenFailed, connected
+from fruits_cli.tunnel.transport import ForwardTransport, OpenFailed, connected
 
 _TRIES = 20
 _LAST_PORT = 65535
-_DISCARD_PORT = 9
 _PAC_TYPE = "application/x-ns-proxy-autoconfig"
 
 
@@ -46,24 +48,14 @@ APPLICATIONS = (
 
 
 @dataclass(frozen=True)
-class TunnelSpec:
-    """What to open: `hosts` are tried in order for each application's port."""
-
-    endpoint: Endpoint
-    reachable: Reachable
-    hosts: tuple[str, ...]
-    socks_port: int
-    pac_template: str
-
-
-@dataclass(frozen=True)
 class Page:
-    """An address to type into a browser, and what it shows."""
+    """An address to type into a browser, what it shows, and whether the cluster answers there."""
 
     name: str
     url: str
     what: str
     port: int
+    is_answering: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,98 +72,89 @@ class Tunnel:
         return next(page for page in self.pages if page.name == name)
 
 
-@dataclass(frozen=True)
-class Trust:
-    """Which host keys to take; `ask` returns where the user vouches for one, else raises."""
+def link_to(goal: Goal, keys: list[PKey], *, pins: PinFile, ask: Callable[[HostKey], None]) -> Link:
+    """The link to the goal, not yet started.
 
-    pins: PinFile
-    expected: frozenset[str]
-    ask: Callable[[HostKey], None]
-
-    def check(self, name: str, key: HostKey) -> None:
-        """Pin a new key. Raises HostKeyRefused, or what `ask` raises, where it is not to be."""
-        verdict = judge(key, name=name, pinned=self.pins.keys(name), expected=self.expected)
-        if verdict is Verdict.ASK:
-            self.ask(key)
-        if verdict is not Verdict.TRUSTED:
-            self.pins.pin(name, key)
-
-
-def link_to(
-    endpoint: Endpoint,
-    *,
-    key_file: Path | None,
-    trust: Trust,
-    before_again: Callable[[], None] = lambda: None,
-) -> Link:
-    """The link to `endpoint`, not yet started. Raises UsageError on a bad key file.
-
-    before_again: runs before every attempt but the first; what it raises ends the link.
+    ask: returns where the user vouches for a host key that nobody else does, else raises.
     """
-    keys = load_keys(key_file)
-    tried = False
+    name = goal.endpoint.name
+    is_first = True
+
+    def check(key: HostKey) -> None:
+        verdict = judge(key, name=name, pinned=pins.keys(name), expected=goal.expected)
+        if verdict is Verdict.ASK:
+            ask(key)
+        if verdict is not Verdict.TRUSTED:
+            pins.pin(name, key)
 
     def connect() -> ForwardTransport:
-        nonlocal tried
-        if tried:
-            before_again()
-        tried = True
+        nonlocal is_first
+        if not is_first:
+            goal.before_again()
+        is_first = False
         return connected(
-            endpoint,
+            goal.endpoint,
             keys,
-            check=lambda key: trust.check(endpoint.name, key),
-            known_kinds=[key.kind for key in trust.pins.keys(endpoint.name)],
-            try_all_kinds=bool(trust.expected),
+            check=check,
+            known_kinds=[key.kind for key in pins.keys(name)],
+            try_all_kinds=bool(goal.expected),
         )
 
     return Link(connect)
 
 
 @contextmanager
-def opened_tunnel(
-    link: Link, spec: TunnelSpec, *, prepare: Callable[[Link], None]
-) -> Iterator[Tunnel]:
+def opened_tunnel(link: Link, goal: Goal, *, socks_port: int) -> Iterator[Tunnel]:
     """A tunnel that serves until the end of the block; after it nothing listens.
 
-    The ports are taken first, so that one in use is known before anyone is asked to log in;
-    `prepare` runs on the link before the first connection is served. Raises TunnelError.
+    The ports are taken first, so that one in use is known before anyone is asked to log in. Raises
+    TunnelError.
     """
     acceptor = Acceptor()
     try:
-        tunnel = _add_listeners(acceptor, link, spec)
+        tunnel = _add_listeners(acceptor, link, goal, socks_port)
         link.start()
-        check_forwarding(link, spec)
-        prepare(link)
+        answering = answering_applications(link, goal)
+        goal.prepare(link)
         acceptor.start()
-        yield tunnel
+        pages = [replace(page, is_answering=page.name in answering) for page in tunnel.pages]
+        yield replace(tunnel, pages=tuple(pages))
     finally:
         acceptor.close()
         link.close()
 
 
-def check_forwarding(link: Link, spec: TunnelSpec) -> None:
-    """Raise TunnelError where the host forbids every forward that we want."""
-    # Nobody listens on the discard port, but a connection refused is a forward allowed.
-    targets = [Target("localhost", _DISCARD_PORT)]
-    targets += [Target(spec.hosts[0], application.port) for application in APPLICATIONS]
-    for target in targets:
+def answering_applications(link: Link, goal: Goal) -> frozenset[str]:
+    """The names of those that accept a connection now.
+
+    Raises TunnelError where the host forbids every forward: a connection refused is one allowed.
+    """
+    answering, is_forbidden = set[str](), True
+    for application in APPLICATIONS:
+        targets = _targets(goal, application)
         try:
-            open_in_time(lambda target=target: link.open(target)).close()  # type: ignore[misc]
+            open_in_time(lambda targets=targets: open_first(link, targets)).close()  # type: ignore[misc]
         except OpenFailed as error:
-            if error.reply is not Reply.NOT_ALLOWED:
-                return
+            is_forbidden = is_forbidden and error.reply is Reply.NOT_ALLOWED
         else:
-            return
-    raise TunnelError(
-        f"{spec.endpoint.host} forbids forwarding.",
-        hint="Its sshd_config must say AllowTcpForwarding yes (or local).",
-    )
+            answering.add(application.name)
+            is_forbidden = False
+    if is_forbidden:
+        raise TunnelError(
+            f"{goal.endpoint.host} forbids forwarding.",
+            hint="Its sshd_config must say AllowTcpForwarding yes (or local).",
+        )
+    return frozenset(answering)
 
 
-def ssh_command(spec: TunnelSpec, *, key_file: Path | None, known_hosts: Path) -> str:
+def _targets(goal: Goal, application: Application) -> tuple[Target, ...]:
+    return tuple(Target(host, application.port) for host in goal.hosts)
+
+
+def ssh_command(goal: Goal, config: TunnelConfig, *, known_hosts: Path) -> str:
     """The `ssh` line that opens the same ports and trusts the same host key."""
-    endpoint = spec.endpoint
-    host = f"[{spec.hosts[0]}]" if ":" in spec.hosts[0] else spec.hosts[0]
+    endpoint = goal.endpoint
+    host = f"[{goal.hosts[0]}]" if ":" in goal.hosts[0] else goal.hosts[0]
     options = {
         "ServerAliveInterval": "10",
         "ExitOnForwardFailure": "yes",
@@ -179,34 +162,32 @@ def ssh_command(spec: TunnelSpec, *, key_file: Path | None, known_hosts: Path) -
         "HostKeyAlias": endpoint.name,
         "StrictHostKeyChecking": "ask",
     }
-    words = ["ssh", "-N", "-p", str(endpoint.port), "-D", f"{LOOPBACK}:{spec.socks_port}"]
+    words = ["ssh", "-N", "-p", str(endpoint.port), "-D", f"{LOOPBACK}:{config.port}"]
     for application in APPLICATIONS:
         words += ["-L", f"{LOOPBACK}:{application.port}:{host}:{application.port}"]
-    if key_file is not None:
-        words += ["-i", str(key_file)]
+    if config.key_file is not None:
+        words += ["-i", str(config.key_file)]
     for name, value in options.items():
         words += ["-o", f"{name}={value}"]
     return shlex.join([*words, f"{endpoint.user}@{endpoint.host}"])
 
 
-def _add_listeners(acceptor: Acceptor, link: Link, spec: TunnelSpec) -> Tunnel:
-    proxy = listening(spec.socks_port)
-    acceptor.add(Listener(proxy, socks_server(link, spec.reachable)))
-    text = pac_file(spec.pac_template, spec.reachable, socks_port=spec.socks_port)
-    pac = listening(min(spec.socks_port + 1, _LAST_PORT - _TRIES), tries=_TRIES)
+def _add_listeners(acceptor: Acceptor, link: Link, goal: Goal, socks_port: int) -> Tunnel:
+    acceptor.add(Listener(listening(socks_port), socks_server(link, goal.reachable)))
+    template = (templates_dir() / "proxy.pac").read_text(encoding="utf-8")
+    text = pac_file(template, goal.reachable, socks_port=socks_port)
+    pac = listening(min(socks_port + 1, _LAST_PORT - _TRIES), tries=_TRIES)
     pac_port = int(pac.getsockname()[1])
     acceptor.add(Listener(pac, file_server(text, port=pac_port, content_type=_PAC_TYPE)))
-    pages = tuple(_add_forward(acceptor, link, spec, each) for each in APPLICATIONS)
-    return Tunnel(spec.socks_port, text, f"http://{LOOPBACK}:{pac_port}/proxy.pac", pages)
+    pages = tuple(_add_forward(acceptor, link, goal, each) for each in APPLICATIONS)
+    return Tunnel(socks_port, text, f"http://{LOOPBACK}:{pac_port}/proxy.pac", pages)
 
 
-def _add_forward(
-    acceptor: Acceptor, link: Link, spec: TunnelSpec, application: Application
-) -> Page:
+def _add_forward(acceptor: Acceptor, link: Link, goal: Goal, application: Application) -> Page:
     sock = listening(application.port, tries=_TRIES)
     port = int(sock.getsockname()[1])
-    targets = tuple(Target(host, application.port) for host in spec.hosts)
     http_port = port if application.scheme == "http" else None
-    acceptor.add(Listener(sock, forward_server(link, targets, http_port=http_port)))
+    serve = forward_server(link, _targets(goal, application), http_port=http_port)
+    acceptor.add(Listener(sock, serve))
     url = f"{application.scheme}://{LOOPBACK}:{port}/"
     return Page(application.name, url, application.what, port)

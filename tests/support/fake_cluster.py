@@ -56,6 +56,7 @@ class FakeAccess:
     cluster_id: str = "j-1"
     found: Primary = PRIMARY
     console: str = CONSOLE
+    key_line: str = ""
 
     def require_live(self) -> None:
         if self.is_silent:
@@ -71,6 +72,9 @@ class FakeAccess:
         if not self.may_read_console:
             raise AccessDenied("AWS does not let you read the console.")
         return self.console if self.clock.now_s >= self.console_at_s else "booting"
+
+    def public_key(self) -> str:
+        return self.key_line
 
     def ssh_rules(self) -> Sequence[SshRule]:
         return list(self.rules)

@@ -182,12 +182,17 @@ def _open_port() -> None:
     from fruits_cli.aws import connect
     from fruits_cli.aws.clients import cluster_access
     from fruits_cli.config import load_config
-    from fruits_cli.tunnel.cluster_access import open_ssh_port
+    from fruits_cli.tunnel.cluster_access import SshPort
 
     config = load_config({}, environ=os.environ, folder=Path.cwd())
     (cluster,) = connect(config.aws).clusters.find_clusters(live=True)
+    access = cluster_access(config.aws, cluster)
+    port = SshPort(access, source="203.0.113.9/32", note="matrix", tell=str)
     with suppress(KeyboardInterrupt):
-        open_ssh_port(cluster_access(config.aws, cluster), source="203.0.113.9/32", note="matrix")
+        try:
+            port.open()
+        finally:
+            port.close()
 
 
 def try_cell(cell: Cell, cache: Path) -> Cell:

@@ -22,11 +22,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fruits_cli.tunnel.connection import Link
+from fruits_cli.tunnel.goal import Endpoint
 from fruits_cli.tunnel.keys import load_keys
 from fruits_cli.tunnel.ports import Acceptor, Listener, listening
 from fruits_cli.tunnel.reachable import Reachable, reachable_from_host
 from fruits_cli.tunnel.servers import socks_server
-from fruits_cli.tunnel.transport import Endpoint, connected
+from fruits_cli.tunnel.transport import connected
 
 Serve = Callable[[socket.socket], None]
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -114,14 +115,20 @@ def on_demand(connection: socket.socket) -> None:
 
 class _Rules(paramiko.ServerInterface):
     def __init__(self, server: SshServer) -> None:
-        self._server = server
+        self._server, self._refused = server, 0
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         is_known = username == "hadoop" and key == self._server.user_key
-        return paramiko.AUTH_SUCCESSFUL if is_known else paramiko.AUTH_FAILED
+        if is_known:
+            return paramiko.AUTH_SUCCESSFUL
+        self._refused += 1
+        if self._refused >= self._server.most_keys:
+            # As sshd does after MaxAuthTries.
+            raise EOFError
+        return paramiko.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return paramiko.OPEN_SUCCEEDED
@@ -145,6 +152,7 @@ class SshServer:
     host_key: paramiko.PKey
     user_key: paramiko.PKey
     forbids_forwarding: bool = False
+    most_keys: int = 6
     answers: dict[str, bytes] = field(default_factory=dict)
     stdin_seen: list[bytes] = field(default_factory=list)
     destinations: list[tuple[str, int]] = field(default_factory=list)
@@ -343,7 +351,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 @contextmanager
 def socks_through(
-    server: SshServer | OpenSsh, key_file: Path, reachable: Reachable | None = None, **beats: Any
+    server: SshServer | OpenSsh, key_file: Path, reachable: Reachable | None = None, **pace: Any
 ) -> Iterator[tuple[int, Link]]:
     """A SOCKS port and the link behind it."""
     user = server.user if isinstance(server, OpenSsh) else "hadoop"
@@ -353,7 +361,7 @@ def socks_through(
         lambda: connected(
             endpoint, keys, check=lambda key: None, known_kinds=(), try_all_kinds=False
         ),
-        **beats,
+        **pace,
     )
     acceptor = Acceptor()
     port = free_port()

@@ -14,7 +14,7 @@ from fruits_cli.commands.tunnel import open_tunnel
 from fruits_cli.config import load_config
 from fruits_cli.errors import ClusterNotFound, TunnelError
 from fruits_cli.screen import Screen
-from fruits_cli.tunnel.cluster_access import open_ssh_port
+from fruits_cli.tunnel.cluster_access import SshPort
 from fruits_cli.tunnel.goal import Request
 
 
@@ -58,7 +58,7 @@ def test_port_22_follows_the_machine_in_the_clusters_group(aws, cluster_id):
     access.add_ssh_rule(SshRule("198.51.100.0/24", "office"))
     access.add_ssh_rule(SshRule("203.0.113.9/32", "mine"))
 
-    open_ssh_port(access, source=None, note="mine")
+    SshPort(access, source=None, note="mine", tell=lambda line: None).open()
 
     assert sorted(access.ssh_rules(), key=lambda rule: rule.cidr) == [
         SshRule("127.0.0.1/32", "mine"),

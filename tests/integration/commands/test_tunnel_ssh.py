@@ -310,22 +310,26 @@ def a_cluster_at(server: SshServer) -> FakeAccess:
     )
 
 
+def at_server(server: SshServer, port: int, key_file: Path) -> Config:
+    return Config(tunnel=TunnelConfig(port=port, key_file=key_file, ssh_port=server.port))
+
+
 def test_a_clusters_tunnel_opens_its_port_trusts_its_console_and_sets_the_password(
     ssh_server: SshServer, key_file: Path, state_home: Path
 ) -> None:
     ssh_server.answers = {"sudo docker exec -i jupyterhub chpasswd": b""}
     access, port = a_cluster_at(ssh_server), free_port()
-    config = Config(tunnel=TunnelConfig(port=port, key_file=key_file))
+    config = at_server(ssh_server, port, key_file)
 
     def keep() -> None:
-        request = Request(ssh_port=ssh_server.port)
-        run_tunnel(config, Screen(), request, access=access, clock=access.clock)
+        run_tunnel(config, Screen(), Request(), access=access, clock=access.clock)
 
     with served(echo) as target, ThreadPoolExecutor(1) as pool:
         ended = pool.submit(keep)
         wait_until(lambda: ended.done() or is_listening(port))
         reply, connection = through_socks(port, "localhost", target)
         connection.close()
+        cidrs = [rule.cidr for rule in access.rules]
         ssh_server.die()
         ssh_server.host_key = new_key(key_file.parent / "another_host_key")
         ssh_server.start()
@@ -333,7 +337,8 @@ def test_a_clusters_tunnel_opens_its_port_trusts_its_console_and_sets_the_passwo
             ended.result(PATIENCE_S)
 
     assert reply == 0
-    assert [rule.cidr for rule in access.rules][-1] == "203.0.113.9/32"
+    assert cidrs == ["203.0.113.1/32", "198.51.100.0/24", "203.0.113.9/32"]
+    assert [rule.cidr for rule in access.rules] == ["203.0.113.1/32", "198.51.100.0/24"]
     assert (state_home / "known_hosts").read_text().startswith("j-1 ssh-ed25519 ")
     assert (state_home / "clusters" / "j-1" / "jupyterhub-password").exists()
     assert not is_listening(port)
@@ -343,11 +348,10 @@ def test_a_cluster_that_goes_ends_its_tunnel_with_its_sentence(
     ssh_server: SshServer, key_file: Path, state_home: Path
 ) -> None:
     access, port = a_cluster_at(ssh_server), free_port()
-    config = Config(tunnel=TunnelConfig(port=port, key_file=key_file))
+    config = at_server(ssh_server, port, key_file)
 
     def keep() -> None:
-        request = Request(ssh_port=ssh_server.port)
-        run_tunnel(config, Screen(), request, access=access, clock=access.clock)
+        run_tunnel(config, Screen(), Request(), access=access, clock=access.clock)
 
     with served(echo) as target, ThreadPoolExecutor(1) as pool:
         ended = pool.submit(keep)
@@ -434,3 +438,76 @@ def test_without_a_key_file_the_agents_keys_are_used(
 
     assert empty.exit_code == 1
     assert empty.stderr.startswith("Error: There is no key to log in with")
+
+
+@pytest.mark.skipif(shutil.which("ssh-agent") is None, reason="needs ssh-agent")
+def test_a_public_or_locked_key_selects_the_agents_key_among_many(
+    ssh_server: SshServer, key_file: Path, environ: dict[str, str], tmp_path: Path
+) -> None:
+    ssh_server.most_keys = 2
+    agent_socket = str(tmp_path / "agent")
+    environ["SSH_AUTH_SOCK"] = agent_socket
+    others = [tmp_path / f"other{number}" for number in range(3)]
+    for other in others:
+        new_key(other)
+    public = tmp_path / "user_key.pub"
+    public.write_text(f"ssh-ed25519 {ssh_server.user_key.get_base64()} me@here\n")
+    words = trusted(ssh_server, public, "--output", "json")
+    at_random = [word for word in words if word not in ("--key-file", str(public))]
+
+    with agent_at(agent_socket):
+        missing = fails(words, environ)
+        subprocess.run(
+            ["ssh-add", "-q", *map(str, others), str(key_file)],
+            env={"PATH": os.environ["PATH"], "SSH_AUTH_SOCK": agent_socket},
+            check=True,
+        )
+        lost = fails(at_random, environ)
+        subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", str(key_file)], check=True)
+        for file in (public, key_file):
+            with running([*trusted(ssh_server, file), "--output", "json"], environ, tmp_path) as it:
+                assert first_answer(it)["socks_port"]
+
+    assert missing.exit_code == 2
+    assert missing.stderr.startswith(f"Error: The key file {public} is a public key, and the SSH ")
+    assert lost.stderr == (
+        "Error: 127.0.0.1 hung up before all 4 keys of the SSH agent were tried.\n"
+        "Hint: Name the right one: --key-file KEY.pem, or KEY.pem.pub if the agent has it.\n"
+    )
+
+
+@pytest.mark.skipif(shutil.which("ssh-agent") is None, reason="needs ssh-agent")
+def test_of_the_agents_keys_the_clusters_own_is_offered_first(
+    ssh_server: SshServer,
+    key_file: Path,
+    tmp_path: Path,
+    state_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ssh_server.most_keys = 1
+    access, port = a_cluster_at(ssh_server), free_port()
+    access.key_line = f"ssh-ed25519 {ssh_server.user_key.get_base64()} fruits-pears"
+    config = Config(tunnel=TunnelConfig(port=port, ssh_port=ssh_server.port))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    new_key(tmp_path / "other")
+
+    def keep() -> None:
+        run_tunnel(config, Screen(), Request(), access=access, clock=access.clock)
+
+    with (
+        agent_at(str(tmp_path / "agent")),
+        served(echo) as target,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        for file in (tmp_path / "other", key_file):
+            subprocess.run(["ssh-add", "-q", str(file)], check=True)
+        ended = pool.submit(keep)
+        wait_until(lambda: ended.done() or is_listening(port))
+        reply, connection = through_socks(port, "localhost", target)
+        connection.close()
+        access.is_gone = True
+        ssh_server.die()
+        with pytest.raises(ClusterNotFound):
+            ended.result(PATIENCE_S)
+
+    assert reply == 0

@@ -39,8 +39,12 @@ def written(
     [
         pytest.param(RSA, PrivateFormat.TraditionalOpenSSL, "ssh-rsa", id="RSA as EC2 makes it"),
         pytest.param(RSA, PrivateFormat.OpenSSH, "ssh-rsa", id="RSA of OpenSSH"),
+        pytest.param(RSA, PrivateFormat.PKCS8, "ssh-rsa", id="RSA of OpenSSL"),
         pytest.param(
             Ed25519PrivateKey.generate(), PrivateFormat.OpenSSH, "ssh-ed25519", id="Ed25519"
+        ),
+        pytest.param(
+            Ed25519PrivateKey.generate(), PrivateFormat.PKCS8, "ssh-ed25519", id="Ed25519 PKCS8"
         ),
         pytest.param(
             ec.generate_private_key(ec.SECP256R1()),
@@ -61,7 +65,47 @@ def test_keys_of_every_usual_form_are_read(
     assert key.get_name() == kind
 
 
-@pytest.mark.parametrize("form", [PrivateFormat.TraditionalOpenSSL, PrivateFormat.OpenSSH])
+@pytest.mark.parametrize(
+    "before", [b"\n\n", b"Bag Attributes\n    friendlyName: me\nKey Attributes: <none>\n"]
+)
+def test_what_stands_before_a_key_is_passed_over(tmp_path: Path, before: bytes) -> None:
+    file = written(tmp_path, RSA, PrivateFormat.PKCS8)
+    plain = load_public_line(file)
+
+    file.write_bytes(before + file.read_bytes())
+
+    assert load_public_line(file) == plain
+
+
+def test_a_key_of_putty_names_the_command_that_converts_it(tmp_path: Path) -> None:
+    file = tmp_path / "key.ppk"
+    file.write_text("PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n")
+    file.chmod(0o600)
+
+    with pytest.raises(UsageError, match="is in PuTTY's format") as refused:
+        load_keys(file)
+
+    assert refused.value.hint.startswith(f"puttygen {file} -O private-openssh -o key.pem")
+
+
+def test_a_public_key_is_said_whatever_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    file = tmp_path / "key.pub"
+    file.write_text(load_public_line(written(tmp_path, RSA, PrivateFormat.OpenSSH)))
+    file.chmod(0o644)
+
+    with pytest.raises(UsageError, match="is a public key") as refused:
+        load_keys(file)
+
+    assert "without .pub" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "form",
+    [PrivateFormat.TraditionalOpenSSL, PrivateFormat.OpenSSH, PrivateFormat.PKCS8],
+)
 def test_a_locked_key_names_the_agent(tmp_path: Path, form: PrivateFormat) -> None:
     with pytest.raises(UsageError, match="locked by a passphrase") as locked:
         load_keys(written(tmp_path, RSA, form, LOCK))

@@ -14,7 +14,7 @@ from fruits_cli.errors import HostUnreachable, TunnelError
 from fruits_cli.tunnel.connection import Back, Link, Lost, Retrying, Stream
 from fruits_cli.tunnel.ports import Acceptor, Listener, Serve, listening
 from fruits_cli.tunnel.reachable import reachable_from_host
-from fruits_cli.tunnel.relay import open_in_time
+from fruits_cli.tunnel.relay import open_in_time, relay
 from fruits_cli.tunnel.servers import file_server, forward_server
 from fruits_cli.tunnel.socks import Reply, Target
 from fruits_cli.tunnel.transport import OpenFailed
@@ -70,6 +70,54 @@ def test_a_side_that_is_done_sending_still_receives(ssh_server: SshServer, key_f
 
         assert read_all(connection) == str(3 * MIB).encode()
         connection.close()
+
+
+def test_a_kill_link_of_another_page_does_not_pass_the_proxy(
+    ssh_server: SshServer, key_file: Path
+) -> None:
+    def page(connection: socket.socket) -> None:
+        heads.append(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    heads: list[bytes] = []
+    kill = "GET /jobs/job/kill/ HTTP/1.1\r\nHost: a\r\nReferer: http://{}/\r\n\r\n"
+    with served(page) as target, socks_through(ssh_server, key_file) as (port, _):
+        answers = []
+        for source in ("evil.example", f"localhost:{target}"):
+            _, connection = through_socks(port, "localhost", target)
+            with connection:
+                connection.sendall(kill.format(source).encode())
+                answers.append(read_all(connection).split(b"\r\n")[0])
+
+    assert answers == [b"HTTP/1.1 403 Forbidden", b"HTTP/1.1 200 OK"]
+    assert len([head for head in heads if head]) == 1
+
+
+def test_a_stream_that_fails_while_it_is_read_resets_its_connection() -> None:
+    class Failing(Stream):
+        def __init__(self) -> None:
+            self.pieces = [b"half"]
+            self.has_ended = threading.Event()
+
+        def receive(self) -> bytes:
+            if self.pieces:
+                return self.pieces.pop()
+            raise ConnectionError
+
+        def finish_sending(self) -> None:
+            pass
+
+        def close(self) -> None:
+            self.has_ended.set()
+
+    stream, port = Failing(), free_port()
+    with (
+        serving(lambda connection: relay(connection, stream), port),
+        socket.create_connection(("127.0.0.1", port)) as connection,
+    ):
+        assert stream.has_ended.wait(PATIENCE_S)
+        with pytest.raises(ConnectionResetError):
+            read_all(connection)
 
 
 def test_a_far_side_that_speaks_first_is_heard(ssh_server: SshServer, key_file: Path) -> None:
@@ -226,7 +274,7 @@ def test_a_host_that_falls_silent_is_left_and_sought_again(
     with served(pass_on) as middle:
         through = SshServer(ssh_server.host_key, ssh_server.user_key)
         through.port = middle
-        with socks_through(through, key_file, beat_s=0.05, silence_s=1.0) as (_, link):
+        with socks_through(through, key_file, keepalive_s=0.05, silence_s=1.0) as (_, link):
             events = link.events()
             silent.set()
 

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
-from ipaddress import ip_network
-
 import pytest
 
 from fruits_cli.cloud.clusters import Primary, SshRule, rule_note
-from fruits_cli.errors import ClusterNotFound, TunnelError, UsageError
+from fruits_cli.errors import CloudError, ClusterNotFound, TunnelError, UsageError
 from fruits_cli.tunnel.cluster_access import (
+    SshPort,
     expected_fingerprints,
-    find_again,
-    open_ssh_port,
     parse_source,
     public_host,
     reachable_of,
-    rule_changes,
     wait_for_primary,
 )
 from tests.support.fake_cluster import FINGERPRINT, MINE, OTHERS, PRIMARY, FakeAccess, typed
@@ -62,30 +58,100 @@ def test_a_silent_console_leaves_the_question_to_the_user() -> None:
     )
 
 
+def port_of(
+    access: FakeAccess, said: list[str] | None = None, source: str | None = None
+) -> SshPort:
+    tell = (said if said is not None else []).append
+    return SshPort(typed(access), source=source, note="mine", tell=tell)
+
+
 def test_the_rule_follows_this_machine_and_leaves_others_alone() -> None:
     access = FakeAccess(rules=[MINE, OTHERS], addresses=("203.0.113.10", "2001:db8::1"))
 
-    open_ssh_port(typed(access), source=None, note="mine")
+    port_of(access).open()
 
-    assert access.rules == [
-        OTHERS,
-        SshRule("203.0.113.10/32", "mine"),
-        SshRule("2001:db8::1/128", "mine"),
+    assert sorted(rule.cidr for rule in access.rules) == [
+        "198.51.100.0/24",
+        "2001:db8::1/128",
+        "203.0.113.10/32",
     ]
 
 
-def test_a_rule_that_is_right_already_is_left() -> None:
-    access = FakeAccess(rules=[MINE])
+def test_the_end_closes_what_was_opened_and_nothing_else() -> None:
+    access = FakeAccess(rules=[OTHERS], addresses=("203.0.113.10", "2001:db8::1"))
+    port = port_of(access)
+    port.open()
+    assert len(access.rules) == 3
 
-    changes = open_ssh_port(typed(access), source=None, note="mine")
+    port.close()
 
-    assert (changes.add, changes.remove) == ((), ())
+    assert access.rules == [OTHERS]
 
 
-def test_a_range_that_somebody_opened_is_not_opened_twice() -> None:
-    changes = rule_changes([OTHERS], sources=[ip_network("198.51.100.0/24")], note="mine")
+def test_what_a_killed_tunnel_left_open_is_closed_by_the_next() -> None:
+    access, said = FakeAccess(rules=[MINE, OTHERS]), list[str]()
+    port = port_of(access, said)
+    port.open()
+    assert (access.rules, said) == ([MINE, OTHERS], [])
 
-    assert (changes.add, changes.remove) == ((), ())
+    port.close()
+
+    assert access.rules == [OTHERS]
+
+
+def test_a_range_that_somebody_opened_is_neither_opened_twice_nor_closed() -> None:
+    access = FakeAccess(rules=[OTHERS])
+    port = port_of(access, source="198.51.100.0/24")
+    port.open()
+    port.close()
+
+    assert access.rules == [OTHERS]
+
+
+def test_an_address_opened_by_a_reconnection_is_closed_at_the_end() -> None:
+    access, said = FakeAccess(rules=[OTHERS]), list[str]()
+    port = port_of(access, said)
+    port.open()
+    access.addresses = ("203.0.113.10",)
+
+    port.open_again()
+
+    assert access.rules == [OTHERS, SshRule("203.0.113.10/32", "mine")]
+    assert said[-1] == "Port 22 of the cluster is now open to 203.0.113.10/32."
+    port.close()
+    assert access.rules == [OTHERS]
+
+
+def test_an_interrupt_while_aws_opens_the_port_leaves_nothing_open() -> None:
+    class Interrupted(FakeAccess):
+        def add_ssh_rule(self, rule: SshRule) -> None:
+            super().add_ssh_rule(rule)
+            raise KeyboardInterrupt
+
+    access = Interrupted()
+    port = port_of(access)
+    with pytest.raises(KeyboardInterrupt):
+        port.open()
+
+    port.close()
+
+    assert access.rules == []
+
+
+def test_a_port_that_aws_does_not_close_is_said() -> None:
+    class Mute(FakeAccess):
+        def remove_ssh_rule(self, rule: SshRule) -> None:
+            raise CloudError("AWS did not answer.")
+
+    said: list[str] = []
+    port = port_of(Mute(), said)
+    port.open()
+
+    port.close()
+
+    assert said[-1].startswith(
+        "Port 22 of the cluster stays open to 203.0.113.9/32: AWS did not answer. The end of the"
+    )
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/2", "2000::/3"])
@@ -102,7 +168,7 @@ def test_what_is_no_address_range_is_a_usage_error(text: str) -> None:
 
 def test_an_unknown_own_address_names_the_flag() -> None:
     with pytest.raises(TunnelError) as unknown:
-        open_ssh_port(typed(FakeAccess(addresses=())), source=None, note="mine")
+        port_of(FakeAccess(addresses=())).open()
 
     assert "--from" in unknown.value.hint
 
@@ -125,29 +191,16 @@ def test_a_console_that_may_not_be_read_leaves_the_question_to_the_user() -> Non
     assert access.clock.now_s == 0
 
 
-def test_before_the_next_attempt_the_rule_follows_a_machine_that_moved() -> None:
-    access, said = FakeAccess(rules=[MINE, OTHERS], addresses=("203.0.113.10",)), list[str]()
-
-    find_again(typed(access), source=None, note="mine", tell=said.append)
-
-    assert access.rules == [OTHERS, SshRule("203.0.113.10/32", "mine")]
-    assert said == ["Port 22 of the cluster is now open to 203.0.113.10/32."]
-
-
 def test_before_the_next_attempt_a_cluster_that_is_gone_ends_it() -> None:
     with pytest.raises(ClusterNotFound, match="is gone"):
-        find_again(
-            typed(FakeAccess(is_gone=True)), source=None, note="mine", tell=lambda line: None
-        )
+        port_of(FakeAccess(is_gone=True)).open_again()
 
 
 @pytest.mark.parametrize("access", [FakeAccess(is_silent=True), FakeAccess(addresses=())])
-def test_before_the_next_attempt_an_aws_that_is_silent_changes_nothing(
-    access: FakeAccess,
-) -> None:
+def test_before_the_next_attempt_an_aws_that_is_silent_changes_nothing(access: FakeAccess) -> None:
     access.rules = [MINE]
 
-    find_again(typed(access), source=None, note="mine", tell=lambda line: None)
+    port_of(access).open_again()
 
     assert access.rules == [MINE]
 

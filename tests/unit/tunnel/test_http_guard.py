@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from fruits_cli.tunnel.http_guard import MAX_HEAD_BYTES, HeadError, checked_head, refusal
+from fruits_cli.tunnel.http_guard import (
+    MAX_HEAD_BYTES,
+    HeadError,
+    checked_head,
+    checked_proxied,
+    refusal,
+)
 
 GOOD = b"GET /cluster HTTP/1.1\r\nHost: 127.0.0.1:8088\r\nConnection: keep-alive\r\n\r\n"
 
@@ -88,3 +94,56 @@ def test_own_pages_and_links_pass(target: str, site: str, mode: str, dest: str) 
     head = asked_by_a_browser(target, site=site, mode=mode, dest=dest)
 
     assert checked_head(head, port=8088) is not None
+
+
+def is_own(host: str) -> bool:
+    return host == "ip-10-0-0-7.ec2.internal"
+
+
+KILL = b"GET /proxy/application_1/jobs/job/k%69ll/?id=3 HTTP/1.1\r\nHost: ip-10-0-0-7\r\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"Referer: http://evil.example/\r\n",
+        b"Origin: null\r\nReferer: http://ip-10-0-0-7.ec2.internal/\r\n",
+        b"Origin: http://evil.example\r\n",
+        b"Origin: http://evil.example\r\nUpgrade: websocket\r\n",
+    ],
+)
+def test_through_socks_another_page_ends_no_job(header: bytes) -> None:
+    with pytest.raises(HeadError, match="another page"):
+        checked_proxied(KILL + header + b"\r\n", is_own=is_own)
+
+
+def test_through_socks_a_page_of_the_cluster_may_end_a_job() -> None:
+    own = b"Referer: http://ip-10-0-0-7.ec2.internal:8088/proxy/jobs/\r\n"
+
+    passed = checked_proxied(KILL + own + b"\r\nbody", is_own=is_own)
+
+    assert passed == KILL + own + b"Connection: close\r\n\r\nbody"
+
+
+def test_through_socks_a_request_is_told_as_soon_as_its_head_is_whole() -> None:
+    head = KILL.replace(b"/k%69ll", b"") + b"\r\n"
+
+    assert all(checked_proxied(head[:cut], is_own=is_own) is None for cut in range(len(head)))
+    assert checked_proxied(head, is_own=is_own)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01 a TLS hello",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"QUIT",
+        b"GET key\n",
+        b"GET key\r\n",
+        b"PUT\x00",
+        b"GET /chat HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ],
+)
+def test_through_socks_what_is_no_plain_request_passes_as_it_is(data: bytes) -> None:
+    assert checked_proxied(data, is_own=is_own) == data
