@@ -100,7 +100,15 @@ def close_answer() -> None:
 _STYLES = {
     "green": ("ok", "done", "completed", "waiting", "running", "launched", "submitted"),
     "red": ("failing", "failed", "terminated_with_errors", "interrupted"),
-    "yellow": ("could not ask", "not asked", "starting", "bootstrapping", "terminating", "pending"),
+    "yellow": (
+        "warning",
+        "could not ask",
+        "not asked",
+        "starting",
+        "bootstrapping",
+        "terminating",
+        "pending",
+    ),
 }
 _STYLE_OF = {word: style for style, words in _STYLES.items() for word in words}
 _PREFIXES = {"Error:": "1;31", "Warning:": "1;33", "Hint:": "1;36"}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fruits_cli.aws import arguments as payloads
+from fruits_cli.aws.answers import has_tag
 from fruits_cli.aws.errors import asking, found
 from fruits_cli.aws.s3 import MakesClients
 from fruits_cli.cloud.account import (
@@ -18,7 +19,7 @@ from fruits_cli.cloud.account import (
     Quota,
 )
 from fruits_cli.cloud.clusters import MANAGED_POLICY_TAG, Market
-from fruits_cli.cloud.machines import MACHINES
+from fruits_cli.cloud.machines import MACHINES, is_standard_type
 from fruits_cli.cloud.prices import parse_price, table_prices
 from fruits_cli.cloud.protocols import Clock
 from fruits_cli.errors import CloudError, ConfigError
@@ -27,8 +28,6 @@ from fruits_cli.errors import CloudError, ConfigError
 _PRICING_REGIONS = {"eu": "eu-central-1", "ap": "ap-south-1"}
 _PRICING_REGION = "us-east-1"
 _QUOTA_CODES = {Market.ON_DEMAND: ON_DEMAND_QUOTA, Market.SPOT: SPOT_QUOTA}
-# What these quotas count: standard instances.
-_STANDARD_FAMILIES = tuple("acdhimrtz")
 
 
 class AwsAccount:
@@ -102,7 +101,7 @@ class AwsAccount:
                 for reservation in page["Reservations"]
                 for instance in reservation["Instances"]
                 if (instance.get("InstanceLifecycle") == "spot") == (market is Market.SPOT)
-                and instance["InstanceType"].startswith(_STANDARD_FAMILIES)
+                and is_standard_type(instance["InstanceType"])
             )
 
     def prices(self, types: Sequence[str]) -> PriceBook:
@@ -180,8 +179,8 @@ class AwsAccount:
             )
         with asking(f"look at {vpcs[0]}"):
             vpc = self._ec2.describe_vpcs(VpcIds=vpcs)["Vpcs"]
-        untagged = [subnet["SubnetId"] for subnet in found if not _has_tag(subnet)]
-        untagged += [one["VpcId"] for one in vpc if not _has_tag(one)]
+        untagged = [subnet["SubnetId"] for subnet in found if not has_tag(subnet)]
+        untagged += [one["VpcId"] for one in vpc if not has_tag(one)]
         ids = tuple(sorted(subnet["SubnetId"] for subnet in found))
         return Network(vpcs[0], ids, tuple(untagged))
 
@@ -195,8 +194,3 @@ class AwsAccount:
 def _vcpus(instance: Mapping[str, Any]) -> int:
     options = instance.get("CpuOptions") or {}
     return int(options.get("CoreCount", 1)) * int(options.get("ThreadsPerCore", 1))
-
-
-def _has_tag(resource: Mapping[str, Any]) -> bool:
-    tags = {tag["Key"]: tag["Value"] for tag in resource.get("Tags", ())}
-    return tags.get(MANAGED_POLICY_TAG) == "true"

@@ -1,12 +1,14 @@
-"""EMR's answers as values of ours; pure."""
+"""Answers of EMR and EC2 as values of ours; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from fruits_cli.cloud.account import SubnetFacts
 from fruits_cli.cloud.clusters import (
+    MANAGED_POLICY_TAG,
     Cluster,
     ClusterState,
     ErrorDetail,
@@ -18,6 +20,9 @@ from fruits_cli.cloud.clusters import (
     StepState,
 )
 from fruits_cli.s3uri import S3Uri, is_s3_uri, parse_s3_uri
+
+Answer = Mapping[str, Any]
+_ANYWHERE = "0.0.0.0/0"
 
 
 def parse_cluster(answer: Mapping[str, Any]) -> Cluster:
@@ -106,3 +111,71 @@ def _log_uri(text: str | None) -> S3Uri | None:
 
 def _utc(moment: datetime | None) -> datetime | None:
     return moment.astimezone(UTC) if moment else None
+
+
+def has_tag(resource: Answer) -> bool:
+    """Whether a resource of EC2 carries the tag of EMR's managed policy."""
+    return {"Key": MANAGED_POLICY_TAG, "Value": "true"} in resource.get("Tags", ())
+
+
+def parse_subnets(
+    subnets: Sequence[Answer], tables: Sequence[Answer], endpoints: Sequence[Answer]
+) -> Iterator[SubnetFacts]:
+    """`Subnets` with what `RouteTables` and `VpcEndpoints` of their VPCs say of them.
+
+    A subnet without a table of its own uses the main one of its VPC. Source: VPC user guide,
+    subnet route tables.
+    """
+    for subnet in subnets:
+        table = _table(subnet, tables)
+        gateway = _way_out(table)
+        yield SubnetFacts(
+            subnet["SubnetId"],
+            subnet["VpcId"],
+            subnet["AvailabilityZone"],
+            int(subnet["AvailableIpAddressCount"]),
+            is_available=subnet["State"] == "available",
+            is_tagged=has_tag(subnet),
+            has_internet=gateway.startswith("igw-"),
+            has_nat=bool(gateway) and not gateway.startswith("igw-"),
+            has_s3=any(_leads_to_s3(one, subnet, table) for one in endpoints),
+        )
+
+
+def _table(subnet: Answer, tables: Sequence[Answer]) -> Answer:
+    main: Answer = {}
+    for table in tables:
+        for association in table.get("Associations", ()):
+            if association.get("SubnetId") == subnet["SubnetId"]:
+                return table
+            if association.get("Main") and table["VpcId"] == subnet["VpcId"]:
+                main = table
+    return main
+
+
+def _way_out(table: Answer) -> str:
+    """What the route to everywhere leads to: a gateway, a NAT, an interface; empty without one."""
+    targets = ("GatewayId", "NatGatewayId", "TransitGatewayId", "InstanceId", "NetworkInterfaceId")
+    for route in table.get("Routes", ()):
+        # The target of a blackhole is gone.
+        if route.get("DestinationCidrBlock") == _ANYWHERE and route.get("State") == "active":
+            return next((str(route[one]) for one in targets if route.get(one)), "")
+    return ""
+
+
+def _leads_to_s3(endpoint: Answer, subnet: Answer, table: Answer) -> bool:
+    if not endpoint["ServiceName"].endswith(".s3") or endpoint["VpcId"] != subnet["VpcId"]:
+        return False
+    if str(endpoint.get("State", "")).lower() != "available":
+        return False
+    if endpoint.get("VpcEndpointType") == "Interface":
+        # Without private names the nodes' requests would not take this way.
+        return bool(endpoint.get("PrivateDnsEnabled"))
+    return table.get("RouteTableId") in endpoint.get("RouteTableIds", ())
+
+
+def private_names(endpoints: Sequence[Answer]) -> Iterator[str]:
+    """Services whose public names lead to an endpoint inside of the VPC."""
+    for endpoint in endpoints:
+        if endpoint.get("VpcEndpointType") == "Interface" and endpoint.get("PrivateDnsEnabled"):
+            yield endpoint["ServiceName"]

@@ -9,11 +9,17 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
+from fruits_cli.aws.answers import has_tag, parse_subnets, private_names
 from fruits_cli.aws.errors import asking, found
 from fruits_cli.aws.s3 import MakesClients
-from fruits_cli.aws.vpc import parse_subnets, private_names
-from fruits_cli.cloud.account import OpenRule, PublicAccess, RoleFacts, SubnetFacts, VpcFacts
-from fruits_cli.cloud.clusters import MANAGED_POLICY_TAG
+from fruits_cli.cloud.account import (
+    GroupFacts,
+    OpenRule,
+    PublicAccess,
+    RoleFacts,
+    SubnetFacts,
+    VpcFacts,
+)
 from fruits_cli.cloud.protocols import Clock
 from fruits_cli.errors import CloudError
 
@@ -145,7 +151,7 @@ class AwsPreflight:
             tables = self._ec2.describe_route_tables(Filters=vpcs)["RouteTables"]
         with asking("look at the VPC endpoints"):
             endpoints = self._ec2.describe_vpc_endpoints(Filters=vpcs)["VpcEndpoints"]
-        return tuple(parse_subnets(found, tables, endpoints, tag=MANAGED_POLICY_TAG))
+        return tuple(parse_subnets(found, tables, endpoints))
 
     def vpc(self, vpc_id: str) -> VpcFacts:
         with asking(f"look at {vpc_id}"):
@@ -153,12 +159,11 @@ class AwsPreflight:
             endpoints = self._ec2.describe_vpc_endpoints(Filters=_filters(**{"vpc-id": [vpc_id]}))[
                 "VpcEndpoints"
             ]
-        tags = {tag["Key"]: tag["Value"] for tag in vpc.get("Tags", ())}
         return VpcFacts(
             vpc_id,
             has_dns_support=self._switch(vpc_id, "enableDnsSupport"),
             has_dns_hostnames=self._switch(vpc_id, "enableDnsHostnames"),
-            is_tagged=tags.get(MANAGED_POLICY_TAG) == "true",
+            is_tagged=has_tag(vpc),
             private_names=frozenset(private_names(endpoints)),
         )
 
@@ -167,12 +172,17 @@ class AwsPreflight:
             answer = self._ec2.describe_vpc_attribute(VpcId=vpc_id, Attribute=attribute)
         return bool(answer[f"{attribute[0].upper()}{attribute[1:]}"]["Value"])
 
-    def open_rules(self, vpc_id: str) -> tuple[OpenRule, ...]:
+    def security_groups(self, vpc_id: str) -> tuple[GroupFacts, ...]:
         which = _filters(**{"vpc-id": [vpc_id], "group-name": list(_GROUPS)})
         with asking("look at the security groups"):
             pages = self._ec2.get_paginator("describe_security_groups").paginate(Filters=which)
             groups = [group for page in pages for group in page["SecurityGroups"]]
-        return tuple(rule for group in groups for rule in _open_rules(group))
+        return tuple(
+            GroupFacts(
+                group["GroupId"], group["GroupName"], has_tag(group), tuple(_open_rules(group))
+            )
+            for group in groups
+        )
 
     def public_access(self) -> PublicAccess:
         with asking("look at the block of public access"):
@@ -259,4 +269,4 @@ def _open_rules(group: Mapping[str, Any]) -> Iterator[OpenRule]:
             if cidr in _EVERYBODY:
                 # A rule for all protocols names no ports.
                 first, last = permission.get("FromPort", 0), permission.get("ToPort", 65535)
-                yield OpenRule(group["GroupId"], group["GroupName"], cidr, first, last)
+                yield OpenRule(cidr, first, last)

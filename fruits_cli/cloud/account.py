@@ -178,8 +178,16 @@ class PublicAccess:
 class OpenRule:
     """A rule of a security group that lets in the whole internet; ports from first to last."""
 
-    group_id: str
-    group_name: str
     cidr: str
     first: int
     last: int
+
+
+@dataclass(frozen=True)
+class GroupFacts:
+    """A security group of fruits or of EMR; is_tagged: EMR's managed policy may use it."""
+
+    group_id: str
+    name: str
+    is_tagged: bool = False
+    open_rules: tuple[OpenRule, ...] = ()

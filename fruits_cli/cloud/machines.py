@@ -1,4 +1,4 @@
-"""How much memory and how many cores a Spark executor gets on an instance type."""
+"""Instance types: vCPUs, memory, processor, and which vCPU quota they count against."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ MACHINES = {
 }
 
 _ARM = re.compile(r"(a1|[a-z]+\d+[a-z]*g[a-z]*)[.-]")
+_FAMILY = re.compile(r"[a-z]+")
+_STANDARD_FAMILIES = frozenset("acdhimrtz")
 # Sapphire Rapids and later have amx_bf16, Zen 4 and later avx512_bf16.
 _BF16 = re.compile(r"[mcr][78][ia](-flex)?\.")
 
@@ -32,6 +34,15 @@ def yarn_mib(machine: Machine) -> int:
 def is_arm_type(instance_type: str) -> bool:
     """Whether the name is that of an Arm type, such as m7g.xlarge."""
     return _ARM.match(instance_type) is not None
+
+
+def is_standard_type(instance_type: str) -> bool:
+    """Whether the quotas of standard instances (A, C, D, H, I, M, R, T, Z) count the type.
+
+    Not by its first letter: inf1, mac1, hpc6a and trn1 have quotas of their own.
+    """
+    family = _FAMILY.match(instance_type)
+    return family is not None and family[0] in _STANDARD_FAMILIES
 
 
 def has_bf16(instance_type: str) -> bool:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fruits_cli.cloud.account import (
+    GroupFacts,
     Identity,
     LinkedRole,
     Machine,
     Network,
-    OpenRule,
     PriceBook,
     PublicAccess,
     Quota,
@@ -55,7 +55,8 @@ class Preflight(Protocol):
     # Those of the ids that exist; without ids the subnets of the default VPC.
     def subnets(self, ids: Sequence[str]) -> tuple[SubnetFacts, ...]: ...
     def vpc(self, vpc_id: str) -> VpcFacts: ...
-    def open_rules(self, vpc_id: str) -> tuple[OpenRule, ...]: ...
+    # Those of fruits and of EMR.
+    def security_groups(self, vpc_id: str) -> tuple[GroupFacts, ...]: ...
     def public_access(self) -> PublicAccess: ...
     # The releases of the region, the newest first.
     def releases(self) -> tuple[str, ...]: ...

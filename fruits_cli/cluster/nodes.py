@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fruits_cli.cloud.account import ON_DEMAND_QUOTA, SPOT_QUOTA, Machine, Observed, Quota
 from fruits_cli.cloud.clusters import Market, NodeGroup, Role
-from fruits_cli.cloud.machines import has_bf16, is_arm_type, yarn_mib
+from fruits_cli.cloud.machines import has_bf16, is_arm_type, is_standard_type, yarn_mib
 from fruits_cli.config import ClusterConfig, Engine, Precision
 from fruits_cli.errors import ConfigError, QuotaTooSmall, UsageError
 
@@ -69,6 +69,13 @@ def node_groups(cluster: ClusterConfig) -> tuple[NodeGroup, ...]:
     return tuple(group for group in groups if group.count)
 
 
+def at_managed_max(cluster: ClusterConfig) -> ClusterConfig:
+    """The cluster as large as managed scaling may make it: the task fleet grows, else the core."""
+    growing = "task_count" if cluster.task_count else "core_count"
+    more = max((cluster.managed_max or 0) - cluster.core_count - cluster.task_count, 0)
+    return cluster.model_copy(update={growing: getattr(cluster, growing) + more})
+
+
 def uses_spot(cluster: ClusterConfig) -> bool:
     """Whether any node is asked for on Spot."""
     return any(group.market is Market.SPOT for group in node_groups(cluster))
@@ -114,7 +121,7 @@ def check_quota(cluster: ClusterConfig, observed: Observed) -> None:
     groups = node_groups(cluster)
     if _fits(groups, observed):
         return
-    wanted = {market: _vcpus(groups, observed.machines, market) for market in Market}
+    wanted = {market: vcpus_of(groups, observed.machines, market) for market in Market}
     raise QuotaTooSmall(
         f"The cluster needs {sum(wanted.values())} vCPUs ({wanted[Market.ON_DEMAND]} on demand, "
         f"{wanted[Market.SPOT]} Spot), and the account has {_free(observed.on_demand)} on demand "
@@ -126,24 +133,30 @@ def check_quota(cluster: ClusterConfig, observed: Observed) -> None:
 def on_demand_falls_short(cluster: ClusterConfig, observed: Observed) -> bool:
     """Whether the quota leaves no room for the Spot nodes, should they fall back to on demand."""
     groups = node_groups(cluster)
-    spot = _vcpus(groups, observed.machines, Market.SPOT)
-    needed = _vcpus(groups, observed.machines, Market.ON_DEMAND) + spot
+    spot = vcpus_of(groups, observed.machines, Market.SPOT)
+    needed = vcpus_of(groups, observed.machines, Market.ON_DEMAND) + spot
     return bool(spot and observed.on_demand and needed > observed.on_demand.free)
+
+
+def managed_falls_short(cluster: ClusterConfig, observed: Observed) -> bool:
+    """Whether the quota keeps managed scaling from its maximum."""
+    return not _fits(node_groups(at_managed_max(cluster)), observed)
 
 
 def _fits(groups: Sequence[NodeGroup], observed: Observed) -> bool:
     quotas = {Market.ON_DEMAND: observed.on_demand, Market.SPOT: observed.spot}
     return all(
-        quota is None or _vcpus(groups, observed.machines, market) <= quota.free
+        quota is None or vcpus_of(groups, observed.machines, market) <= quota.free
         for market, quota in quotas.items()
     )
 
 
-def _vcpus(groups: Sequence[NodeGroup], machines: Mapping[str, Machine], market: Market) -> int:
+def vcpus_of(groups: Sequence[NodeGroup], machines: Mapping[str, Machine], market: Market) -> int:
+    """vCPUs of this market that count against the quotas of standard instances."""
     return sum(
         machines[group.instance_type].vcpus * group.count
         for group in groups
-        if group.market is market
+        if group.market is market and is_standard_type(group.instance_type)
     )
 
 

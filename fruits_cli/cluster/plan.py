@@ -28,6 +28,7 @@ from fruits_cli.cluster.foundations import FoundationNames, foundation_names
 from fruits_cli.cluster.nodes import (
     check_quota,
     executor_plan,
+    managed_falls_short,
     node_groups,
     on_demand_falls_short,
     refuse_unfit_types,
@@ -296,3 +297,5 @@ def _notes(config: Config, observed: Observed) -> Iterator[str]:
         yield "No subnet was found; EMR chooses one of the default VPC."
     if on_demand_falls_short(config.cluster, observed):
         yield "Should Spot have no capacity: the quota leaves no room on demand instead."
+    if managed_falls_short(config.cluster, observed):
+        yield "The vCPU quota keeps managed scaling from its maximum; it grows as far as it may."

@@ -1,233 +1,285 @@
-"""Verdicts on the account: who we are, bucket, roles, keys, public access, clusters; pure."""
+"""Questions about the account: who we are, bucket, roles, rights, key pair, groups, clusters."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 
-from fruits_cli.cloud.account import Identity, LinkedRole, OpenRule, PublicAccess, RoleFacts
-from fruits_cli.cloud.clusters import Cluster
+from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, LinkedRole, OpenRule, PublicAccess
+from fruits_cli.cloud.clusters import MANAGED_POLICY_TAG
 from fruits_cli.cloud.policies import SERVICE_POLICY_ARN, ec2_trust_policy, emr_trust_policy
-from fruits_cli.doctor.findings import Finding, failing, not_asked, ok
-from fruits_cli.errors import AccessDenied
-from fruits_cli.tunnel.keys import bare_print
+from fruits_cli.cloud.regions import with_place
+from fruits_cli.cluster.foundations import FoundationNames, foundation_names
+from fruits_cli.cluster.life import bill_of
+from fruits_cli.cluster.nodes import uses_spot
+from fruits_cli.cluster.plan import lifetime_min
+from fruits_cli.doctor.ask import Ask
+from fruits_cli.doctor.findings import Finding, failing, not_asked, ok, to_be_made
+from fruits_cli.errors import AccessDenied, FruitsError
 
 # AWS refuses requests whose time is five minutes off. Source: IAM user guide, Signature Version 4.
 _SKEW_LIMIT_S, _SKEW_NOTE_S = 300, 60
 _EC2, _EMR = "ec2.amazonaws.com", "elasticmapreduce.amazonaws.com"
 INLINE_POLICY = "fruits"
-# None: nobody lets us ask what we may do.
-Denied = Collection[str] | None
-_ASK_FOR_RIGHTS = "Ask who administers the account for"
+# What making each thing takes; what a launch does with it is in aws/rights.py and aws/s3.py.
+_MAKE_BUCKET = (
+    "s3:CreateBucket",
+    "s3:PutBucketOwnershipControls",
+    "s3:PutBucketPublicAccessBlock",
+    "s3:PutEncryptionConfiguration",
+)
+_MAKE_ROLE = ("iam:CreateRole", "iam:TagRole", "iam:PutRolePolicy")
+_MAKE_PROFILE = (
+    "iam:CreateInstanceProfile",
+    "iam:TagInstanceProfile",
+    "iam:AddRoleToInstanceProfile",
+)
+_LAUNCH = ("elasticmapreduce:RunJobFlow", "elasticmapreduce:ListClusters")
+# A policy may allow these on clusters alone, so they are asked about on one.
+_ON_CLUSTER = (
+    "elasticmapreduce:AddJobFlowSteps",
+    "elasticmapreduce:AddTags",
+    "elasticmapreduce:DescribeCluster",
+    "elasticmapreduce:DescribeStep",
+    "elasticmapreduce:ListInstances",
+    "elasticmapreduce:ListSteps",
+    "elasticmapreduce:TerminateJobFlows",
+)
 
 
-def to_be_made(name: str, what: str, denied: Denied) -> Finding:
-    """What is missing is no fault as long as the caller may make it."""
-    if denied:
-        rights = ", ".join(sorted(denied))
-        return failing(
-            name, f"{what} is missing, and you may not make it.", f"{_ASK_FOR_RIGHTS} {rights}."
-        )
-    doubt = "; whether you may could not be asked" if denied is None else ""
-    return ok(name, f"{what} will be made by the first launch{doubt}")
+def credentials(ask: Ask) -> Finding:
+    """The caller's AWS identity."""
+    who = ask.identity()
+    return ok(f"{who.user} of account {who.account_id}")
 
 
-def credentials(identity: Identity) -> Finding:
-    """Who AWS takes us for."""
-    return ok("credentials", f"{identity.user} of account {identity.account_id}")
-
-
-def clock(ahead_s: float | None) -> Finding:
-    """Whether this machine's clock is near enough to AWS's; seconds ahead of it."""
+def clock(ask: Ask) -> Finding:
+    """Whether this machine's clock is near enough to AWS's."""
+    ahead_s = ask.cloud.preflight.clock_ahead_s()
     if ahead_s is None:
-        return not_asked("clock", "AWS did not tell the time")
+        return not_asked("AWS did not tell the time")
     off_s = round(abs(ahead_s))
     said = f"{off_s} s {'ahead of' if ahead_s > 0 else 'behind'} AWS"
     if off_s >= _SKEW_LIMIT_S:
         return failing(
-            "clock",
-            f"{said}; requests are refused from {_SKEW_LIMIT_S} s on.",
+            f"{said}; AWS refuses requests from {_SKEW_LIMIT_S} s on.",
             "Set this machine's clock by NTP: timedatectl set-ntp true",
         )
     if off_s > _SKEW_NOTE_S:
-        return ok("clock", f"{said}; from {_SKEW_LIMIT_S} s on requests are refused")
-    return ok("clock", f"within {_SKEW_NOTE_S} s of AWS's")
+        return ok(f"{said}; AWS refuses requests from {_SKEW_LIMIT_S} s on")
+    return ok(f"within {_SKEW_NOTE_S} s of AWS's")
 
 
-def region(name: str, known: Collection[str], enabled: Collection[str] | None) -> Finding:
-    """Whether EMR is in the region, and the account may use it.
+def known_region(ask: Ask) -> Finding:
+    """Whether EMR has such a region; nobody is asked."""
+    known = ask.cloud.preflight.known_regions()
+    if ask.region in known:
+        return ok(with_place(ask.region))
+    near = difflib.get_close_matches(ask.region, known, 1) or ["eu-west-3"]
+    return failing(f"EMR has no region {ask.region}.", f"Give --region {near[0]}.")
 
-    known: without asking. enabled: the account's, None before it was asked.
-    """
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1) or ["eu-west-3"]
-        return failing("region", f"{name} is no region of EMR's.", f"Give --region {near[0]}.")
-    if enabled is not None and name not in enabled:
+
+def region(ask: Ask) -> Finding:
+    """Whether the account may use the region, and in which country and jurisdiction it lies."""
+    if ask.region in ask.cloud.account.regions():
+        return ok(with_place(ask.region))
+    return failing(
+        f"{ask.region} is not enabled for this account.",
+        f"Enable it, aws account enable-region --region-name {ask.region}, or give another "
+        "--region.",
+    )
+
+
+def bucket(ask: Ask) -> Finding:
+    """Whether the bucket is ours and lies in the cluster's region, or can be made."""
+    name = str(ask.config.storage.bucket)
+    try:
+        found = ask.cloud.storage.bucket_region(name)
+    except AccessDenied as error:
+        # Not "could not ask": a launch ends here, too.
+        return failing(str(error), error.hint)
+    if found is None:
+        denied = ask.denied(_MAKE_BUCKET, ask.arn("s3", name))
+        return to_be_made(f"{name} in {ask.region}", denied)
+    if found != ask.region:
         return failing(
-            "region",
-            f"{name} is not enabled for this account.",
-            f"Enable it, aws account enable-region --region-name {name}, or give another --region.",
+            f"{name} lies in {found}, and the cluster would run in {ask.region}.",
+            f"Give --region {found}, or another --bucket.",
         )
-    return ok("region", name)
+    return ok(f"{name} in {found}")
 
 
-def bucket(name: str, lies_in: str | None, region: str, denied: Denied) -> Finding:
-    """Whether the bucket lies in the cluster's region; None where there is no such bucket."""
-    if lies_in is None:
-        return to_be_made("bucket", f"{name} in {region}", denied)
-    if lies_in != region:
-        return failing(
-            "bucket",
-            f"{name} lies in {lies_in}, and the cluster would run in {region}.",
-            f"Give --region {lies_in}, or another --bucket.",
-        )
-    return ok("bucket", f"{name} in {lies_in}")
+def cleanup_role(ask: Ask) -> Finding:
+    """EMR's service-linked role, without which a new account refuses the first cluster."""
+    return _linked_role(ask, CLEANUP_ROLE)
 
 
-def foreign_bucket(refusal: AccessDenied) -> Finding:
-    """A bucket that exists and may not be used: the name is another account's, most of all."""
-    return failing("bucket", str(refusal), refusal.hint)
+def spot_role(ask: Ask) -> Finding:
+    """Spot's service-linked role, without which a new account refuses Spot nodes."""
+    if not uses_spot(ask.config.cluster):
+        return not_asked("no node is asked for on Spot")
+    return _linked_role(ask, SPOT_ROLE)
 
 
-def linked_role(question: str, role: LinkedRole, exists: bool, denied: Denied) -> Finding:
-    """A service-linked role, without which a new account refuses the first cluster, or Spot."""
-    return ok(question, role.name) if exists else to_be_made(question, role.name, denied)
+def _linked_role(ask: Ask, role: LinkedRole) -> Finding:
+    if ask.cloud.rights.has_linked_role(role):
+        return ok(role.name)
+    arn = ask.arn("iam", f"role/{role.path}")
+    return to_be_made(role.name, ask.denied(("iam:CreateServiceLinkedRole",), arn))
 
 
-def instance_role(role: str, facts: RoleFacts | None, denied: Denied) -> Finding:
-    """Whether the nodes' role and its profile of the same name are whole."""
-    name = "EC2 role"
+def _names(ask: Ask) -> FoundationNames:
+    return foundation_names(ask.config, keep_alive=True)
+
+
+def instance_role(ask: Ask) -> Finding:
+    """Whether the nodes' role and its instance profile of the same name are complete."""
+    role = _names(ask).instance_role
+    facts = ask.cloud.preflight.role(role)
+    denied = ask.denied(_MAKE_ROLE, ask.arn("iam", f"role/{role}"))
+    more = ask.denied(_MAKE_PROFILE, ask.arn("iam", f"instance-profile/{role}"))
+    denied = None if denied is None or more is None else denied | more
     if facts is None:
-        return to_be_made(name, f"{role} with its instance profile", denied)
+        return to_be_made(f"{role} with its instance profile", denied)
     if _EC2 not in facts.services:
-        return _wrong_trust(name, role, _EC2, json.dumps(ec2_trust_policy()))
+        return _wrong_trust(role, _EC2, json.dumps(ec2_trust_policy()))
     if facts.profile and role not in facts.profile:
         return failing(
-            name,
             f"Instance profile {role} holds role {facts.profile[0]}; EMR wants both of one name.",
             "aws iam remove-role-from-instance-profile "
             f"--instance-profile-name {role} --role-name {facts.profile[0]}",
         )
     if INLINE_POLICY not in facts.inline or not facts.profile:
-        return to_be_made(name, f"The rest of {role} (policy or instance profile)", denied)
-    return ok(name, f"{role} with its instance profile")
+        return to_be_made(f"The rest of {role} (policy or instance profile)", denied)
+    return ok(f"{role} with its instance profile")
 
 
-def service_role(role: str, facts: RoleFacts | None, account_id: str, denied: Denied) -> Finding:
+def service_role(ask: Ask) -> Finding:
     """Whether EMR may take its role, and the managed policy is attached to it."""
-    name = "EMR role"
+    role = _names(ask).service_role
+    facts = ask.cloud.preflight.role(role)
+    arn = ask.arn("iam", f"role/{role}")
     if facts is None:
-        return to_be_made(name, role, denied)
+        return to_be_made(role, ask.denied((*_MAKE_ROLE, "iam:AttachRolePolicy"), arn))
     if _EMR not in facts.services:
-        return _wrong_trust(name, role, _EMR, json.dumps(emr_trust_policy(account_id)))
-    policy = SERVICE_POLICY_ARN.rpartition("/")[2]
+        trust = emr_trust_policy(ask.identity().account_id)
+        return _wrong_trust(role, _EMR, json.dumps(trust))
     if INLINE_POLICY not in facts.inline:
-        return to_be_made(name, f"The rest of {role} (its policies)", denied)
-    if not any(arn.endswith(f"/{policy}") for arn in facts.attached):
+        return to_be_made(f"The rest of {role} (its policies)", ask.denied(_MAKE_ROLE, arn))
+    policy = SERVICE_POLICY_ARN.rpartition("/")[2]
+    if not any(one.endswith(f"/{policy}") for one in facts.attached):
         return failing(
-            name,
             f"{role} lacks the managed policy {policy}.",
             f"aws iam attach-role-policy --role-name {role} --policy-arn {SERVICE_POLICY_ARN}",
         )
-    return ok(name, f"{role} with {policy}")
+    return ok(f"{role} with {policy}")
 
 
-def _wrong_trust(name: str, role: str, service: str, document: str) -> Finding:
+def _wrong_trust(role: str, service: str, document: str) -> Finding:
     return failing(
-        name,
         f"{role} exists, but {service} may not take it.",
         f"aws iam update-assume-role-policy --role-name {role} --policy-document '{document}'",
     )
 
 
-def pass_role(denied: Mapping[str, Collection[str]]) -> Finding:
-    """Whether we may hand the two roles to EMR and EC2. denied: by role."""
-    lacking = [role for role, actions in denied.items() if actions]
-    if lacking:
-        return failing(
-            "PassRole",
-            f"You may not pass {' and '.join(lacking)}.",
-            f"{_ASK_FOR_RIGHTS} iam:PassRole on {'it' if len(lacking) == 1 else 'them'}.",
+def pass_role(ask: Ask) -> Finding:
+    """Whether we may hand the two roles to EMR and EC2."""
+    takers = {_names(ask).service_role: _EMR, _names(ask).instance_role: _EC2}
+    lacking = [
+        role
+        for role, taker in takers.items()
+        if ask.cloud.preflight.denied(
+            ("iam:PassRole",), ask.arn("iam", f"role/{role}"), passed_to=taker
         )
-    return ok("PassRole", f"allowed for {' and '.join(denied)}")
+    ]
+    if lacking:
+        both = " and ".join(lacking)
+        return failing(
+            f"You may not pass {both}.", f"Ask an administrator for iam:PassRole on {both}."
+        )
+    return ok(f"allowed for {' and '.join(takers)}")
 
 
-def launch_rights(denied: Collection[str]) -> Finding:
+def launch(ask: Ask) -> Finding:
     """Whether our policies let us start, feed and end clusters."""
+    cluster = ask.arn("elasticmapreduce", "cluster/j-1")
+    denied = ask.cloud.preflight.denied(_LAUNCH, "*")
+    denied |= ask.cloud.preflight.denied(_ON_CLUSTER, cluster)
     if denied:
         rights = ", ".join(sorted(denied))
-        return failing("launch", f"You may not {rights}.", f"{_ASK_FOR_RIGHTS} {rights}.")
-    return ok("launch", "your policies let you start, feed and end clusters")
+        return failing(f"You lack {rights}.", f"Ask an administrator for {rights}.")
+    return ok("your policies let you start, feed and end clusters")
 
 
-def security_configuration(name: str, exists: bool, denied: Denied) -> Finding:
+def security_configuration(ask: Ask) -> Finding:
     """EMR's security configuration, which keeps the nodes' credentials behind IMDSv2."""
-    if not exists:
-        return to_be_made("security configuration", name, denied)
-    return ok("security configuration", name)
+    name = _names(ask).security_configuration
+    if ask.cloud.rights.has_security_configuration(name):
+        return ok(name)
+    denied = ask.denied(("elasticmapreduce:CreateSecurityConfiguration",), "*")
+    return to_be_made(name, denied)
 
 
-def key_pair(name: str | None, fingerprint: str | None, prints: Collection[str] | None) -> Finding:
-    """Whether the pair exists, and the key file is its key.
+def key_pair(ask: Ask) -> Finding:
+    """Whether the pair exists, and the key file is its key."""
+    # Here, for paramiko takes longer to import than most questions take.
+    from fruits_cli.tunnel.keys import bare_print, load_prints
 
-    fingerprint: as EC2 shows it. prints: those that the file can have at EC2, None without a file.
-    """
+    name, file = ask.config.cluster.key_name, ask.config.tunnel.key_file
     if name is None:
-        return not_asked(
-            "key pair", "no key_name is configured; the tunnel needs one, fruits run does not"
-        )
-    if fingerprint is None:
+        return not_asked("no key_name is configured; the tunnel needs one, fruits run does not")
+    shown = ask.cloud.preflight.key_fingerprint(name)
+    if shown is None:
         return failing(
-            "key pair",
             f"EC2 has no key pair {name} in this region.",
             "Give another --key-name, or make one: fruits init --key",
         )
+    prints = None
+    with suppress(FruitsError):
+        # What is wrong with the file is told by the question for the file.
+        prints = load_prints(file) if file else None
     if prints is None:
-        return ok("key pair", f"{name}; no key_file is configured to compare it with")
-    if bare_print(fingerprint) not in prints:
+        return ok(f"{name}; no key_file is configured to compare it with")
+    if bare_print(shown) not in prints:
         return failing(
-            "key pair",
-            f"The key file is not the key of {name}: EC2 shows {fingerprint}.",
+            f"The key file is not the key of {name}: EC2 shows {shown}.",
             "Give the pair's own --key-file, or another --key-name.",
         )
-    return ok("key pair", f"{name}, and the key file is its key")
+    return ok(f"{name}, and the key file is its key")
 
 
-def public_access(access: PublicAccess) -> Finding:
-    """EMR's block of public access: fruits' own rules are for single addresses, so it may be on."""
+def public_access(ask: Ask) -> Finding:
+    """EMR's block of public access: fruits' rules are for single addresses, so it may be on."""
+    access = ask.cloud.preflight.public_access()
     if not access.is_blocked:
-        return ok("block public access", "off; fruits opens port 22 to single addresses alone")
+        return ok("off; fruits opens port 22 to single addresses alone")
     ports = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in access.permitted)
     but = f" but for port {ports}" if ports else ""
-    return ok(
-        "block public access",
-        f"on{but}; fruits' rules, port 22 for single addresses, are not touched by it",
-    )
+    return ok(f"on{but}; it does not touch fruits' rules, port 22 for single addresses")
 
 
-def security_groups(rules: Sequence[OpenRule], access: PublicAccess) -> Finding:
+def security_groups(ask: Ask) -> Finding:
     """Whether a leftover rule lets in the internet, or would make EMR refuse a cluster."""
-    bad = [rule for rule in rules if _is_ours(rule) or not _is_permitted(rule, access)]
+    access = ask.cloud.preflight.public_access()
+    bad = [
+        (group, rule)
+        for group in ask.security_groups()
+        for rule in group.open_rules
+        if group.name.startswith("fruits-") or not _is_permitted(rule, access)
+    ]
     if not bad:
-        return ok("security groups", "no rule of fruits' or EMR's groups is open to the internet")
-    rule = bad[0]
+        return ok("no rule of fruits' or EMR's groups is open to the internet")
+    group, rule = bad[0]
     ports = str(rule.first) if rule.first == rule.last else f"{rule.first}-{rule.last}"
     more = f" ({len(bad) - 1} more)" if len(bad) > 1 else ""
-    flag = "--ip-permissions"
     kind = "Ipv6Ranges=[{CidrIpv6=" if ":" in rule.cidr else "IpRanges=[{CidrIp="
     return failing(
-        "security groups",
-        f"{rule.group_name} ({rule.group_id}) opens {ports} to {rule.cidr}{more}; "
+        f"{group.name} ({group.group_id}) opens {ports} to {rule.cidr}{more}; "
         "EMR refuses clusters with such a group in a public subnet.",
-        f"aws ec2 revoke-security-group-ingress --group-id {rule.group_id} {flag} "
+        f"aws ec2 revoke-security-group-ingress --group-id {group.group_id} --ip-permissions "
         f"'IpProtocol=tcp,FromPort={rule.first},ToPort={rule.last},{kind}{rule.cidr}}}]'",
     )
-
-
-def _is_ours(rule: OpenRule) -> bool:
-    return rule.group_name.startswith("fruits-")
 
 
 def _is_permitted(rule: OpenRule, access: PublicAccess) -> bool:
@@ -236,31 +288,43 @@ def _is_permitted(rule: OpenRule, access: PublicAccess) -> bool:
     return any(first <= rule.first and rule.last <= last for first, last in access.permitted)
 
 
-@dataclass(frozen=True)
-class Living:
-    """A live cluster of fruits, its age, and its price so far where that is known."""
+def emr_groups(ask: Ask) -> Finding:
+    """Whether EMR's managed policy may use the groups that EMR made in this VPC before.
 
-    cluster: Cluster
-    minutes: float
-    usd: float | None
+    EMR uses ElasticMapReduce-* again; those of clusters without the policy have no tag. Source:
+    EMR Management Guide, service role for Amazon EMR.
+    """
+    groups = [one for one in ask.security_groups() if one.name.startswith("ElasticMapReduce")]
+    if untagged := [one for one in groups if not one.is_tagged]:
+        names = ", ".join(f"{one.name} ({one.group_id})" for one in untagged)
+        ids = " ".join(one.group_id for one in untagged)
+        return failing(
+            f"EMR uses {names} again, and its policy refuses groups without the tag "
+            f"{MANAGED_POLICY_TAG}.",
+            f"aws ec2 create-tags --resources {ids} --tags Key={MANAGED_POLICY_TAG},Value=true",
+        )
+    return ok("tagged" if groups else "EMR makes its own with the first cluster")
 
 
-def clusters(living: Sequence[Living], limit_min: int) -> Finding:
+def clusters(ask: Ask) -> Finding:
     """Live clusters and their dollars; one older than any may become is forgotten."""
-    if not living:
-        return ok("clusters", "none of fruits is live")
-    told = "; ".join(_living_line(one) for one in living)
-    old = [one.cluster.cluster_id for one in living if one.minutes > limit_min]
+    limit_min = lifetime_min(ask.config.cluster, transient=False)
+    lines, old = [], []
+    for cluster in ask.cloud.clusters.find_clusters(live=True):
+        bill, _ = bill_of(cluster, ask.cloud, ask.clock)
+        now = ask.clock.now()
+        minutes = (now - (cluster.created_at or now)).total_seconds() / 60
+        cost = f"about ${bill.usd:.2f}" if bill else "at an unknown price"
+        name = f"{cluster.emr_name} ({cluster.cluster_id})"
+        lines.append(f"{name} {cluster.state} for {minutes:.0f} minutes, {cost} so far")
+        if minutes > limit_min:
+            old.append(cluster.cluster_id)
+    if not lines:
+        return ok("no cluster of fruits is live")
+    said = "; ".join(lines)
     if old:
         return failing(
-            "clusters",
-            f"{told}. Older than {limit_min} minutes: {', '.join(old)}.",
+            f"{said}. Older than {limit_min} minutes: {', '.join(old)}.",
             "\n".join(f"fruits terminate --cluster {one}" for one in old),
         )
-    return ok("clusters", told)
-
-
-def _living_line(one: Living) -> str:
-    cost = "at an unknown price" if one.usd is None else f"about ${one.usd:.2f}"
-    name = f"{one.cluster.emr_name} ({one.cluster.cluster_id})"
-    return f"{name} {one.cluster.state} for {one.minutes:.0f} minutes, {cost} so far"
+    return ok(said)

@@ -1,22 +1,23 @@
-"""Verdicts on release, instance types, memory and vCPUs; pure."""
+"""Questions about release, instance types, memory, zones and vCPUs."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 
-from fruits_cli.cloud.account import Machine, Observed, PriceBook, Quota, SubnetFacts
-from fruits_cli.cloud.clusters import Market, NodeGroup
+from fruits_cli.cloud.account import Observed, PriceBook
+from fruits_cli.cloud.clusters import Market
 from fruits_cli.cluster.nodes import (
     check_quota,
     executor_plan,
-    node_groups,
+    managed_falls_short,
     on_demand_falls_short,
     refuse_unfit_types,
+    vcpus_of,
     workers,
 )
-from fruits_cli.config import ClusterConfig, JobConfig
-from fruits_cli.doctor.findings import Finding, Verdict, failing, not_asked, ok
+from fruits_cli.doctor.ask import Ask
+from fruits_cli.doctor.findings import Finding, Verdict, failing, not_asked, ok, warning
 from fruits_cli.errors import QuotaTooSmall
 
 # The last day of standard support. Source: EMR Release Guide, standard support; as of 2026-11-23.
@@ -32,25 +33,19 @@ _SUPPORTED_UNTIL = {
     "emr-7.13.": date(2028, 4, 21),
     "emr-7.14.": date(2028, 9, 8),
 }
-_SPOT, _ON_DEMAND = "vCPUs Spot", "vCPUs on demand"
-QUOTA_NAMES = {Market.ON_DEMAND: _ON_DEMAND, Market.SPOT: _SPOT}
 # JupyterHub's image, Python's packages and the system fill the 15 GiB that are EMR's default.
 _ROOT_GIB = 32
 
 
-def release(label: str, offered: Sequence[str], *, today: date) -> Finding:
+def release(ask: Ask) -> Finding:
     """Whether the region offers the release, and AWS still supports it."""
+    label, offered = ask.config.cluster.release_label, ask.cloud.preflight.releases()
     if label not in offered:
-        near = _newest(offered)
-        return failing("release", f"The region has no release {label}.", f"Give {near}.")
+        return failing(f"The region has no release {label}.", f"Give {_newest(offered)}.")
     until = next((day for start, day in _SUPPORTED_UNTIL.items() if label.startswith(start)), None)
-    if until and today > until:
-        return failing(
-            "release",
-            f"{label} is out of support since {until}.",
-            f"Give {_newest(offered)}.",
-        )
-    return ok("release", f"{label}, supported until {until}" if until else label)
+    if until and ask.clock.now().date() > until:
+        return failing(f"{label} is out of support since {until}.", f"Give {_newest(offered)}.")
+    return ok(f"{label}, supported until {until}" if until else label)
 
 
 def _newest(offered: Sequence[str]) -> str:
@@ -59,122 +54,97 @@ def _newest(offered: Sequence[str]) -> str:
     return f"--release-label {newest}"
 
 
-def applications(label: str, wanted: Sequence[str], offered: Collection[str]) -> Finding:
+def applications(ask: Ask) -> Finding:
     """Whether the release has what create-cluster installs; EMR does not look at upper case."""
-    known = {one.lower() for one in offered}
+    label, wanted = ask.config.cluster.release_label, ask.config.cluster.applications
+    known = {one.lower() for one in ask.cloud.preflight.applications(label)}
     if missing := [one for one in wanted if one.lower() not in known]:
         rest = ",".join(one for one in wanted if one not in missing)
         return failing(
-            "applications",
             f"{label} has no {', '.join(missing)}.",
             f"Give --applications {rest}, or another --release-label.",
         )
-    return ok("applications", ", ".join(wanted))
+    return ok(", ".join(wanted))
 
 
-def types(groups: Sequence[NodeGroup], label: str, supported: Collection[str]) -> Finding:
+def instance_types(ask: Ask) -> Finding:
     """Whether the release runs on the instance types."""
-    wanted = _types(groups)
-    if bad := [one for one in wanted if one not in supported]:
-        flags = ", ".join(f"--{group.role}-type" for group in groups if group.instance_type in bad)
-        return failing(
-            "instance types", f"{label} does not run on {', '.join(bad)}.", f"Give another {flags}."
-        )
-    return ok("instance types", ", ".join(wanted))
+    label = ask.config.cluster.release_label
+    supported = ask.cloud.preflight.supported_types(label)
+    if bad := [one for one in ask.types if one not in supported]:
+        flags = ", ".join(f"--{one.role}-type" for one in ask.groups if one.instance_type in bad)
+        return failing(f"{label} does not run on {', '.join(bad)}.", f"Give another {flags}.")
+    return ok(", ".join(ask.types))
 
 
-def processors(
-    groups: Sequence[NodeGroup], machines: Mapping[str, Machine], job: JobConfig
-) -> Finding:
-    """Whether the types' processors and memory can run the job.
-
-    Raises ConfigError or UsageError saying which cannot, and what to take.
-    """
-    refuse_unfit_types(groups, machines, job.precision)
-    plan = executor_plan(workers(groups, machines), job.engine)
+def memory(ask: Ask) -> Finding:
+    """Whether the types' processors and memory can run the job."""
+    job, machines = ask.config.job, ask.machines()
+    refuse_unfit_types(ask.groups, machines, job.precision)
+    plan = executor_plan(workers(ask.groups, machines), job.engine)
     return ok(
-        "memory",
         f"{plan.count} executors of {plan.cores} cores, {plan.heap_mib + plan.overhead_mib} MiB "
-        f"each, for {job.engine} in {job.precision}",
+        f"each, for {job.engine} in {job.precision}"
     )
 
 
-def zones(
-    groups: Sequence[NodeGroup],
-    offered: Mapping[str, Collection[str]],
-    subnets: Sequence[SubnetFacts],
-) -> Finding:
+def zones(ask: Ask) -> Finding:
     """Whether one of the subnets' zones has all the types: a cluster lies in one zone."""
-    ours = sorted({one.zone for one in subnets})
-    fit = [zone for zone in ours if all(zone in offered[one] for one in _types(groups))]
+    offered = ask.cloud.preflight.zones(sorted(ask.types))
+    ours = sorted({one.zone for one in ask.found_subnets()})
+    fit = [zone for zone in ours if all(zone in offered[one] for one in ask.types)]
     if not fit:
-        lacking = next(
-            (one for one in _types(groups) if not set(ours) & set(offered[one])), _types(groups)[0]
-        )
+        lacking = next((one for one in ask.types if not offered[one] & set(ours)), ask.types[0])
         elsewhere = ", ".join(sorted(offered[lacking])) or "no zone of the region"
         return failing(
-            "zones",
             f"No zone of the subnets ({', '.join(ours)}) has all types; {lacking} is in "
             f"{elsewhere}.",
             "Give --subnets of other zones, or other --primary-type, --core-type and --task-type.",
         )
     without = [zone for zone in ours if zone not in fit]
     but = f"; not all types are in {', '.join(without)}" if without else ""
-    return ok("zones", f"{', '.join(fit)}{but}")
+    return ok(f"{', '.join(fit)}{but}")
 
 
-def vcpus(
-    cluster: ClusterConfig,
-    market: Market,
-    quota: Quota | None,
-    machines: Mapping[str, Machine],
-    region: str,
-) -> Finding:
+def vcpus(ask: Ask, market: Market) -> Finding:
     """Whether the account may run as many vCPUs of this market as the plan needs."""
-    name, groups = QUOTA_NAMES[market], node_groups(cluster)
-    if unknown := [one for one in _types(groups) if one not in machines]:
-        return not_asked(name, f"how many {', '.join(unknown)} has is not known")
-    needed = sum(
-        machines[group.instance_type].vcpus * group.count
-        for group in groups
-        if group.market is market
-    )
+    cluster, machines = ask.config.cluster, ask.machines()
+    quota = ask.cloud.account.quota(market)
+    if unknown := [one for one in ask.types if one not in machines]:
+        return not_asked(f"how many vCPUs {', '.join(unknown)} has is not known")
+    needed = vcpus_of(ask.groups, machines, market)
     if quota is None:
         return Finding(
-            name,
             Verdict.COULD_NOT_ASK,
-            f"{needed} are needed; the quota could not be read.",
+            f"{needed} needed; the quota could not be read.",
             "It needs servicequotas:GetServiceQuota and ec2:DescribeInstances.",
         )
-    seen = _only(quota, market, machines, region)
+    # The account with the quota of one market alone: an unknown one holds nothing up.
+    spot, on_demand = (quota, None) if market is Market.SPOT else (None, quota)
+    prices = PriceBook({}, {})
+    seen = Observed("", "", ask.region, frozenset(), machines, None, on_demand, spot, prices)
     said = f"{needed} needed, {quota.free} free ({quota.used} of {quota.limit} in use)"
     try:
         check_quota(cluster, seen)
     except QuotaTooSmall as error:
-        return failing(name, said, error.hint)
+        return failing(said, error.hint)
+    if managed_falls_short(cluster, seen):
+        return warning(
+            f"{said}; too few for managed scaling up to {cluster.managed_max} nodes.",
+            "The cluster grows as far as the quota lets it: ask for a larger quota, or give a "
+            "smaller --managed-max.",
+        )
     if market is Market.ON_DEMAND and on_demand_falls_short(cluster, seen):
         said += "; too few for the Spot nodes, should Spot have no capacity"
-    return ok(name, said)
+    return ok(said)
 
 
-def _only(quota: Quota, market: Market, machines: Mapping[str, Machine], region: str) -> Observed:
-    """The account with the quota of one market alone: an unknown one holds nothing up."""
-    spot, on_demand = (quota, None) if market is Market.SPOT else (None, quota)
-    prices = PriceBook({}, {})
-    return Observed("", "", region, frozenset(), machines, None, on_demand, spot, prices)
-
-
-def root_volume(cluster: ClusterConfig) -> Finding:
+def root_volume(ask: Ask) -> Finding:
     """Whether the nodes' root volume holds what the bootstrap and the applications install."""
-    gib = cluster.root_volume_gib
+    gib = ask.config.cluster.root_volume_gib
     if gib < _ROOT_GIB:
         return failing(
-            "root volume",
             f"{gib} GiB are too few for the applications and the job's Python.",
             f"Give --root-volume-gib {_ROOT_GIB}.",
         )
-    return ok("root volume", f"{gib} GiB")
-
-
-def _types(groups: Sequence[NodeGroup]) -> list[str]:
-    return list(dict.fromkeys(group.instance_type for group in groups))
+    return ok(f"{gib} GiB")

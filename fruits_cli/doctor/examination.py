@@ -1,28 +1,78 @@
-"""`fruits doctor`: every question at once, one table, nothing changed."""
+"""All questions of `fruits doctor`, asked side by side; one table, nothing changed."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+from fruits_cli.cloud.clusters import Market
 from fruits_cli.cloud.protocols import Clock, Cloud, SystemClock
 from fruits_cli.config import Config
-from fruits_cli.doctor import machine
-from fruits_cli.doctor import machine as verdicts
-from fruits_cli.doctor.findings import Finding, Verdict, not_asked, of_error
-from fruits_cli.doctor.questions import CloudQuestions, Question
-from fruits_cli.errors import ConfigError
-from fruits_cli.job.spark import find_java
+from fruits_cli.doctor import account, capacity, machine, network
+from fruits_cli.doctor.ask import Ask
+from fruits_cli.doctor.findings import Finding, Question, Verdict, not_asked
 from fruits_cli.screen import Outcome, Table
 
 _AT_ONCE = 16
 _NO_CLOUD = "no bucket is configured, so nothing runs on AWS (fruits run stays on this machine)"
-_CANNOT_BE_ASKED = "AWS does not know us, see above"
+_UNKNOWN_TO_AWS = "AWS does not accept the credentials, see above"
+
+# Name, function, and the rights that asking takes; in the order in which they are told.
+Row = tuple[str, Callable[[Ask], Finding], tuple[str, ...]]
+# Without credentials nothing else can be asked.
+_FIRST: tuple[Row, ...] = (
+    ("credentials", account.credentials, ()),
+    ("clock", account.clock, ()),
+)
+_REGION: Row = ("region", account.region, ("ec2:DescribeRegions",))
+_ROLE = ("iam:GetRole", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies")
+_WITH_BUCKET: tuple[Row, ...] = (
+    ("bucket", account.bucket, ("s3:ListBucket",)),
+    ("service-linked role", account.cleanup_role, ("iam:GetRole",)),
+    ("Spot role", account.spot_role, ("iam:GetRole",)),
+    ("EC2 role", account.instance_role, (*_ROLE, "iam:GetInstanceProfile")),
+    ("EMR role", account.service_role, _ROLE),
+    ("PassRole", account.pass_role, ("iam:SimulatePrincipalPolicy",)),
+    (
+        "security configuration",
+        account.security_configuration,
+        ("elasticmapreduce:DescribeSecurityConfiguration",),
+    ),
+)
+_NO_BUCKET: Row = ("bucket", lambda _: not_asked("no bucket is configured"), ())
+_OTHERS: tuple[Row, ...] = (
+    ("launch", account.launch, ("iam:SimulatePrincipalPolicy",)),
+    ("key pair", account.key_pair, ("ec2:DescribeKeyPairs",)),
+    ("subnets", network.subnets, ("ec2:DescribeSubnets", "ec2:DescribeRouteTables")),
+    ("routes", network.routes, ("ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints")),
+    ("VPC DNS", network.dns, ("ec2:DescribeVpcAttribute",)),
+    ("tags", network.tags, ("ec2:DescribeVpcs",)),
+    ("idle end", network.idle_end, ("ec2:DescribeVpcEndpoints",)),
+    ("security groups", account.security_groups, ("ec2:DescribeSecurityGroups",)),
+    ("EMR's groups", account.emr_groups, ("ec2:DescribeSecurityGroups",)),
+    (
+        "block public access",
+        account.public_access,
+        ("elasticmapreduce:GetBlockPublicAccessConfiguration",),
+    ),
+    ("release", capacity.release, ("elasticmapreduce:ListReleaseLabels",)),
+    ("applications", capacity.applications, ("elasticmapreduce:DescribeReleaseLabel",)),
+    ("instance types", capacity.instance_types, ("elasticmapreduce:ListSupportedInstanceTypes",)),
+    ("root volume", capacity.root_volume, ()),
+    ("memory", capacity.memory, ("ec2:DescribeInstanceTypes",)),
+    ("zones", capacity.zones, ("ec2:DescribeInstanceTypeOfferings",)),
+    ("vCPUs on demand", partial(capacity.vcpus, market=Market.ON_DEMAND), ()),
+    ("vCPUs Spot", partial(capacity.vcpus, market=Market.SPOT), ()),
+    (
+        "clusters",
+        account.clusters,
+        ("elasticmapreduce:ListClusters", "elasticmapreduce:DescribeCluster"),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +89,7 @@ class Surroundings:
 def examine(config: Config, around: Surroundings) -> list[Finding]:
     """All findings, in the order in which they are told; takes a few seconds."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        # At work before AWS is waited for.
+        # Asked before AWS is waited for.
         here = [pool.submit(one.answer) for one in _here(config, around)]
         there = _examine_cloud(config, around, pool)
         return [*there, *(one.result() for one in here)]
@@ -47,68 +97,46 @@ def examine(config: Config, around: Surroundings) -> list[Finding]:
 
 def _examine_cloud(config: Config, around: Surroundings, pool: ThreadPoolExecutor) -> list[Finding]:
     if not (config.storage.bucket or config.aws.profile):
-        return [not_asked("AWS", _NO_CLOUD)]
-    try:
-        cloud = around.connect()
-    except ConfigError as error:
-        return [of_error("profile and region", error)]
-    questions = CloudQuestions(config, cloud, around.clock, load_prints=_load_prints)
-    if (region := questions.region()).verdict is not Verdict.OK:
-        return [region]
-    gates = list(pool.map(Question.answer, questions.gates()))
-    if any(one.verdict is Verdict.COULD_NOT_ASK for one in gates):
+        return [Question("AWS", lambda: not_asked(_NO_CLOUD)).answer()]
+    clouds: list[Cloud] = []
+
+    def region() -> Finding:
+        clouds.append(around.connect())
+        return account.known_region(Ask(config, clouds[0], around.clock))
+
+    if (found := Question("profile and region", region).answer()).verdict is not Verdict.OK:
+        return [found]
+    ask = Ask(config, clouds[0], around.clock)
+    rest = (_REGION, *(_WITH_BUCKET if config.storage.bucket else (_NO_BUCKET,)), *_OTHERS)
+    first = list(pool.map(Question.answer, _questions(ask, _FIRST)))
+    if any(one.verdict is Verdict.COULD_NOT_ASK for one in first):
         # Each would wait for the same silence.
-        return [*gates, *(_closed(one) for one in questions.others())]
-    return [*gates, *pool.map(Question.answer, questions.others())]
+        return [
+            *first,
+            *(Finding(Verdict.COULD_NOT_ASK, _UNKNOWN_TO_AWS, "", row[0]) for row in rest),
+        ]
+    return [*first, *pool.map(Question.answer, _questions(ask, rest))]
 
 
-def _closed(question: Question) -> Finding:
-    return Finding(question.name, Verdict.COULD_NOT_ASK, _CANNOT_BE_ASKED)
-
-
-def _load_prints(key_file: Path) -> frozenset[str]:
-    # Here, for paramiko takes longer to import than most of the questions.
-    from fruits_cli.tunnel.keys import load_prints
-
-    return load_prints(key_file)
+def _questions(ask: Ask, rows: Iterable[Row]) -> list[Question]:
+    return [Question(name, partial(find, ask), rights) for name, find, rights in rows]
 
 
 def _here(config: Config, around: Surroundings) -> list[Question]:
     """The questions to this machine."""
-    job, tunnel, environ = config.job, config.tunnel, around.environ
-    folders = machine.folders(environ, around.folder)
-    python = (sys.version_info.major, sys.version_info.minor)
+    environ, key = around.environ, config.tunnel.key_file
     questions = [
-        Question("Python", lambda: verdicts.python(python)),
-        Question("packages", lambda: verdicts.packages(machine.versions())),
-        Question("Java", lambda: verdicts.java(find_java(environ))),
-        Question("weights", lambda: verdicts.weights(machine.weights_facts(job.weights, environ))),
+        Question("Python", machine.python),
+        Question("packages", machine.packages),
+        Question("Java", partial(machine.java, environ)),
+        Question("weights", partial(machine.weights, config.job.weights, environ)),
         *(
-            Question(f"disk, {what}", partial(_disk, what, where))
-            for what, where in folders.items()
+            Question(f"disk, {what}", partial(machine.disk, where))
+            for what, where in machine.folders(environ, around.folder).items()
         ),
-        Question("tunnel port", lambda: _port(tunnel.port)),
+        Question("tunnel port", partial(machine.port, config.tunnel.port)),
     ]
-    if tunnel.key_file:
-        questions.append(Question("key file", partial(_key_file, tunnel.key_file)))
-    return questions
-
-
-def _disk(what: str, wanted: Path) -> Finding:
-    folder, free_gib, is_writable = machine.room(wanted)
-    return verdicts.disk(what, folder, free_gib, is_writable=is_writable)
-
-
-def _port(number: int) -> Finding:
-    from fruits_cli.tunnel.ports import listening
-
-    listening(number).close()
-    return verdicts.port(number)
-
-
-def _key_file(path: Path) -> Finding:
-    _load_prints(path)
-    return verdicts.key_file(path)
+    return [*questions, Question("key file", partial(machine.key_file, key))] if key else questions
 
 
 def report(findings: Sequence[Finding]) -> Outcome:
@@ -120,12 +148,9 @@ def report(findings: Sequence[Finding]) -> Outcome:
     counts = Counter(one.verdict for one in findings)
     summary = ", ".join(f"{counts[one]} {one.value}" for one in Verdict if counts[one])
     facts = {
-        "findings": [
-            {"name": one.name, "verdict": one.verdict.value, "said": one.said, "fix": one.fix}
-            for one in findings
-        ],
+        "findings": [asdict(one) for one in findings],
         "counts": {one.value: counts[one] for one in Verdict},
     }
-    # A question that nobody answered is no failure.
+    # A question that nobody answered is no failure, nor is a warning.
     code = 1 if counts[Verdict.FAILING] else 0
     return Outcome([Table(rows, has_head=False), f"{summary}."], facts, code)

@@ -1,9 +1,9 @@
-"""One line of `fruits doctor`: what was asked, what came of it, and what to do about it."""
+"""A question of `fruits doctor`, and its finding: a verdict, what was found, what to do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from fruits_cli.errors import AccessDenied, CloudError, FruitsError
@@ -13,6 +13,7 @@ class Verdict(StrEnum):
     """What came of a question."""
 
     OK = "ok"
+    WARNING = "warning"
     FAILING = "failing"
     COULD_NOT_ASK = "could not ask"
     NOT_ASKED = "not asked"
@@ -20,38 +21,81 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one question; `fix` is what to do where the verdict is not ok."""
+    """The answer to one question; `fix` says what to do, where there is something to do."""
 
-    name: str
     verdict: Verdict
     said: str
     fix: str = ""
+    # The question's, set by `Question.answer`.
+    name: str = ""
 
 
-def ok(name: str, said: str) -> Finding:
+def ok(said: str) -> Finding:
     """Nothing to do."""
-    return Finding(name, Verdict.OK, said)
+    return Finding(Verdict.OK, said)
 
 
-def failing(name: str, said: str, fix: str) -> Finding:
+def warning(said: str, fix: str) -> Finding:
+    """Some runs will fail on this, or a launch may."""
+    return Finding(Verdict.WARNING, said, fix)
+
+
+def failing(said: str, fix: str) -> Finding:
     """A launch, a run or the tunnel will fail on this."""
-    return Finding(name, Verdict.FAILING, said, fix)
+    return Finding(Verdict.FAILING, said, fix)
 
 
-def not_asked(name: str, said: str) -> Finding:
+def not_asked(said: str) -> Finding:
     """The question does not arise."""
-    return Finding(name, Verdict.NOT_ASKED, said)
+    return Finding(Verdict.NOT_ASKED, said)
 
 
-def of_error(name: str, error: FruitsError, rights: Sequence[str] = ()) -> Finding:
-    """What an error met while asking stands for.
+class NotApplicable(FruitsError):
+    """This question does not arise; another one reports the reason."""
 
-    An AWS that refuses or is silent leaves the question open: nobody knows that anything is wrong.
-    All other errors are the answer themselves. rights: what the question needs, for the case that
-    AWS does not name the missing one.
-    """
-    if not isinstance(error, CloudError):
-        return failing(name, str(error), error.hint)
-    is_denied = isinstance(error, AccessDenied) and rights
-    needed = f"It needs {', '.join(rights)}." if is_denied else ""
-    return Finding(name, Verdict.COULD_NOT_ASK, str(error), error.hint or needed)
+
+@dataclass(frozen=True)
+class Question:
+    """A question by name; `rights` are what asking it takes, for refusals that do not name it."""
+
+    name: str
+    ask: Callable[[], Finding]
+    rights: tuple[str, ...] = ()
+
+    def answer(self) -> Finding:
+        """The finding, also where asking failed."""
+        try:
+            found = self.ask()
+        except NotApplicable as error:
+            found = not_asked(str(error))
+        except FruitsError as error:
+            found = self._of_error(error)
+        except OSError as error:
+            # A file or folder of this machine that we may not even look at.
+            fix = "Give your user the right to read it."
+            found = failing(f"{error.strerror}: {error.filename}.", fix)
+        return replace(found, name=self.name)
+
+    def _of_error(self, error: FruitsError) -> Finding:
+        # When AWS refuses or is silent nobody knows that anything is wrong. Any other error is
+        # the answer.
+        if not isinstance(error, CloudError):
+            return failing(str(error), error.hint)
+        denied = isinstance(error, AccessDenied) and self.rights
+        needed = f"It needs {', '.join(self.rights)}." if denied else ""
+        return Finding(Verdict.COULD_NOT_ASK, str(error), error.hint or needed)
+
+
+# None: whether the caller may do it could not be asked.
+Denied = Collection[str] | None
+
+
+def to_be_made(what: str, denied: Denied) -> Finding:
+    """What is missing is no fault as long as the caller may make it."""
+    if denied:
+        rights = ", ".join(sorted(denied))
+        return failing(
+            f"{what} is missing, and you may not make it.", f"Ask an administrator for {rights}."
+        )
+    doubt = "; whether you may make it could not be asked" if denied is None else ""
+    return ok(f"{what} will be made by the first launch{doubt}")

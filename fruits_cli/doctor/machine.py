@@ -1,101 +1,26 @@
-"""Verdicts on this machine: Python, Java, packages, weights, disk, port and key file; pure."""
+"""Questions about this machine: Python, packages, Java, weights, disk, port and key file."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import shutil
+import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 
-from fruits_cli.doctor.findings import Finding, failing, ok
+from fruits_cli.doctor.findings import Finding, failing, ok, warning
 from fruits_cli.files import cache_dir, expanded
+from fruits_cli.job.spark import find_java
 
 # Source: requires-python of this project; pyspark 3.5 knows no later one.
 _PYTHONS = ((3, 11), (3, 12))
 _INSTALL_AGAIN = "Install fruits again: pip install --force-reinstall fruits"
 # A run's results, the nodes' packages and Spark's shuffles are each well below.
-WANTED_GIB = 2.0
-
-
-def python(version: tuple[int, int]) -> Finding:
-    """Whether this Python can run the job."""
-    told = ".".join(str(part) for part in version)
-    if version not in _PYTHONS:
-        return failing("Python", f"{told}; the job needs 3.11 or 3.12.", _INSTALL_AGAIN)
-    return ok("Python", told)
-
-
-def packages(versions: Mapping[str, str | None]) -> Finding:
-    """Whether what the job needs is installed; a version is None where the package is missing."""
-    if missing := [name for name, version in versions.items() if version is None]:
-        return failing("packages", f"{', '.join(missing)} is missing.", _INSTALL_AGAIN)
-    return ok("packages", ", ".join(f"{name} {version}" for name, version in versions.items()))
-
-
-def java(home: Path) -> Finding:
-    """Where the Java 17 lies that local runs use."""
-    return ok("Java", f"17 in {home}")
-
-
-@dataclass(frozen=True)
-class WeightsFacts:
-    """Weights as configured, whether a file of them is here, and why they cannot be fetched."""
-
-    weights: str
-    is_here: bool
-    # Empty where the server answers, or nobody had to ask.
-    trouble: str = ""
-
-
-def weights(facts: WeightsFacts) -> Finding:
-    """Whether the model's weights are here, can be made, or can be downloaded."""
-    if facts.weights == "random":
-        return ok("weights", "random: made here, for trials")
-    if facts.weights != "imagenet":
-        if facts.is_here:
-            return ok("weights", facts.weights)
-        return failing(
-            "weights",
-            f"The file {facts.weights} cannot be read.",
-            "Give --weights imagenet, random, or a .h5 or .weights.h5 file.",
-        )
-    if facts.is_here:
-        return ok("weights", "imagenet, downloaded already")
-    if facts.trouble:
-        return failing(
-            "weights",
-            f"imagenet is not in the cache, and cannot be downloaded: {facts.trouble}.",
-            "Download them elsewhere and give --weights FILE.h5, or try with --weights random.",
-        )
-    return ok("weights", "imagenet: the first run downloads them (9 MB)")
-
-
-def disk(what: str, folder: Path, free_gib: float, *, is_writable: bool) -> Finding:
-    """Whether a folder can be written, and has room."""
-    name = f"disk, {what}"
-    if not is_writable:
-        return failing(name, f"{folder} cannot be written.", "Work in a folder of your own.")
-    said = f"{free_gib:.1f} GiB free in {folder}, {WANTED_GIB:.0f} are wanted"
-    if free_gib < WANTED_GIB:
-        return failing(name, f"{said}.", "Make room there.")
-    return ok(name, said)
-
-
-def port(number: int) -> Finding:
-    """A port that could be taken and was given back."""
-    return ok("tunnel port", f"{number} is free")
-
-
-def key_file(path: Path) -> Finding:
-    """A private key that could be read, and that nobody else can."""
-    return ok("key file", str(path))
-
-
+_NEEDED_GIB = 2.0
 # What spark_job.model downloads; the command line knows the job by its processes alone.
 IMAGENET_URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
@@ -116,41 +41,59 @@ _TIMEOUT_S = 5.0
 _GIB = 1 << 30
 
 
-def versions(names: Iterable[str] = PACKAGES) -> dict[str, str | None]:
-    """The versions of packages, None for one that is not installed; none is imported."""
-    return {name: _version(name) for name in names}
+def python(version: tuple[int, ...] = sys.version_info[:2]) -> Finding:
+    """Whether this Python can run the job."""
+    said = ".".join(str(part) for part in version)
+    if version not in _PYTHONS:
+        return failing(f"{said}; the job needs 3.11 or 3.12.", _INSTALL_AGAIN)
+    return ok(said)
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def packages(names: Iterable[str] = PACKAGES) -> Finding:
+    """Whether what the job needs is installed; nothing is imported."""
+    versions, missing = [], []
+    for name in names:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return failing(f"{', '.join(missing)} is missing.", _INSTALL_AGAIN)
+    return ok(", ".join(versions))
 
 
-def weights_facts(
-    weights: str, environ: Mapping[str, str], *, url: str = IMAGENET_URL
-) -> WeightsFacts:
-    """Whether the weights are here, else whether their server answers; nothing is downloaded."""
-    if weights == "random":
-        return WeightsFacts(weights, is_here=False)
-    if weights != "imagenet":
-        file = expanded(weights)
-        return WeightsFacts(weights, is_here=file.is_file() and os.access(file, os.R_OK))
+def java(environ: Mapping[str, str]) -> Finding:
+    """Where the Java 17 lies that local runs use."""
+    return ok(f"17 in {find_java(environ)}")
+
+
+def weights(wanted: str, environ: Mapping[str, str], *, url: str = IMAGENET_URL) -> Finding:
+    """Whether the model's weights are here, can be made or downloaded; nothing is downloaded."""
+    if wanted == "random":
+        return ok("random: made here, for trials")
+    if wanted != "imagenet":
+        file = expanded(wanted)
+        if file.is_file() and os.access(file, os.R_OK):
+            return ok(wanted)
+        return failing(
+            f"The file {wanted} cannot be read.",
+            "Give --weights imagenet, random, or a .h5 or .weights.h5 file.",
+        )
     cached = cache_dir(environ) / "models" / Path(url).name
     # The digest is written after the file: without it the download did not end.
     if cached.is_file() and cached.with_suffix(".sha256").is_file():
-        return WeightsFacts(weights, is_here=True)
-    return WeightsFacts(weights, is_here=False, trouble=_trouble(url))
-
-
-def _trouble(url: str) -> str:
+        return ok("imagenet, downloaded already")
     request = urllib.request.Request(url, method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
-            return ""
+            return ok("imagenet: the first run downloads them (9 MB)")
     except (OSError, HTTPException) as error:
-        return str(getattr(error, "reason", "") or error) or type(error).__name__
+        reason = str(getattr(error, "reason", "") or error) or type(error).__name__
+        return warning(
+            f"imagenet is not in the cache, and cannot be downloaded: {reason}.",
+            "Download the weights elsewhere and give --weights FILE.h5, or --weights random for "
+            "a trial.",
+        )
 
 
 def folders(environ: Mapping[str, str], here: Path) -> dict[str, Path]:
@@ -167,3 +110,29 @@ def room(folder: Path) -> tuple[Path, float, bool]:
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     return folder, shutil.disk_usage(folder).free / _GIB, os.access(folder, os.W_OK | os.X_OK)
+
+
+def disk(wanted: Path, look: Callable[[Path], tuple[Path, float, bool]] = room) -> Finding:
+    """Whether a folder can be written, and has room."""
+    folder, free_gib, is_writable = look(wanted)
+    if not is_writable:
+        return failing(f"{folder} cannot be written.", "Work in a folder of your own.")
+    said = f"{free_gib:.1f} GiB free in {folder}, {_NEEDED_GIB:.0f} GiB needed"
+    return failing(f"{said}.", "Make room there.") if free_gib < _NEEDED_GIB else ok(said)
+
+
+def port(number: int) -> Finding:
+    """Whether the tunnel can have its port."""
+    from fruits_cli.tunnel.ports import listening
+
+    listening(number).close()
+    return ok(f"{number} is free")
+
+
+def key_file(path: Path) -> Finding:
+    """Whether the private key can be read, and by nobody else."""
+    # Here, for paramiko takes longer to import than most questions take.
+    from fruits_cli.tunnel.keys import load_prints
+
+    load_prints(path)
+    return ok(str(path))

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from fruits_cli.cloud.account import (
+    GroupFacts,
     Identity,
     LinkedRole,
     Machine,
     Network,
-    OpenRule,
     PriceBook,
     PublicAccess,
     Quota,
@@ -467,12 +467,14 @@ class FakeAccount:
         default_factory=lambda: {Market.ON_DEMAND: Quota(64, 0), Market.SPOT: Quota(64, 0)}
     )
     untagged: tuple[str, ...] = ("subnet-a", "vpc-1")
+    # The regions of the account; None: the one that is asked.
+    enabled: tuple[str, ...] | None = None
 
     def identity(self) -> Identity:
         return Identity("123456789012", "ada")
 
     def regions(self) -> list[str]:
-        return [self.region]
+        return [self.region] if self.enabled is None else list(self.enabled)
 
     def machines(self, types: Sequence[str]) -> dict[str, Machine]:
         return {one: MACHINES[one] for one in types if one in MACHINES}
@@ -508,7 +510,7 @@ class FakePreflight:
     dns: VpcFacts = field(
         default_factory=lambda: VpcFacts("vpc-1", has_dns_support=True, has_dns_hostnames=True)
     )
-    rules: tuple[OpenRule, ...] = ()
+    groups: tuple[GroupFacts, ...] = ()
     access: PublicAccess = field(default_factory=lambda: PublicAccess(True, ((22, 22),)))
     asked: list[str] = field(default_factory=list)
 
@@ -546,9 +548,9 @@ class FakePreflight:
         self._meet("vpc")
         return self.dns
 
-    def open_rules(self, vpc_id: str) -> tuple[OpenRule, ...]:
-        self._meet("open_rules")
-        return self.rules
+    def security_groups(self, vpc_id: str) -> tuple[GroupFacts, ...]:
+        self._meet("security_groups")
+        return self.groups
 
     def public_access(self) -> PublicAccess:
         self._meet("public_access")

@@ -331,7 +331,7 @@ def test_what_is_not_there_before_a_launch_is_none(cloud: Cloud) -> None:
     assert cloud.preflight.subnets(["subnet-none"]) == ()
 
 
-def test_the_default_vpc_has_subnets_with_names_and_without_open_rules(cloud: Cloud) -> None:
+def test_the_default_vpc_has_subnets_with_names_and_without_groups_of_ours(cloud: Cloud) -> None:
     found = cloud.preflight.subnets(())
 
     assert found
@@ -339,7 +339,7 @@ def test_the_default_vpc_has_subnets_with_names_and_without_open_rules(cloud: Cl
     assert {one.zone for one in found} <= {f"eu-west-3{letter}" for letter in "abc"}
     vpc = cloud.preflight.vpc(found[0].vpc_id)
     assert (vpc.has_dns_support, vpc.has_dns_hostnames, vpc.private_names) == (True, True, set())
-    assert cloud.preflight.open_rules(vpc.vpc_id) == ()
+    assert cloud.preflight.security_groups(vpc.vpc_id) == ()
 
 
 def test_releases_types_and_zones_of_the_default_cluster(cloud: Cloud) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import fruits_cli.aws.preflight
 from fruits_cli.aws.preflight import AwsPreflight
-from fruits_cli.cloud.account import OpenRule, PublicAccess, SubnetFacts
+from fruits_cli.cloud.account import GroupFacts, OpenRule, PublicAccess, SubnetFacts
 from fruits_cli.cloud.clusters import MANAGED_POLICY_TAG
 from fruits_cli.cloud.policies import SERVICE_POLICY_ARN, emr_trust_policy, pass_role_policy
 from fruits_cli.cloud.protocols import Cloud
@@ -175,9 +175,13 @@ def test_rules_for_the_whole_internet_are_found_in_fruits_and_emrs_groups(
     emrs = group("ElasticMapReduce-primary", port(8088, Ipv6Ranges=[{"CidrIpv6": "::/0"}]))
     group("somebody-elses", port(80, IpRanges=everybody))
 
-    assert set(aws.preflight.open_rules(vpc_id)) == {
-        OpenRule(ours, "fruits-figs-ssh", "0.0.0.0/0", 22, 22),
-        OpenRule(emrs, "ElasticMapReduce-primary", "::/0", 8088, 8088),
+    tag = {"Key": "for-use-with-amazon-emr-managed-policies", "Value": "true"}
+    ec2.create_tags(Resources=[ours], Tags=[tag])
+    four, six = (OpenRule("0.0.0.0/0", 22, 22),), (OpenRule("::/0", 8088, 8088),)
+
+    assert set(aws.preflight.security_groups(vpc_id)) == {
+        GroupFacts(ours, "fruits-figs-ssh", is_tagged=True, open_rules=four),
+        GroupFacts(emrs, "ElasticMapReduce-primary", is_tagged=False, open_rules=six),
     }
 
 

@@ -8,19 +8,12 @@ from pathlib import Path
 import pytest
 
 from fruits_cli.doctor import machine
-from fruits_cli.doctor.machine import WeightsFacts
+from fruits_cli.doctor.findings import Verdict
 from spark_job.model import IMAGENET_URL
 
 
 def test_the_weights_address_is_the_jobs() -> None:
     assert machine.IMAGENET_URL == IMAGENET_URL
-
-
-def test_packages_have_their_versions_or_none() -> None:
-    found = machine.versions(["pyarrow", "no-such-package"])
-
-    assert found["pyarrow"] is not None
-    assert found["no-such-package"] is None
 
 
 class _Heads(BaseHTTPRequestHandler):
@@ -47,11 +40,12 @@ def site() -> Iterator[str]:
 def test_imagenets_weights_are_asked_for_and_not_downloaded(site: str, tmp_path: Path) -> None:
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
 
-    there = machine.weights_facts("imagenet", environ, url=f"{site}/weights.h5")
-    gone = machine.weights_facts("imagenet", environ, url=f"{site}/none.h5")
+    there = machine.weights("imagenet", environ, url=f"{site}/weights.h5")
+    gone = machine.weights("imagenet", environ, url=f"{site}/none.h5")
 
-    assert there == WeightsFacts("imagenet", is_here=False)
-    assert gone == WeightsFacts("imagenet", is_here=False, trouble="Not Found")
+    assert there.said == "imagenet: the first run downloads them (9 MB)"
+    assert gone.said == "imagenet is not in the cache, and cannot be downloaded: Not Found."
+    assert (there.verdict, gone.verdict) == (Verdict.OK, Verdict.WARNING)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -62,33 +56,9 @@ def test_weights_in_the_cache_need_no_server(tmp_path: Path) -> None:
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
 
     (models / "weights.h5").write_bytes(b"")
-    half = machine.weights_facts("imagenet", environ, url=nowhere)
+    half = machine.weights("imagenet", environ, url=nowhere)
     (models / "weights.sha256").write_text("0")
-    whole = machine.weights_facts("imagenet", environ, url=nowhere)
+    whole = machine.weights("imagenet", environ, url=nowhere)
 
-    assert (half.is_here, "refused" in half.trouble) == (False, True)
-    assert (whole.is_here, whole.trouble) == (True, "")
-
-
-def test_a_weights_file_is_here_or_not(tmp_path: Path) -> None:
-    file = tmp_path / "my.h5"
-    before = machine.weights_facts(str(file), {})
-    file.write_bytes(b"")
-
-    assert not before.is_here
-    assert machine.weights_facts(str(file), {}).is_here
-
-
-def test_a_folder_that_is_still_to_be_made_is_measured_at_its_parent(tmp_path: Path) -> None:
-    folder, free_gib, is_writable = machine.room(tmp_path / "a" / "b")
-
-    assert (folder, is_writable) == (tmp_path, True)
-    assert free_gib > 0
-
-
-def test_a_run_writes_to_three_folders(tmp_path: Path) -> None:
-    found = machine.folders({"XDG_CACHE_HOME": "/c"}, tmp_path)
-
-    assert found["working folder"] == tmp_path
-    assert found["cache"] == Path("/c/fruits")
-    assert found["temporary folder"].is_dir()
+    assert (half.verdict, "refused" in half.said) == (Verdict.WARNING, True)
+    assert whole.said == "imagenet, downloaded already"

@@ -4,15 +4,25 @@ from typing import Any
 
 import pytest
 
-from fruits_cli.cloud.account import Identity, OpenRule, PublicAccess, RoleFacts
-from fruits_cli.cloud.clusters import Cluster, ClusterState
+import fruits_cli.tunnel.keys
+from fruits_cli.cloud.account import GroupFacts, OpenRule, PublicAccess, RoleFacts
 from fruits_cli.cloud.policies import SERVICE_POLICY_ARN
+from fruits_cli.cluster.foundations import foundation_names
+from fruits_cli.cluster.plan import plan_cluster
 from fruits_cli.doctor import account
+from fruits_cli.doctor.ask import Ask
 from fruits_cli.doctor.findings import Finding, Verdict
+from fruits_cli.errors import AccessDenied
+from fruits_cli.files import write_private
+from tests.support.fakes import FakeAws
+from tests.support.questions import ask_of, told
+from tests.support.worlds import PYTHON, RUN_ID, config, observed
 
 OK, FAILING, NOT_ASKED = Verdict.OK, Verdict.FAILING, Verdict.NOT_ASKED
 BLOCKED = PublicAccess(True, ((22, 22),))
-NODES = RoleFacts(frozenset({"ec2.amazonaws.com"}), inline=frozenset({"fruits"}), profile=("r",))
+NAMES = foundation_names(config(), keep_alive=True)
+ROLE = NAMES.instance_role
+NODES = RoleFacts(frozenset({"ec2.amazonaws.com"}), inline=frozenset({"fruits"}), profile=(ROLE,))
 SERVICE = RoleFacts(
     frozenset({"elasticmapreduce.amazonaws.com"}),
     attached=frozenset({SERVICE_POLICY_ARN}),
@@ -20,12 +30,20 @@ SERVICE = RoleFacts(
 )
 
 
-def told(finding: Finding) -> str:
-    return f"{finding.verdict}: {finding.said} {finding.fix}"
+@pytest.fixture
+def aws() -> FakeAws:
+    return FakeAws()
 
 
-def test_credentials_tell_user_and_account() -> None:
-    assert account.credentials(Identity("1", "ada")).said == "ada of account 1"
+def forbid(aws: FakeAws, denied: set[str] | None) -> None:
+    """These actions may not be done; None: whether they may, may not be asked."""
+    if denied is None:
+        aws.preflight.refusals["denied"] = AccessDenied("no")
+    aws.preflight.forbidden = frozenset(denied or ())
+
+
+def test_credentials_tell_user_and_account(aws: FakeAws) -> None:
+    assert account.credentials(ask_of(aws)).said == "ada of account 123456789012"
 
 
 @pytest.mark.parametrize(
@@ -33,51 +51,69 @@ def test_credentials_tell_user_and_account() -> None:
     [
         (0.4, OK, "within 60 s of AWS's"),
         (-59.0, OK, "within 60 s of AWS's"),
-        (-120.0, OK, "120 s behind AWS; from 300 s on requests are refused"),
-        (301.0, FAILING, "301 s ahead of AWS; requests are refused from 300 s on."),
+        (-120.0, OK, "120 s behind AWS; AWS refuses requests from 300 s on"),
+        (301.0, FAILING, "301 s ahead of AWS; AWS refuses requests from 300 s on."),
         (None, NOT_ASKED, "AWS did not tell the time"),
     ],
 )
-def test_a_clock_is_near_enough_or_not(ahead_s: float | None, verdict: Verdict, said: str) -> None:
-    found = account.clock(ahead_s)
+def test_a_clock_is_near_enough_or_not(
+    aws: FakeAws, ahead_s: float | None, verdict: Verdict, said: str
+) -> None:
+    aws.preflight.ahead_s = ahead_s
+
+    found = account.clock(ask_of(aws))
 
     assert (found.verdict, found.said) == (verdict, said)
 
 
 @pytest.mark.parametrize(
-    ("name", "enabled", "verdict", "words"),
+    ("name", "verdict", "words"),
     [
-        ("eu-west-3", None, OK, "eu-west-3"),
-        ("eu-west-3", ["eu-west-3"], OK, "eu-west-3"),
-        ("eu-west-33", None, FAILING, "no region of EMR's. Give --region eu-west-3."),
-        ("mars-1", None, FAILING, "Give --region eu-west-3."),
-        ("ap-east-1", ["eu-west-3"], FAILING, "not enabled for this account"),
+        ("eu-west-3", OK, "eu-west-3 (Paris, EU)"),
+        ("eu-west-33", FAILING, "EMR has no region eu-west-33. Give --region eu-west-3."),
+        ("mars-1", FAILING, "Give --region eu-west-3."),
     ],
 )
-def test_a_region_is_known_and_enabled(
-    name: str, enabled: list[str] | None, verdict: Verdict, words: str
+def test_a_region_is_known_or_a_near_one_is_named(
+    aws: FakeAws, name: str, verdict: Verdict, words: str
 ) -> None:
-    found = account.region(name, {"eu-west-3", "us-east-1", "ap-east-1"}, enabled)
+    aws.account.region = name
+
+    found = account.known_region(ask_of(aws))
 
     assert found.verdict is verdict
     assert words in told(found)
 
 
+def test_a_region_lies_somewhere_and_is_enabled(aws: FakeAws) -> None:
+    enabled = account.region(ask_of(aws))
+    aws.account.enabled = ("us-east-1",)
+    closed = account.region(ask_of(aws))
+
+    assert (enabled.verdict, enabled.said) == (OK, "eu-west-3 (Paris, EU)")
+    assert closed.verdict is FAILING
+    assert "--region-name eu-west-3" in closed.fix
+
+
 @pytest.mark.parametrize(
     ("lies_in", "denied", "verdict", "words"),
     [
-        ("eu-west-3", (), OK, "figs in eu-west-3"),
-        (None, (), OK, "figs in eu-west-3 will be made by the first launch"),
-        (None, None, OK, "whether you may could not be asked"),
-        (None, {"s3:CreateBucket"}, FAILING, "administers the account for s3:CreateBucket."),
-        ("us-east-1", (), FAILING, "Give --region us-east-1, or another --bucket."),
+        ("eu-west-3", set(), OK, "grapes-and-figs in eu-west-3"),
+        (None, set(), OK, "grapes-and-figs in eu-west-3 will be made by the first launch"),
+        (None, None, OK, "whether you may make it could not be asked"),
+        (None, {"s3:CreateBucket"}, FAILING, "Ask an administrator for s3:CreateBucket."),
+        ("us-east-1", set(), FAILING, "Give --region us-east-1, or another --bucket."),
     ],
     ids=["there", "to be made", "unknown", "may not", "elsewhere"],
 )
 def test_a_bucket_is_here_or_may_be_made(
-    lies_in: str | None, denied: Any, verdict: Verdict, words: str
+    aws: FakeAws, lies_in: str | None, denied: set[str] | None, verdict: Verdict, words: str
 ) -> None:
-    found = account.bucket("figs", lies_in, "eu-west-3", denied)
+    if lies_in:
+        aws.storage.buckets["grapes-and-figs"] = lies_in
+    forbid(aws, denied)
+
+    found = account.bucket(ask_of(aws))
 
     assert found.verdict is verdict
     assert words in told(found)
@@ -86,7 +122,7 @@ def test_a_bucket_is_here_or_may_be_made(
 @pytest.mark.parametrize(
     ("facts", "denied", "verdict", "words"),
     [
-        (NODES, (), OK, "r with its instance profile"),
+        (NODES, (), OK, f"{ROLE} with its instance profile"),
         (None, (), OK, "will be made"),
         (None, {"iam:CreateRole"}, FAILING, "you may not make it"),
         (RoleFacts(frozenset()), (), FAILING, "but ec2.amazonaws.com may not take it"),
@@ -94,99 +130,113 @@ def test_a_bucket_is_here_or_may_be_made(
             RoleFacts(NODES.services, inline=NODES.inline, profile=("other",)),
             (),
             FAILING,
-            "remove-role-from-instance-profile --instance-profile-name r --role-name other",
+            f"role-from-instance-profile --instance-profile-name {ROLE} --role-name other",
         ),
-        (RoleFacts(NODES.services, inline=NODES.inline), (), OK, "The rest of r"),
-        (RoleFacts(NODES.services, inline=NODES.inline, profile=()), (), OK, "The rest of r"),
-        (RoleFacts(NODES.services, profile=("r",)), {"iam:PutRolePolicy"}, FAILING, "iam:Put"),
+        (RoleFacts(NODES.services, inline=NODES.inline), (), OK, f"The rest of {ROLE}"),
+        (RoleFacts(NODES.services, inline=NODES.inline, profile=()), (), OK, "The rest of"),
+        (RoleFacts(NODES.services, profile=(ROLE,)), {"iam:PutRolePolicy"}, FAILING, "iam:Put"),
     ],
     ids=["whole", "none", "may not", "trust", "other name", "bare", "empty", "no policy"],
 )
 def test_the_nodes_role_is_whole_or_may_be_made_so(
-    facts: RoleFacts | None, denied: Any, verdict: Verdict, words: str
+    aws: FakeAws, facts: RoleFacts | None, denied: Any, verdict: Verdict, words: str
 ) -> None:
-    found = account.instance_role("r", facts, denied)
+    if facts:
+        aws.preflight.roles[ROLE] = facts
+    forbid(aws, set(denied))
+
+    found = account.instance_role(ask_of(aws))
 
     assert found.verdict is verdict
     assert words in told(found)
 
 
 @pytest.mark.parametrize(
-    ("facts", "denied", "verdict", "words"),
+    ("facts", "verdict", "words"),
     [
-        (SERVICE, (), OK, "r with AmazonEMRServicePolicy_v2"),
-        (None, (), OK, "will be made"),
-        (NODES, (), FAILING, "elasticmapreduce.amazonaws.com may not take it"),
-        (RoleFacts(SERVICE.services, inline=SERVICE.inline), (), FAILING, "attach-role-policy"),
-        (RoleFacts(SERVICE.services), (), OK, "The rest of r"),
+        (SERVICE, OK, f"{NAMES.service_role} with AmazonEMRServicePolicy_v2"),
+        (None, OK, "will be made"),
+        (NODES, FAILING, "elasticmapreduce.amazonaws.com may not take it"),
+        (RoleFacts(SERVICE.services, inline=SERVICE.inline), FAILING, "attach-role-policy"),
+        (RoleFacts(SERVICE.services), OK, "The rest of"),
     ],
     ids=["whole", "none", "trust", "not attached", "no policy"],
 )
 def test_emrs_role_is_whole_or_may_be_made_so(
-    facts: RoleFacts | None, denied: Any, verdict: Verdict, words: str
+    aws: FakeAws, facts: RoleFacts | None, verdict: Verdict, words: str
 ) -> None:
-    found = account.service_role("r", facts, "123456789012", denied)
+    if facts:
+        aws.preflight.roles[NAMES.service_role] = facts
+
+    found = account.service_role(ask_of(aws))
 
     assert found.verdict is verdict
     assert words in told(found)
 
 
-def test_roles_that_may_not_be_passed_are_named() -> None:
-    both = account.pass_role({"a": {"iam:PassRole"}, "b": {"iam:PassRole"}})
-    one = account.pass_role({"a": (), "b": {"iam:PassRole"}})
+def test_roles_that_may_not_be_passed_are_named(aws: FakeAws) -> None:
+    before = account.pass_role(ask_of(aws))
+    forbid(aws, {"iam:PassRole"})
+    both = account.pass_role(ask_of(aws))
 
-    assert (both.verdict, both.said) == (FAILING, "You may not pass a and b.")
-    assert one.fix == "Ask who administers the account for iam:PassRole on it."
-    assert account.pass_role({"a": (), "b": ()}).verdict is OK
+    assert before.verdict is OK
+    assert (both.verdict, both.said) == (
+        FAILING,
+        f"You may not pass {NAMES.service_role} and {ROLE}.",
+    )
+
+
+def test_a_key_pair_exists_and_is_the_files(aws: FakeAws, tmp_path: Any) -> None:
+    file = tmp_path / "key.pem"
+    write_private(file, fruits_cli.tunnel.keys.new_private_key())
+    (own,) = fruits_cli.tunnel.keys.load_prints(file)
+    aws.preflight.keys |= {"mine": f"SHA256:{own}=", "others": "ab:cd"}
+
+    def found(name: str | None, key_file: Any = None) -> Finding:
+        given = {"key_name": name} if name else {}
+        tunnel = {"key_file": key_file} if key_file else {}
+        return account.key_pair(ask_of(aws, cluster=given, tunnel=tunnel))
+
+    assert found(None).verdict is NOT_ASKED
+    assert found("none").said == "EC2 has no key pair none in this region."
+    assert found("mine").said == "mine; no key_file is configured to compare it with"
+    assert found("mine", file).said == "mine, and the key file is its key"
+    assert found("others", file).said == ("The key file is not the key of others: EC2 shows ab:cd.")
+
+
+def group(name: str, *rules: OpenRule, is_tagged: bool = True) -> GroupFacts:
+    return GroupFacts("sg-1", name, is_tagged, rules)
+
+
+def rule(port: int, cidr: str = "0.0.0.0/0") -> OpenRule:
+    return OpenRule(cidr, port, port)
 
 
 @pytest.mark.parametrize(
-    ("name", "shown", "prints", "verdict", "words"),
-    [
-        (None, None, None, NOT_ASKED, "fruits run does not"),
-        ("k", None, None, FAILING, "EC2 has no key pair k"),
-        ("k", "ab:cd", None, OK, "no key_file is configured"),
-        ("k", "ab:cd", {"ab:cd"}, OK, "the key file is its key"),
-        ("k", "q83v=", {"q83v"}, OK, "the key file is its key"),
-        ("k", "SHA256:q83v", {"q83v"}, OK, "the key file is its key"),
-        ("k", "ab:cd", {"ef"}, FAILING, "The key file is not the key of k: EC2 shows ab:cd."),
-    ],
-    ids=["none", "absent", "no file", "same", "padded", "prefixed", "other"],
-)
-def test_a_key_pair_exists_and_is_the_files(
-    name: str | None, shown: str | None, prints: Any, verdict: Verdict, words: str
-) -> None:
-    found = account.key_pair(name, shown, prints)
-
-    assert found.verdict is verdict
-    assert words in told(found)
-
-
-def rule(group: str, port: int, cidr: str = "0.0.0.0/0") -> OpenRule:
-    return OpenRule("sg-1", group, cidr, port, port)
-
-
-@pytest.mark.parametrize(
-    ("rules", "access", "verdict"),
+    ("groups", "access", "verdict"),
     [
         ([], BLOCKED, OK),
-        ([rule("ElasticMapReduce-primary", 22)], BLOCKED, OK),
-        ([rule("ElasticMapReduce-primary", 9443)], BLOCKED, FAILING),
-        ([rule("ElasticMapReduce-primary", 9443)], PublicAccess(False), OK),
-        ([rule("fruits-figs-ssh", 22)], BLOCKED, FAILING),
-        ([rule("fruits-figs-ssh", 22)], PublicAccess(False), FAILING),
-        ([OpenRule("sg-1", "ElasticMapReduce-core", "::/0", 0, 65535)], BLOCKED, FAILING),
+        ([group("ElasticMapReduce-primary", rule(22))], BLOCKED, OK),
+        ([group("ElasticMapReduce-primary", rule(9443))], BLOCKED, FAILING),
+        ([group("ElasticMapReduce-primary", rule(9443))], PublicAccess(False), OK),
+        ([group("fruits-figs-ssh", rule(22))], BLOCKED, FAILING),
+        ([group("fruits-figs-ssh", rule(22))], PublicAccess(False), FAILING),
+        ([group("ElasticMapReduce-core", OpenRule("::/0", 0, 65535))], BLOCKED, FAILING),
     ],
 )
 def test_a_rule_for_the_whole_internet_is_told(
-    rules: list[OpenRule], access: PublicAccess, verdict: Verdict
+    aws: FakeAws, groups: list[GroupFacts], access: PublicAccess, verdict: Verdict
 ) -> None:
-    assert account.security_groups(rules, access).verdict is verdict
+    aws.preflight.groups, aws.preflight.access = tuple(groups), access
+
+    assert account.security_groups(ask_of(aws)).verdict is verdict
 
 
-def test_the_fix_of_an_open_rule_takes_just_that_rule_away() -> None:
-    four = account.security_groups([rule("fruits-a-ssh", 22)], BLOCKED)
-    six = account.security_groups([rule("fruits-a-ssh", 22, "::/0")] * 2, BLOCKED)
+def test_the_fix_of_an_open_rule_takes_just_that_rule_away(aws: FakeAws) -> None:
+    aws.preflight.groups = (group("fruits-a-ssh", rule(22)),)
+    four = account.security_groups(ask_of(aws))
+    aws.preflight.groups = (group("fruits-a-ssh", rule(22, "::/0"), rule(23)),)
+    six = account.security_groups(ask_of(aws))
 
     assert four.fix.endswith(
         "--group-id sg-1 --ip-permissions "
@@ -196,35 +246,58 @@ def test_the_fix_of_an_open_rule_takes_just_that_rule_away() -> None:
     assert "(1 more)" in six.said
 
 
-def test_the_block_of_public_access_is_told_with_its_ports() -> None:
-    ranges = PublicAccess(True, ((22, 22), (8000, 8080)))
+def test_old_groups_of_emr_without_the_tag_are_told_with_the_command(aws: FakeAws) -> None:
+    before = account.emr_groups(ask_of(aws))
+    aws.preflight.groups = (group("ElasticMapReduce-core"), group("fruits-a-ssh", is_tagged=False))
+    tagged = account.emr_groups(ask_of(aws))
+    aws.preflight.groups = (group("ElasticMapReduce-core", is_tagged=False),)
+    old = account.emr_groups(ask_of(aws))
 
-    assert account.public_access(ranges).said.startswith("on but for port 22, 8000-8080; ")
-    assert account.public_access(PublicAccess(True)).said.startswith("on; ")
-    assert account.public_access(PublicAccess(False)).said.startswith("off; ")
-
-
-def living(minutes: float, usd: float | None) -> account.Living:
-    return account.Living(Cluster("j-1", "fruits-figs", ClusterState.WAITING), minutes, usd)
-
-
-def test_live_clusters_are_told_with_their_dollars() -> None:
-    found = account.clusters([living(45, 0.517)], 720)
-
-    assert found.verdict is OK
-    assert found.said == "fruits-figs (j-1) WAITING for 45 minutes, about $0.52 so far"
+    assert (before.verdict, tagged.verdict, old.verdict) == (OK, OK, FAILING)
+    assert "ElasticMapReduce-core (sg-1)" in old.said
+    assert old.fix.startswith("aws ec2 create-tags --resources sg-1 --tags Key=for-use-with-")
 
 
-def test_a_cluster_older_than_any_may_become_is_forgotten() -> None:
-    found = account.clusters([living(721, None)], 720)
+@pytest.mark.parametrize(
+    ("access", "start"),
+    [
+        (PublicAccess(True, ((22, 22), (8000, 8080))), "on but for port 22, 8000-8080; "),
+        (PublicAccess(True), "on; "),
+        (PublicAccess(False), "off; "),
+    ],
+)
+def test_the_block_of_public_access_is_told_with_its_ports(
+    aws: FakeAws, access: PublicAccess, start: str
+) -> None:
+    aws.preflight.access = access
 
-    assert found.verdict is FAILING
-    assert "at an unknown price so far. Older than 720 minutes: j-1." in found.said
-    assert found.fix == "fruits terminate --cluster j-1"
+    assert account.public_access(ask_of(aws)).said.startswith(start)
 
 
-def test_what_your_policies_lack_for_a_launch_is_named() -> None:
-    found = account.launch_rights({"elasticmapreduce:RunJobFlow"})
+def test_live_clusters_are_told_with_their_dollars_until_they_are_forgotten(aws: FakeAws) -> None:
+    def ask() -> Ask:
+        return ask_of(aws, cluster={"max_lifetime_min": 60})
 
-    assert found.said == "You may not elasticmapreduce:RunJobFlow."
-    assert account.launch_rights(()).verdict is OK
+    spec = plan_cluster(config(), observed(), run_id=RUN_ID, launch_id="l1", python=PYTHON).spec
+
+    none = account.clusters(ask())
+    aws.clusters.start_cluster(spec)
+    aws.clock.sleep(45 * 60)
+    young = account.clusters(ask())
+    aws.clock.sleep(16 * 60)
+    old = account.clusters(ask())
+
+    assert none.said == "no cluster of fruits is live"
+    assert young.verdict is OK
+    assert young.said.startswith("fruits-fruits (j-0001) WAITING for 45 minutes, about $")
+    assert old.verdict is FAILING
+    assert "so far. Older than 60 minutes: j-0001." in old.said
+    assert old.fix == "fruits terminate --cluster j-0001"
+
+
+def test_what_your_policies_lack_for_a_launch_is_named(aws: FakeAws) -> None:
+    before = account.launch(ask_of(aws))
+    forbid(aws, {"elasticmapreduce:RunJobFlow"})
+
+    assert before.verdict is OK
+    assert account.launch(ask_of(aws)).said == "You lack elasticmapreduce:RunJobFlow."

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from fruits_cli.cloud.account import Identity, OpenRule, Quota, RoleFacts, SubnetFacts, VpcFacts
+from fruits_cli.cloud.account import (
+    GroupFacts,
+    Identity,
+    OpenRule,
+    Quota,
+    RoleFacts,
+    SubnetFacts,
+    VpcFacts,
+)
 from fruits_cli.cloud.clusters import Market
 from fruits_cli.cloud.policies import SERVICE_POLICY_ARN
 from fruits_cli.cloud.protocols import Cloud
@@ -16,8 +24,7 @@ from fruits_cli.cluster.foundations import foundation_names
 from fruits_cli.cluster.plan import plan_cluster
 from fruits_cli.config import Config
 from fruits_cli.doctor.examination import Surroundings, examine, report
-from fruits_cli.doctor.findings import Finding, Verdict
-from fruits_cli.doctor.questions import Question
+from fruits_cli.doctor.findings import Finding, Question, Verdict
 from fruits_cli.errors import AccessDenied, CloudError, ConfigError
 from tests.support.fakes import FakeAws
 from tests.support.worlds import PYTHON, RUN_ID, config, observed
@@ -111,7 +118,7 @@ def test_an_unknown_region_is_not_asked_anything(examined: Examine, aws: FakeAws
 
     found = examined()
 
-    assert found["region"].fix == "Give --region eu-west-3."
+    assert found["profile and region"].fix == "Give --region eu-west-3."
     assert aws.preflight.asked == []
 
 
@@ -135,7 +142,7 @@ def test_without_credentials_nothing_else_is_asked(examined: Examine, aws: FakeA
 
     assert found["credentials"].verdict is UNASKED
     assert found["credentials"].fix == "Run aws configure."
-    assert found["subnets"].said == "AWS does not know us, see above"
+    assert found["subnets"].said == "AWS does not accept the credentials, see above"
     assert aws.preflight.asked == ["clock_ahead_s"]
 
 
@@ -144,7 +151,7 @@ RIGHTS = {
     "denied": ("PassRole", "iam:SimulatePrincipalPolicy"),
     "subnets": ("subnets", "ec2:DescribeSubnets"),
     "vpc": ("VPC DNS", "ec2:DescribeVpcAttribute"),
-    "open_rules": ("security groups", "ec2:DescribeSecurityGroups"),
+    "security_groups": ("security groups", "ec2:DescribeSecurityGroups"),
     "public_access": ("block public access", "GetBlockPublicAccessConfiguration"),
     "releases": ("release", "elasticmapreduce:ListReleaseLabels"),
     "applications": ("applications", "elasticmapreduce:DescribeReleaseLabel"),
@@ -179,7 +186,7 @@ def test_what_may_not_be_simulated_is_said_of_what_is_to_be_made(
 ) -> None:
     aws.preflight.refusals["denied"] = AccessDenied("AWS does not let you.")
 
-    assert "whether you may could not be asked" in examined()["EC2 role"].said
+    assert "whether you may make it could not be asked" in examined()["EC2 role"].said
 
 
 def test_a_folder_that_may_not_be_looked_at_is_a_finding() -> None:
@@ -219,9 +226,9 @@ def test_the_questions_are_asked_side_by_side(examined: Examine, aws: FakeAws) -
 
 def test_the_report_has_a_fix_below_its_line_and_counts() -> None:
     findings = [
-        Finding("a", OK, "fine"),
-        Finding("bc", FAILING, "broken", "do this\nthen that"),
-        Finding("d", UNASKED, "silence"),
+        Finding(OK, "fine", name="a"),
+        Finding(FAILING, "broken", "do this\nthen that", name="bc"),
+        Finding(UNASKED, "silence", name="d"),
     ]
 
     outcome = report(findings)
@@ -234,7 +241,13 @@ def test_the_report_has_a_fix_below_its_line_and_counts() -> None:
         "could not ask  d   silence",
         "1 ok, 1 failing, 1 could not ask.",
     ]
-    assert outcome.facts["counts"] == {"ok": 1, "failing": 1, "could not ask": 1, "not asked": 0}
+    assert outcome.facts["counts"] == {
+        "ok": 1,
+        "warning": 0,
+        "failing": 1,
+        "could not ask": 1,
+        "not asked": 0,
+    }
     assert outcome.facts["findings"][0] == {
         "name": "a",
         "verdict": "ok",
@@ -243,11 +256,9 @@ def test_the_report_has_a_fix_below_its_line_and_counts() -> None:
     }
 
 
-def test_only_a_failure_is_an_illness() -> None:
-    assert not failed(
-        [Finding("a", OK, ""), Finding("b", UNASKED, ""), Finding("c", NOT_ASKED, "")]
-    )
-    assert failed([Finding("a", FAILING, "")])
+def test_only_what_fails_is_a_failure() -> None:
+    assert not failed([Finding(one, "") for one in Verdict if one is not FAILING])
+    assert failed([Finding(FAILING, "")])
 
 
 # What a launch would be refused for, or fail on later, is told before it.
@@ -337,7 +348,8 @@ def test_a_release_that_the_region_lacks_or_that_is_too_old(
 def test_an_open_rule_that_the_block_of_public_access_refuses(
     examined: Examine, aws: FakeAws
 ) -> None:
-    aws.preflight.rules = (OpenRule("sg-1", "ElasticMapReduce-primary", "0.0.0.0/0", 9443, 9443),)
+    rule = OpenRule("0.0.0.0/0", 9443, 9443)
+    aws.preflight.groups = (GroupFacts("sg-1", "ElasticMapReduce-primary", True, (rule,)),)
 
     found = examined()["security groups"]
 

@@ -8,6 +8,9 @@ import pytest
 from fruits_cli.cloud.account import SubnetFacts, VpcFacts
 from fruits_cli.doctor import network
 from fruits_cli.doctor.findings import Verdict
+from fruits_cli.errors import AccessDenied
+from tests.support.fakes import FakeAws
+from tests.support.questions import ask_of
 
 OK, FAILING = Verdict.OK, Verdict.FAILING
 PUBLIC = SubnetFacts("subnet-a", "vpc-1", "eu-west-3a", 4091, has_internet=True)
@@ -17,6 +20,12 @@ VPC = VpcFacts("vpc-1", has_dns_support=True, has_dns_hostnames=True)
 
 def but(facts: SubnetFacts, **changes: Any) -> SubnetFacts:
     return replace(facts, **changes)
+
+
+def with_network(*found: SubnetFacts, vpc: VpcFacts = VPC) -> FakeAws:
+    aws = FakeAws()
+    aws.preflight.networks, aws.preflight.dns = found, vpc
+    return aws
 
 
 @pytest.mark.parametrize(
@@ -36,7 +45,7 @@ def but(facts: SubnetFacts, **changes: Any) -> SubnetFacts:
 def test_subnets_exist_and_have_room(
     wanted: tuple[str, ...], found: list[SubnetFacts], verdict: Verdict, words: str
 ) -> None:
-    answer = network.subnets(wanted, found, 4)
+    answer = network.subnets(ask_of(with_network(*found), cluster={"subnets": wanted}))
 
     assert answer.verdict is verdict
     assert words in answer.said
@@ -54,14 +63,14 @@ def test_subnets_exist_and_have_room(
     ids=["public", "NAT", "S3 endpoint", "shut", "mixed"],
 )
 def test_nodes_need_a_way_to_s3(found: list[SubnetFacts], verdict: Verdict, words: str) -> None:
-    answer = network.routes(found, "eu-west-3")
+    answer = network.routes(ask_of(with_network(*found)))
 
     assert answer.verdict is verdict
     assert words in answer.said
 
 
 def test_the_fix_of_a_shut_subnet_names_vpc_and_service() -> None:
-    fix = network.routes([PRIVATE], "eu-west-3").fix
+    fix = network.routes(ask_of(with_network(PRIVATE))).fix
 
     assert "--vpc-id vpc-1 --service-name com.amazonaws.eu-west-3.s3" in fix
 
@@ -77,26 +86,32 @@ def test_the_fix_of_a_shut_subnet_names_vpc_and_service() -> None:
 def test_dns_is_on_or_has_a_command_for_each_switch(
     support: bool, hostnames: bool, fixes: list[str]
 ) -> None:
-    answer = network.dns(VpcFacts("vpc-1", support, hostnames))
+    vpc = VpcFacts("vpc-1", support, hostnames)
+    answer = network.dns(ask_of(with_network(PUBLIC, vpc=vpc)))
 
     assert [line.rpartition(" ")[2] for line in answer.fix.splitlines()] == fixes
     assert answer.verdict is (FAILING if fixes else OK)
 
 
 @pytest.mark.parametrize(
-    ("subnet_tagged", "vpc_tagged", "denied", "verdict", "words"),
+    ("subnet_tagged", "vpc_tagged", "may", "verdict", "words"),
     [
-        (True, True, (), OK, "is on subnets and VPC"),
-        (False, True, (), OK, "will be set on subnet-a"),
-        (True, False, None, OK, "vpc-1; whether you may could not be asked"),
-        (False, False, {"ec2:CreateTags"}, FAILING, "subnet-a, vpc-1 lacks the tag"),
+        (True, True, True, OK, "is on subnets and VPC"),
+        (False, True, True, OK, "will be set on subnet-a"),
+        (True, False, None, OK, "vpc-1; whether you may set it could not be asked"),
+        (False, False, False, FAILING, "subnet-a, vpc-1 lacks the tag"),
     ],
 )
 def test_the_tag_of_emrs_policy_is_there_or_may_be_set(
-    subnet_tagged: bool, vpc_tagged: bool, denied: Any, verdict: Verdict, words: str
+    subnet_tagged: bool, vpc_tagged: bool, may: bool | None, verdict: Verdict, words: str
 ) -> None:
-    found = [but(PUBLIC, is_tagged=subnet_tagged)]
-    answer = network.tags(found, replace(VPC, is_tagged=vpc_tagged), denied)
+    vpc = replace(VPC, is_tagged=vpc_tagged)
+    aws = with_network(but(PUBLIC, is_tagged=subnet_tagged), vpc=vpc)
+    if may is None:
+        aws.preflight.refusals["denied"] = AccessDenied("no")
+    aws.preflight.forbidden = frozenset({"ec2:CreateTags"} if may is False else ())
+
+    answer = network.tags(ask_of(aws))
 
     assert answer.verdict is verdict
     assert words in answer.said
@@ -106,5 +121,5 @@ def test_an_api_gateway_endpoint_with_private_names_keeps_clusters_from_ending()
     trapped = replace(VPC, private_names=frozenset({"com.amazonaws.eu-west-3.execute-api"}))
     other = replace(VPC, private_names=frozenset({"com.amazonaws.eu-west-3.ssm"}))
 
-    assert network.idle_end(trapped, "eu-west-3").verdict is FAILING
-    assert network.idle_end(other, "eu-west-3").verdict is OK
+    assert network.idle_end(ask_of(with_network(PUBLIC, vpc=trapped))).verdict is FAILING
+    assert network.idle_end(ask_of(with_network(PUBLIC, vpc=other))).verdict is OK
