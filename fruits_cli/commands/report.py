@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +66,7 @@ def report(
     with screen.waiting("Making the report"):
         source = load_source(place)
         made = make_report(source, cluster_facts(record))
-        album = open_album(source, images, config, screen)
+        album = open_album(source.manifest, images, config, screen, source.all_paths)
         try:
             page = report_page(made, album)
         except FruitsError as error:
@@ -107,18 +107,24 @@ def cluster_facts(record: RunRecord | None) -> Any:
     return ClusterFacts(record.region, record.cluster_id, record.cost_usd, record.cluster_seconds)
 
 
-def open_album(source: Any, images: str | None, config: Config, screen: Screen) -> Any:
+def open_album(
+    manifest: Mapping[str, Any],
+    images: str | None,
+    config: Config,
+    screen: Screen,
+    all_paths: Sequence[str] = (),
+) -> Any:
     """Where the run's pictures can be had; on S3 only with a region to ask in."""
     from fruits_cli.report.pictures import Album
 
-    place = images or str(source.manifest.get("settings", {}).get("images", ""))
+    place = images or str(manifest.get("settings", {}).get("images", ""))
     storage = None
     if is_s3_uri(place):
         with suppress(ConfigError):
             storage = open_session(config, screen).cloud.storage
     elif images:
         place = str(expanded(images).absolute())
-    return Album(place, storage, source.all_paths)
+    return Album(place, storage, all_paths)
 
 
 def with_report(

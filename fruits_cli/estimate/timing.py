@@ -6,18 +6,14 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from fruits_cli.config import Engine, Precision
-from fruits_cli.errors import FruitsError, MachineError
+from fruits_cli.job.embedding import QUIET, embedding_command, embedding_failure
 from fruits_cli.job.model import ModelArtefact
-from fruits_cli.job.progress import job_error
-
-_ERROR, _HINT = "Error: ", "Hint: "
 
 
 @dataclass(frozen=True)
@@ -77,17 +73,13 @@ def time_sample(files: Sequence[str], embedding: Embedding, environ: Mapping[str
 def _embedding_processes(
     count: int, embedding: Embedding, environ: Mapping[str, str]
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    # -P: a json.py in the user's folder is not the one that is wanted.
-    command = [sys.executable, "-P", "-m", "spark_job.embed"]
-    command += ["--model", str(embedding.artefact.folder), "--engine", embedding.engine.value]
-    command += ["--precision", embedding.precision.value]
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    command = embedding_command(embedding.artefact, embedding.engine, embedding.precision)
     with contextlib.ExitStack() as ending:
         processes = []
         for _ in range(count):
             process = subprocess.Popen(
                 command,
-                env={**environ, **quiet},
+                env={**environ, **QUIET},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -120,15 +112,4 @@ def _told(process: subprocess.Popen[bytes], word: str) -> dict[str, Any]:
         if text.startswith(f'{{"{word}"'):
             told: dict[str, Any] = json.loads(text)[word]
             return told
-    raise _failure(process.wait(), last)
-
-
-def _failure(code: int, lines: Sequence[str]) -> FruitsError:
-    for number, line in enumerate(lines):
-        if line.startswith(_ERROR):
-            after = lines[number + 1] if number + 1 < len(lines) else ""
-            hint = after.removeprefix(_HINT) if after.startswith(_HINT) else ""
-            message = line.removeprefix(_ERROR)
-            return job_error({"exit_code": code, "message": message, "hint": hint})
-    said = lines[-1] if lines else "it said nothing"
-    return MachineError(f"The sample could not be timed, code {code}: {said}")
+    raise embedding_failure(process.wait(), last, "The sample could not be timed")

@@ -61,6 +61,15 @@ def model_artefact(
     raise job_error(answer["error"])
 
 
+def cached_artefact(fingerprint: str, environ: Mapping[str, str]) -> ModelArtefact | None:
+    """The artefact of that fingerprint, where an earlier run left it here."""
+    folder = cache_dir(environ) / "models" / fingerprint
+    try:
+        return ModelArtefact(folder, json.loads((folder / "model.json").read_bytes()))
+    except (OSError, ValueError):
+        return None
+
+
 def _last_json(text: str) -> dict[str, Any]:
     try:
         answer = json.loads(text.strip().splitlines()[-1])

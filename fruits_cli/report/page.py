@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,11 +27,13 @@ from fruits_cli.report.plots import (
     shown_components,
     variance_item,
 )
-from fruits_cli.report.thumbnails import LARGE_PX, SMALL_PX, Sheets, make_sheets
+from fruits_cli.report.similar import Match
+from fruits_cli.report.thumbnails import LARGE_PX, SMALL_PX, Sheets, make_sheets, thumbnail
 
 # Up to so many points each has a large thumbnail.
 _FEW_POINTS = 4000
 _ENDS, _END_COMPONENTS, _CONFUSIONS = 8, 6, 24
+_SHOWN_PX = 160
 
 
 def report_page(report: Report, album: Album) -> str:
@@ -104,7 +108,7 @@ def render(template: str, **values: Any) -> str:
     environment.filters["script"] = lambda value: Markup(as_script(value))
     return environment.get_template(template).render(
         values,
-        own=lambda name: Markup((folder / name).read_text(encoding="utf-8")),
+        text=lambda name: Markup((folder / name).read_text(encoding="utf-8")),
         bokeh=lambda: Markup(_bokeh_js()),
         minutes=minutes,
         version=__version__,
@@ -224,3 +228,26 @@ def _items(report: Report, labels: Sequence[str]) -> dict[str, Any]:
     if report.source.ratio:
         items["variance"] = variance_item(report.source.ratio, report.k)
     return items
+
+
+def similar_page(
+    picture: Path, found: Sequence[Match], *, by: str, run_id: str, album: Album
+) -> str:
+    """A page of the pictures that are most like one, with their thumbnails."""
+    contents = dict(album.contents([one.path for one in found]))
+    try:
+        own = picture.read_bytes()
+    except OSError:
+        own = b""
+    pictures = [(one, _data_uri(contents.get(one.path, b""))) for one in found]
+    return render(
+        "similar.html", picture=picture, own=_data_uri(own), pictures=pictures, by=by, run_id=run_id
+    )
+
+
+def _data_uri(content: bytes) -> str:
+    if (small := thumbnail(content, _SHOWN_PX)) is None:
+        return ""
+    stream = io.BytesIO()
+    small.save(stream, "WEBP", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -20,10 +20,11 @@ _SHIFT = 8
 
 
 class Page:
-    """One tab."""
+    """One tab; `events` are what DevTools told of it without being asked."""
 
     def __init__(self, socket: WebSocketClientConnection) -> None:
         self._socket, self._number = socket, 0
+        self.events: list[dict[str, Any]] = []
 
     async def command(self, method: str, **params: object) -> dict[str, Any]:
         """The result of a DevTools command. Source: Chrome DevTools Protocol."""
@@ -35,6 +36,7 @@ class Page:
             if answer.get("id") == self._number:
                 result: dict[str, Any] = answer.get("result", {})
                 return result
+            self.events.append(answer)
         raise ConnectionError("The browser has gone.")
 
     async def value(self, expression: str) -> Any:
@@ -50,6 +52,37 @@ class Page:
                 seen = await self.value("location.href + ' ' + document.body.innerText")
                 raise AssertionError(f"never became true: {expression}; the page: {seen}")
             await asyncio.sleep(0.2)
+
+    async def awaited(self, expression: str) -> Any:
+        """What the promise that the expression gives is kept with."""
+        found = await self.command(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    async def mouse(self, kind: str, x: float, y: float, *, button: str = "none") -> None:
+        """A mouse event at a place of the window: mouseMoved, mousePressed or mouseReleased."""
+        clicks = 0 if kind == "mouseMoved" else 1
+        await self.command(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=x,
+            y=y,
+            button=button,
+            buttons=int(button == "left"),
+            clickCount=clicks,
+        )
+
+    async def click(self, x: float, y: float) -> None:
+        """Press and release the left button."""
+        for kind in ("mousePressed", "mouseReleased"):
+            await self.mouse(kind, x, y, button="left")
+
+    async def press(self, key: str) -> None:
+        """A key by its name, such as ArrowLeft."""
+        for kind in ("keyDown", "keyUp"):
+            await self.command("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
     async def press_shift_enter(self) -> None:
         """Run the cell that has the focus and go to the next."""
