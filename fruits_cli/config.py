@@ -42,6 +42,7 @@ class Precision(StrEnum):
 
     F32 = "f32"
     BF16 = "bf16"
+    INT8 = "int8"
 
 
 class Target(StrEnum):
@@ -135,7 +136,13 @@ class JobConfig(_Section):
     )
     engine: Engine = Field(Engine.OPENVINO, description="what computes the features")
     precision: Precision = Field(
-        Precision.F32, description="bf16 needs a CPU with amx_bf16 or avx512_bf16"
+        Precision.F32,
+        description="bf16 needs a CPU with amx_bf16 or avx512_bf16, int8 pictures to calibrate on",
+    )
+    calibration: HomePath | None = Field(
+        None,
+        description="folder of pictures that int8 is calibrated on; unset: those of the run",
+        examples=["pictures"],
     )
     weights: str = Field(
         "imagenet", description="imagenet, random, or a .h5 or .weights.h5 file of MobileNetV2"

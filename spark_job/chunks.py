@@ -24,7 +24,7 @@ from spark_job.files import Found, Place
 DATASET_FILE, DATASET_FORMAT = "dataset.json", "fruits-dataset"
 GROUP_ROWS, _SHARD_ROWS = 256, 2048
 _SHARES_PER_SLOT, _MOST_SHARED = 2, 32
-_MIN_CHUNK, _MULTIPLE, _CHUNKS_PER_SLOT = 16, 2, 16
+_MIN_CHUNK, _CHUNKS_PER_SLOT = 16, 16
 # Rows that the driver holds until it knows whether the listing is a short one.
 _HELD = 65_536
 _ROW_GROUP = 8_192
@@ -76,18 +76,24 @@ def load_plan(output: Place) -> Plan | None:
 
 
 def list_inputs(
-    images: Place, output: Place, *, extensions: Iterable[str], slots: int, digest: str = ""
+    images: Place,
+    output: Place,
+    *,
+    extensions: Iterable[str],
+    slots: int,
+    digest: str = "",
+    batch: int = 2,
 ) -> Listing:
     """Write inputs.parquet from a folder or a dataset. Raises JobError (2) where it cannot be.
 
-    digest: of the dataset that is meant, whatever dataset.json says by now.
+    digest: of the dataset that is meant, whatever dataset.json says by now. batch: of the engine.
     """
     if digest or images.exists(DATASET_FILE):
-        return _list_dataset(images, output, slots=slots, digest=digest)
+        return _list_dataset(images, output, slots=slots, digest=digest, batch=batch)
     if not images.is_folder():
         problem = "is not a folder" if images.exists() else "does not exist"
         raise JobError(2, f"The images {images.uri} cannot be read: this {problem}.")
-    return _list_folder(_found(images, extensions), output, slots=slots)
+    return _list_folder(_found(images, extensions), output, slots=slots, batch=batch)
 
 
 def _found(images: Place, extensions: Iterable[str]) -> Iterator[Found]:
@@ -99,11 +105,11 @@ def _found(images: Place, extensions: Iterable[str]) -> Iterator[Found]:
         raise JobError(1, f"{images.uri} could not be listed: {error}") from error
 
 
-def _list_folder(found: Iterator[Found], output: Place, *, slots: int) -> Listing:
+def _list_folder(found: Iterator[Found], output: Place, *, slots: int, batch: int) -> Listing:
     held = list(itertools.islice(found, _HELD))
     # Of a folder too long to be held only this much is known: it makes the largest chunks.
     most = schema.CHUNK_PICTURES * slots * _CHUNKS_PER_SLOT
-    size = chunk_size(most if len(held) == _HELD else len(held), slots)
+    size = chunk_size(most if len(held) == _HELD else len(held), slots, batch)
     rows = (
         (file.path, file.size, file.mtime, number // size)
         for number, file in enumerate(itertools.chain(held, found))
@@ -129,7 +135,7 @@ def _write_inputs(rows: Iterable[tuple[str, int, int, int]], output: Place) -> i
     return count
 
 
-def chunk_size(pictures: int, slots: int) -> int:
+def chunk_size(pictures: int, slots: int, batch: int = 2) -> int:
     """Pictures of one chunk: the same number of chunks for every slot, where pictures allow it.
 
     At most 16 a slot, and fewer where they would hold less than 16 pictures each. A multiple of
@@ -138,13 +144,13 @@ def chunk_size(pictures: int, slots: int) -> int:
     """
     rounds = min(max(pictures // (slots * _MIN_CHUNK), 1), _CHUNKS_PER_SLOT)
     even = max(-(-pictures // (slots * rounds)), 1)
-    multiple = _MULTIPLE if even <= GROUP_ROWS else GROUP_ROWS
+    multiple = batch if even <= GROUP_ROWS else GROUP_ROWS
     return min(-(-even // multiple) * multiple, schema.CHUNK_PICTURES)
 
 
-def _list_dataset(images: Place, output: Place, *, slots: int, digest: str) -> Listing:
+def _list_dataset(images: Place, output: Place, *, slots: int, digest: str, batch: int) -> Listing:
     shards, digest = _dataset_shards(images, digest)
-    size = chunk_size(sum(pictures for _, pictures in shards), slots)
+    size = chunk_size(sum(pictures for _, pictures in shards), slots, batch)
     rows = [
         (f"{name}#{start}+{min(size, pictures - start)}", min(size, pictures - start), 0)
         for name, pictures in shards

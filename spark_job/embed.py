@@ -134,7 +134,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m spark_job.embed")
     parser.add_argument("--model", required=True)
     parser.add_argument("--engine", choices=("openvino", "tensorflow"), default="openvino")
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
+    parser.add_argument("--precision", choices=engines.PRECISIONS, default="f32")
     asked = parser.parse_args(argv)
     try:
         # Not the buffered stdin, which waits for a full block: a caller may wait for rows first.

@@ -19,12 +19,14 @@ import numpy.typing as npt
 
 from spark_job import files
 from spark_job.errors import JobError
+from spark_job.price import shortfalls
 from spark_job.schema import FEATURES
 
 # Keras takes its own format only from a name that ends in .weights.h5, with something before.
 MODEL_FILE, WEIGHTS_FILE = "model.json", "model.weights.h5"
 GRAPH_FILE, GRAPH_DATA_FILE = "graph.xml", "graph.bin"
-BATCH = 2
+BATCH, INT8_BATCH = 2, 8
+PRECISIONS = ("f32", "bf16", "int8")
 _BF16_COSINE = 0.99
 _BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 # oneDNN's kernels on blocks of 16 channels: on AMD's AVX-512 a tenth faster in f32 than what
@@ -95,16 +97,36 @@ def load_artefact(uri: str, engine: str = "openvino") -> Artefact:
 
 
 def refuse_precision(artefact: Artefact, *, engine: str, precision: str) -> None:
-    """Raises JobError where this engine or these weights do not allow bf16."""
+    """Raises JobError where this engine, these weights or these pictures do not allow it."""
+    if precision != "f32" and engine != "openvino":
+        raise JobError(2, "The engine tensorflow computes in f32 only.", hint=f"Drop {precision}.")
+    if engine == "openvino":
+        _require_own(artefact, precision)
+    if precision == "int8":
+        _refuse_price(artefact)
     cosine = artefact.facts.get("parity", {}).get("bf16_min_cosine")
-    if precision == "bf16" and engine != "openvino":
-        raise JobError(2, "The engine tensorflow computes in f32 only.", hint="Drop bf16.")
     if precision == "bf16" and cosine is not None and cosine < _BF16_COSINE:
         raise JobError(
             1,
             f"With these weights bf16 features are too far from f32 (cosine {cosine:.4f}).",
             hint="Use --precision f32.",
         )
+
+
+def _refuse_price(artefact: Artefact) -> None:
+    if short := shortfalls(artefact.facts["prices"]["int8"]):
+        raise JobError(
+            1,
+            "With these weights and pictures int8 features are too far from f32: "
+            f"{'; '.join(short)}.",
+            hint="Use --precision f32.",
+        )
+
+
+def _require_own(artefact: Artefact, precision: str) -> None:
+    """Raise JobError where the one is of 8 bits and the other is not."""
+    if (artefact.facts.get("precision") == "int8") != (precision == "int8"):
+        raise JobError(2, f"The model artefact {artefact.fingerprint} is not one of {precision}.")
 
 
 def load_engine(model: str, fingerprint: str, *, engine: str, precision: str) -> Engine:
@@ -169,17 +191,40 @@ def openvino_engine(artefact: Artefact, precision: str) -> Engine:
             hint="Use --precision f32, or instances that have it, such as m7i.",
         )
     ov = imported_openvino()
-    core, content = ov.Core(), artefact.contents[GRAPH_FILE]
-    if precision == "f32" and _cpu_words() >= _BLOCKED_CPU:
-        content = asking_for_kernels(content, BLOCKED_KERNELS)
-    graph = core.read_model(content, ov.Tensor(_as_array(artefact.contents[GRAPH_DATA_FILE])))
-    compiled = core.compile_model(
-        taking_pixels(graph, artefact.side_px), "CPU", _settings(precision)
-    )
-    seen = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    _require_own(artefact, precision)
+    kernels = BLOCKED_KERNELS if precision == "f32" and _cpu_words() >= _BLOCKED_CPU else ""
+    batch = batch_of(precision)
+    graph = taking_pixels(graph_of(artefact, kernels), artefact.side_px, batch)
+    compiled = ov.Core().compile_model(graph, "CPU", _settings(precision))
+    seen = _precision_of(compiled)
     if seen != precision:
         raise JobError(1, f"OpenVINO computes in {seen} although {precision} was asked for.")
-    return Engine("openvino", seen, _request(compiled, artefact.side_px))
+    return Engine("openvino", seen, _request(compiled, artefact.side_px, batch))
+
+
+def batch_of(precision: str) -> int:
+    """Pictures that one call computes; measured in benchmarks/README.md."""
+    return INT8_BATCH if precision == "int8" else BATCH
+
+
+def graph_of(artefact: Artefact, kernels: str = "") -> Any:
+    """The artefact's graph, read by OpenVINO, with a wish for these kernels."""
+    ov, content = imported_openvino(), artefact.contents[GRAPH_FILE]
+    content = asking_for_kernels(content, kernels) if kernels else content
+    return ov.Core().read_model(content, ov.Tensor(_as_array(artefact.contents[GRAPH_DATA_FILE])))
+
+
+def _precision_of(compiled: Any) -> str:
+    """int8 where that is what all convolutions compute in, else the precision of the rest."""
+    told = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
+    kernels = [one["primitiveType"].astype(str) for one in told if _is_convolution(one)]
+    if all(kernel.lower().endswith("_i8") for kernel in kernels):
+        return "int8"
+    return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+
+
+def _is_convolution(info: Any) -> bool:
+    return "Convolution" in info["layerType"].astype(str)
 
 
 def asking_for_kernels(graph: bytes, kernels: str) -> bytes:
@@ -203,7 +248,8 @@ def _as_array(content: bytes) -> npt.NDArray[np.uint8]:
 
 def _settings(precision: str) -> dict[str, Any]:
     return {
-        "INFERENCE_PRECISION_HINT": precision,
+        # What is not quantised: little, and bf16 makes it no faster.
+        "INFERENCE_PRECISION_HINT": "f32" if precision == "int8" else precision,
         "INFERENCE_NUM_THREADS": 1,
         "NUM_STREAMS": 1,
         # Pinned, the one-thread models of two workers share a core.
@@ -211,10 +257,10 @@ def _settings(precision: str) -> dict[str, Any]:
     }
 
 
-def taking_pixels(graph: Any, side_px: int) -> Any:
+def taking_pixels(graph: Any, side_px: int, count: int = BATCH) -> Any:
     """The graph on batches of (side, side, 3) uint8, scaled to -1 to 1 as Keras does."""
     ov = imported_openvino()
-    graph.reshape([BATCH, side_px, side_px, 3])
+    graph.reshape([count, side_px, side_px, 3])
     steps = ov.preprocess.PrePostProcessor(graph)
     steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     steps.input().model().set_layout(ov.Layout("NHWC"))
@@ -222,19 +268,19 @@ def taking_pixels(graph: Any, side_px: int) -> Any:
     return steps.build()
 
 
-def _request(compiled: Any, side_px: int) -> Callable[[Images], Features]:
+def _request(compiled: Any, side_px: int, size: int) -> Callable[[Images], Features]:
     request = compiled.create_infer_request()
-    padded = np.zeros((BATCH, side_px, side_px, 3), np.uint8)
+    padded = np.zeros((size, side_px, side_px, 3), np.uint8)
 
     def run(images: Images) -> Features:
         features = np.empty((len(images), FEATURES), np.float32)
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            if len(batch) < BATCH:
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
+            if len(batch) < size:
                 padded[: len(batch)] = batch
                 batch, count = padded, len(batch)
             else:
-                count = BATCH
+                count = size
             output = request.infer({0: batch}, share_inputs=True, share_outputs=True)[0]
             features[start : start + count] = output[:count]
         return features

@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 
 from spark_job import chunks, files, images, schema
 from spark_job.chunks import Plan, Tally
-from spark_job.engines import BATCH
 from spark_job.errors import JobError
 from spark_job.files import Found, Place
 from spark_job.listing import MAX_PICTURE_BYTES
@@ -30,6 +29,8 @@ Embed = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Decoded before they are computed: a multiple of every engine's batch.
+_TOGETHER = 8
 _GROUP_PICTURES, _GROUP_BYTES = 32, 32 * 2**20
 # Each read of S3 waits 20 to 200 ms; a local one is in the page cache or on one disk.
 _S3_READERS = 16
@@ -95,7 +96,7 @@ def embed_chunk(pictures: Iterable[Picture], embed: Embed, *, side_px: int) -> C
     """
     result = ChunkResult()
     decoded = _decoded(pictures, side_px, result)
-    while batch := list(itertools.islice(decoded, BATCH)):
+    while batch := list(itertools.islice(decoded, _TOGETHER)):
         result.features.append(embed(np.stack([pixels for _, pixels in batch])))
         for picture, _ in batch:
             result.paths.append(picture.path)

@@ -113,6 +113,7 @@ class Job:
                 extensions=self.asked.extensions,
                 slots=self.slots,
                 digest=self.asked.dataset_digest,
+                batch=engines.batch_of(self.asked.precision),
             )
             return self._begun(self._plan(listing))
         if not self.asked.resume:

@@ -15,7 +15,7 @@ import sys
 
 from pyspark import SparkConf, SparkContext
 
-from spark_job import daemon, features, files, guard, schema
+from spark_job import daemon, engines, features, files, guard, schema
 from spark_job.errors import JobError, find_job_error
 from spark_job.job import Asked, Job
 from spark_job.progress import Reporter
@@ -29,7 +29,7 @@ def parse_arguments(argv: list[str]) -> Asked:
     for name in ("images", "output", "model", "run-id"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--engine", choices=("openvino", "tensorflow"), default="openvino")
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
+    parser.add_argument("--precision", choices=engines.PRECISIONS, default="f32")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--pca-k", type=_count)
     size.add_argument("--pca-variance", type=_share_above_zero)

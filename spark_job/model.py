@@ -1,6 +1,7 @@
 """Weights become a model artefact: `python -m spark_job.model --weights W --image-size S --cache D`
 
-The artefact is a folder: model.weights.h5 (no top), graph.xml and graph.bin (OpenVINO), model.json.
+The artefact is a folder: model.weights.h5 (no top), graph.xml and graph.bin (OpenVINO), model.json;
+with --calibration FOLDER that of int8, calibrated on pictures of the folder (quantisation.py).
 It is made once on the user's machine, found again by its fingerprint, and shipped to workers as
 data.
 The last line on stdout is JSON: the artefact's folder and what model.json says, or an error.
@@ -9,12 +10,14 @@ The last line on stdout is JSON: the artefact's folder and what model.json says,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +54,21 @@ def artefact(weights: str, *, side_px: int, cache: Path, offline: bool = False) 
     folder = cache / fingerprint
     if (folder / engines.MODEL_FILE).is_file():
         return folder
-    scratch = Path(tempfile.mkdtemp(prefix="making-", dir=cache))
-    try:
-        origin = {"weights": Path(weights).name, "weights_sha256": weights_sha256}
+    origin = {"weights": Path(weights).name, "weights_sha256": weights_sha256}
+    with making(folder) as scratch:
         _make(scratch, weights_file, side_px, {"fingerprint": fingerprint, **origin})
+    return folder
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A scratch folder beside `folder` that takes its place at the end, unless an error does."""
+    scratch = Path(tempfile.mkdtemp(prefix="making-", dir=folder.parent))
+    try:
+        yield scratch
         _publish(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return folder
 
 
 def smooth_pictures(count: int, side_px: int) -> npt.NDArray[np.uint8]:
@@ -215,11 +225,15 @@ def main() -> int:
     parser.add_argument("--image-size", type=int, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--offline", action="store_true")
+    parser.add_argument("--calibration", help="folder of pictures: makes the artefact of int8")
+    parser.add_argument("--extensions", default="jpg")
     asked = parser.parse_args()
     try:
         folder = artefact(
             asked.weights, side_px=asked.image_size, cache=asked.cache, offline=asked.offline
         )
+        if asked.calibration:
+            folder = _quantised(folder, asked)
     except JobError as error:
         print(json.dumps({"error": error.as_dict()}))
         return error.exit_code
@@ -230,6 +244,16 @@ def main() -> int:
     facts = json.loads((folder / engines.MODEL_FILE).read_text())
     print(json.dumps({"folder": str(folder), **facts}))
     return 0
+
+
+def _quantised(folder: Path, asked: argparse.Namespace) -> Path:
+    from spark_job import quantisation
+
+    extensions = asked.extensions.split(",")
+    sample = quantisation.sample_of(asked.calibration, extensions, asked.image_size)
+    made = quantisation.quantised(folder, sample)
+    engines.refuse_precision(engines.load_artefact(str(made)), engine="openvino", precision="int8")
+    return made
 
 
 if __name__ == "__main__":

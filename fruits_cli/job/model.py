@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.config import JobConfig
-from fruits_cli.errors import MachineError
-from fruits_cli.files import cache_dir
+from fruits_cli.config import Engine, JobConfig, Precision
+from fruits_cli.errors import MachineError, UsageError
+from fruits_cli.files import cache_dir, expanded
 from fruits_cli.job.progress import job_error
 from fruits_cli.screen import Screen
 
@@ -46,6 +47,8 @@ def model_artefact(
     # -P: a json.py in the user's folder is not the one that is wanted.
     command = [sys.executable, "-P", "-m", "spark_job.model", "--weights", job.weights]
     command += ["--image-size", str(job.image_size), "--cache", str(cache_dir(environ) / "models")]
+    if job.precision is Precision.INT8:
+        command += ["--calibration", _calibration(job), "--extensions", ",".join(job.extensions)]
     if offline:
         command.append("--offline")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -70,6 +73,20 @@ def cached_artefact(fingerprint: str, environ: Mapping[str, str]) -> ModelArtefa
         return None
 
 
+def _calibration(job: JobConfig) -> str:
+    if job.engine is not Engine.OPENVINO:
+        raise UsageError("The engine tensorflow computes in f32 only.", hint="Drop int8.")
+    if job.calibration is None:
+        raise UsageError(
+            "--precision int8 is calibrated on pictures of this machine, and none are given.",
+            hint="Give --calibration a folder of pictures like those of the run.",
+        )
+    folder = os.path.abspath(expanded(str(job.calibration)))
+    if not os.path.isdir(folder):
+        raise UsageError(f"The calibration folder {job.calibration} is not a folder.")
+    return folder
+
+
 def _last_json(text: str) -> dict[str, Any]:
     try:
         answer = json.loads(text.strip().splitlines()[-1])
@@ -79,6 +96,7 @@ def _last_json(text: str) -> dict[str, Any]:
 
 
 _MAKING = "Preparing the model (about 20 seconds the first time)"
+_CALIBRATING = "Calibrating int8 on pictures of {} (up to a minute the first time)"
 
 
 def obtain_model(
@@ -87,21 +105,36 @@ def obtain_model(
     environ: Mapping[str, str],
     *,
     if_absent: str = "",
+    pictures: str = "",
     load_model: Callable[..., ModelArtefact] = model_artefact,
 ) -> tuple[ModelArtefact, JobConfig]:
     """The model, made or found in the cache, and the job with the weights that it really has.
 
     if_absent: what the reader is told where ImageNet's weights are not in the cache and random
-    ones take their place; empty where they may not. Raises what `model_artefact` does.
+    ones take their place; empty where they may not. pictures: the folder of the run, which int8
+    is calibrated on unless another is given. Raises what `model_artefact` does.
     """
+    making = _MAKING
+    if job.precision is Precision.INT8:
+        job = job.model_copy(update={"calibration": job.calibration or pictures or None})
+        making = _CALIBRATING.format(job.calibration)
     may_be_random = bool(if_absent) and job.weights == "imagenet"
     try:
-        with screen.waiting(_MAKING):
-            return load_model(job, environ=environ, offline=may_be_random), job
+        with screen.waiting(making):
+            artefact = load_model(job, environ=environ, offline=may_be_random)
+        return _told(artefact, screen), job
     except MachineError:
         if not may_be_random:
             raise
     screen.warn(f"ImageNet weights are not here: {if_absent}.")
     job = job.model_copy(update={"weights": "random"})
-    with screen.waiting(_MAKING):
-        return load_model(job, environ=environ), job
+    with screen.waiting(making):
+        artefact = load_model(job, environ=environ)
+    return _told(artefact, screen), job
+
+
+def _told(artefact: ModelArtefact, screen: Screen) -> ModelArtefact:
+    if made := artefact.facts.get("calibration"):
+        compared = artefact.facts["prices"]["int8"]["pictures"]
+        screen.tell(f"int8: calibrated on {made['pictures']} pictures, compared on {compared}.")
+    return artefact

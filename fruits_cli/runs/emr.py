@@ -193,6 +193,7 @@ def _ship(
         session.screen,
         session.environ,
         if_absent=if_absent,
+        pictures=str(folder or ""),
         load_model=session.load_model,
     )
     config = config.model_copy(update={"job": job_config})

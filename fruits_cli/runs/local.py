@@ -195,7 +195,11 @@ def execute(plan: LocalPlan, here: Surroundings) -> dict[str, Any]:
         if sample:
             ensure_sample(Path(plan.images))
         artefact, job = obtain_model(
-            plan.job, here.screen, here.environ, if_absent=IF_ABSENT if sample else ""
+            plan.job,
+            here.screen,
+            here.environ,
+            if_absent=IF_ABSENT if sample else "",
+            pictures=plan.images,
         )
         plan = replace(plan, job=job)
         record = here.ledger.write(replace(record, job=plan.job.saved()))

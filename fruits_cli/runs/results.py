@@ -169,7 +169,25 @@ def manifest_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def manifest_lines(manifest: Mapping[str, Any], wall_s: float | None = None) -> list[str]:
     """What the user wants to know of a finished run: pictures, components, time."""
     time = _time_line(manifest, wall_s)
-    return [_pictures_line(manifest["counts"]), _components_line(manifest), time]
+    price = _price_lines(manifest)
+    return [_pictures_line(manifest["counts"]), _components_line(manifest), *price, time]
+
+
+def _price_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """What int8 cost beside f32, measured when the model was made."""
+    precision = manifest.get("precision")
+    price = (manifest.get("model") or {}).get("prices", {}).get(precision)
+    if price is None:
+        return []
+    cosine = f"cosine {price['median_cosine']:.3f}, smallest {price['smallest_cosine']:.3f}"
+    neighbour = f"same nearest neighbour {price['equal_neighbours']:.0%}"
+    label = f"its label right {price['accuracy']:.1%}, in f32 {price['accuracy_f32']:.1%}"
+    angle = f"subspaces {price['subspace_angle_deg']:.0f} degrees apart"
+    variance = f"variance {price['variance_difference']:+.2%}"
+    return [
+        f"{precision} beside f32 on {price['pictures']} pictures: {cosine}; {neighbour}, {label}",
+        f"  {price['components']} components: {angle}, {variance}",
+    ]
 
 
 def _pictures_line(counts: Mapping[str, Any]) -> str:

@@ -216,3 +216,25 @@ def test_a_run_without_components_says_why() -> None:
     assert lines[0] == "Pictures: 2, 1 with features"
     assert lines[1] == "No PCA: it needs two pictures."
     assert "images/s" not in lines[2]
+
+
+def test_the_summary_of_int8_says_what_it_cost() -> None:
+    price = {
+        "pictures": 600,
+        "smallest_cosine": 0.96,
+        "median_cosine": 0.986,
+        "equal_neighbours": 0.89,
+        "accuracy_f32": 0.895,
+        "accuracy": 0.903,
+        "components": 50,
+        "subspace_angle_deg": 13.2,
+        "variance_difference": 0.0005,
+    }
+    facts = {**manifest(5), "precision": "int8", "model": {"prices": {"int8": price, "bf16": {}}}}
+
+    told = "\n".join(manifest_lines(facts))
+
+    assert "int8 beside f32 on 600 pictures: cosine 0.986, smallest 0.960" in told
+    assert "same nearest neighbour 89%, its label right 90.3%, in f32 89.5%" in told
+    assert "50 components: subspaces 13 degrees apart, variance +0.05%" in told
+    assert "beside f32" not in "\n".join(manifest_lines(manifest(5)))
