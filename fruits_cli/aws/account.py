@@ -7,8 +7,8 @@ from typing import Any
 
 from fruits_cli.aws import arguments as payloads
 from fruits_cli.aws.answers import has_tag
+from fruits_cli.aws.clients import Clients
 from fruits_cli.aws.errors import asking, found
-from fruits_cli.aws.s3 import MakesClients
 from fruits_cli.cloud.account import (
     ON_DEMAND_QUOTA,
     SPOT_QUOTA,
@@ -33,7 +33,7 @@ _QUOTA_CODES = {Market.ON_DEMAND: ON_DEMAND_QUOTA, Market.SPOT: SPOT_QUOTA}
 class AwsAccount:
     """STS, EC2, Service Quotas and Pricing as `cloud.Account` asks for them."""
 
-    def __init__(self, clients: MakesClients, region: str, clock: Clock) -> None:
+    def __init__(self, clients: Clients, region: str, clock: Clock) -> None:
         self._clients, self._region, self._clock = clients, region, clock
         self._prices: dict[tuple[str, ...], PriceBook] = {}
 

@@ -9,8 +9,8 @@ from botocore.exceptions import ClientError
 
 from fruits_cli.aws import arguments as payloads
 from fruits_cli.aws.answers import parse_cluster
+from fruits_cli.aws.clients import Clients
 from fruits_cli.aws.errors import asking, code_of, tolerating
-from fruits_cli.aws.s3 import MakesClients
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, Primary, SshRule
 from fruits_cli.errors import CloudError, ClusterNotFound
 
@@ -24,7 +24,7 @@ class AwsAccess:
 
     def __init__(
         self,
-        clients: MakesClients,
+        clients: Clients,
         region: str,
         cluster: Cluster,
         *,

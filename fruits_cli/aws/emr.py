@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 
 from fruits_cli.aws import arguments as payloads
 from fruits_cli.aws.answers import parse_cluster, parse_node, parse_spark_ui, parse_step
+from fruits_cli.aws.clients import Clients
 from fruits_cli.aws.errors import asking, is_throttle
-from fruits_cli.aws.s3 import MakesClients
 from fruits_cli.cloud.clusters import (
     EMR_NAME_PREFIX,
     Cluster,
@@ -36,7 +36,7 @@ _THROTTLE_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 class AwsClusters:
     """EMR as `cloud.Clusters` asks for it."""
 
-    def __init__(self, clients: MakesClients, clock: Clock) -> None:
+    def __init__(self, clients: Clients, clock: Clock) -> None:
         self._clients, self._clock = clients, clock
 
     @property

@@ -157,10 +157,11 @@ def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -
     if code in _DENIED:
         named = _ACTION.search(text)
         action = named[1] if named else right or _needed(error.operation_name, code)
-        return AccessDenied(
-            f"AWS does not let you {doing}: {text} ({code}).",
-            hint=f"The right that is missing is {action}." if action else "",
-        )
+        hint = f"The right that is missing is {action}." if action else ""
+        if action.startswith("s3:") and not named:
+            # S3 answers the same where the bucket has another owner than the one we expect.
+            hint = f"The right {action} is missing, or the bucket belongs to another account."
+        return AccessDenied(f"AWS does not let you {doing}: {text} ({code}).", hint=hint)
     if code in _BAD_CREDENTIALS:
         return CloudError(
             f"AWS does not accept the credentials: {text} ({code}).",

@@ -10,8 +10,8 @@ import boto3
 from botocore.exceptions import ClientError
 
 from fruits_cli.aws.answers import has_tag, parse_subnets, private_names
+from fruits_cli.aws.clients import Clients
 from fruits_cli.aws.errors import asking, found
-from fruits_cli.aws.s3 import MakesClients
 from fruits_cli.cloud.account import (
     GroupFacts,
     OpenRule,
@@ -31,7 +31,7 @@ _GROUPS = ("fruits-*-ssh", "ElasticMapReduce*")
 class AwsPreflight:
     """STS, IAM, EC2 and EMR as `preflight.Preflight` asks for them."""
 
-    def __init__(self, clients: MakesClients, region: str, clock: Clock) -> None:
+    def __init__(self, clients: Clients, region: str, clock: Clock) -> None:
         self._clients, self._region, self._clock = clients, region, clock
         self._principal = ""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from fruits_cli.aws.clients import Clients
 from fruits_cli.aws.errors import asking, found, tolerating
 from fruits_cli.aws.rights import has_security_configuration
-from fruits_cli.aws.s3 import MakesClients
 from fruits_cli.cloud.account import Remnant, RemnantKind
 from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, TOOL_TAG
 
@@ -17,7 +17,7 @@ _GROUPS, _KEYS = "fruits-*-ssh", "fruits-*"
 class AwsRemains:
     """IAM, EMR's security configurations and EC2 as `cloud.Remains` asks for them."""
 
-    def __init__(self, clients: MakesClients) -> None:
+    def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._finders: Mapping[RemnantKind, Callable[[Sequence[str]], Iterable[str]]] = {
             RemnantKind.INSTANCE_PROFILE: lambda names: filter(self._is_our_profile, names),

@@ -9,8 +9,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from fruits_cli.aws import arguments as payloads
+from fruits_cli.aws.clients import Clients
 from fruits_cli.aws.errors import asking, code_of, found, tolerating
-from fruits_cli.aws.s3 import MakesClients
 from fruits_cli.cloud.account import LinkedRole
 from fruits_cli.cloud.clusters import TOOL_TAG
 
@@ -30,7 +30,7 @@ def has_security_configuration(emr: Any, name: str) -> bool:
 class AwsRights:
     """IAM, EMR's security configurations and EC2's groups as `cloud.Rights` asks for them."""
 
-    def __init__(self, clients: MakesClients) -> None:
+    def __init__(self, clients: Clients) -> None:
         self._clients = clients
 
     @property

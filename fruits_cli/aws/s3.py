@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from fruits_cli.aws import arguments as payloads
+from fruits_cli.aws.clients import Clients
 from fruits_cli.aws.errors import asking, code_of, found
 from fruits_cli.cloud.protocols import Fetched, StoredObject
 from fruits_cli.errors import AccessDenied, CloudError
@@ -21,19 +22,14 @@ from fruits_cli.s3uri import S3Uri
 _ABSENT = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 # 409: another conditional write to the same key is under way.
 _LOST_RACE = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
+_DENIED = frozenset({"AccessDenied", "403"})
 _PIECE_BYTES = 1 << 20
-
-
-class MakesClients(Protocol):
-    """What makes or keeps the boto3 client of a service."""
-
-    def __call__(self, service: str, *, region: str | None = None, once: bool = False) -> Any: ...
 
 
 class AwsStorage:
     """S3 as `cloud.Storage` asks for it."""
 
-    def __init__(self, clients: MakesClients, region: str) -> None:
+    def __init__(self, clients: Clients, region: str) -> None:
         self._clients, self._region = clients, region
 
     @property
@@ -60,13 +56,24 @@ class AwsStorage:
         try:
             return self._s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
         except ClientError as error:
-            if code_of(error) in ("AccessDenied", "403"):
-                raise AccessDenied(
-                    f"Bucket {bucket} exists, and you may not use it.",
-                    hint="Another account may own the name (choose another --bucket), or the "
-                    "right s3:ListBucket is missing.",
-                ) from refusal
-            raise
+            if code_of(error) not in _DENIED:
+                raise
+            raise self._denied(bucket) from refusal
+
+    def _denied(self, bucket: str) -> AccessDenied:
+        try:
+            # Any owner: a bucket that lets us in only so is another account's.
+            self._s3.head_bucket(Bucket=bucket, ExpectedBucketOwner="")
+        except ClientError:
+            return AccessDenied(
+                f"Bucket {bucket} exists, and you may not use it.",
+                hint="Another account may own the name (choose another --bucket), or the "
+                "right s3:ListBucket is missing.",
+            )
+        return AccessDenied(
+            f"Bucket {bucket} belongs to another account; fruits uses none but your own.",
+            hint="Give another --bucket, or the --profile of the account that owns it.",
+        )
 
     def create_bucket(self, bucket: str) -> None:
         """Make a private bucket in our region, encrypted by S3; one of our own may exist."""

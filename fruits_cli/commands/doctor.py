@@ -18,7 +18,7 @@ def doctor(*, config: Config, screen: Screen) -> Outcome:
     fruits doctor                    this machine alone, while no bucket is configured
     fruits doctor --bucket NAME      the account as well; exit code 1 where something fails
     """
-    from fruits_cli.aws.clients import connect
+    from fruits_cli.aws import connect
     from fruits_cli.doctor.examination import Surroundings, examine, report
 
     around = Surroundings(os.environ, Path.cwd(), lambda: connect(config.aws, is_hasty=True))

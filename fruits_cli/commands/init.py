@@ -77,7 +77,7 @@ def init(
 
 
 def _make_key(config: Config) -> KeyPair:
-    from fruits_cli.aws.clients import connect
+    from fruits_cli.aws import connect
 
     return make_key_pair(config, connect(config.aws), environ=os.environ)
 

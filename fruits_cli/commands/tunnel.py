@@ -103,7 +103,7 @@ def open_tunnel(config: Config, request: Request, screen: Screen) -> Outcome | N
 
 
 def _access_to(request: Request, config: Config, screen: Screen) -> ClusterAccess:
-    from fruits_cli.aws.clients import cluster_access, is_stand_in
+    from fruits_cli.aws import cluster_access, is_stand_in
     from fruits_cli.cluster.find import find_cluster
     from fruits_cli.commands.wiring import open_session
 

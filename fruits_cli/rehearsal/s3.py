@@ -1,4 +1,4 @@
-"""What S3 does and moto leaves out: regions, checksums, and one winner of a conditional put."""
+"""What S3 does and moto leaves out: regions, owners, checksums, one winner of a put."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fruits_cli.rehearsal.wire import (
     replace_body,
     s3_place,
 )
+from fruits_cli.rehearsal.world import ACCOUNT
 
 Wsgi = Callable[[Environ, Any], Iterable[bytes]]
 # CRC32C and CRC64NVME, which Python lacks, are kept as the client states them.
@@ -73,6 +74,9 @@ class S3Gate:
             "CreateBucket",
         ):
             raise BucketElsewhere(str(region))
+        # Source: S3 User Guide, verifying bucket ownership with bucket owner condition.
+        if environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER", ACCOUNT) != ACCOUNT:
+            raise Refused("AccessDenied", "Access Denied", status=403)
         if environ["REQUEST_METHOD"] in ("PUT", "POST"):
             verify(environ)
 

@@ -5,7 +5,7 @@ from moto import mock_aws
 from moto.core.models import MockAWS
 from moto.iam.models import SERVICE_NAME_CONVERSION
 
-from fruits_cli.aws.clients import connect
+from fruits_cli.aws import connect
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.config import AwsConfig
 from tests.support.managed_policies import keep_only_ours

@@ -179,8 +179,7 @@ def _be_the_command(place: Place, words: Sequence[str]) -> None:
 
 def _open_port() -> None:
     """What `fruits tunnel` changes in an account; a rehearsed cluster has no host to reach."""
-    from fruits_cli.aws import connect
-    from fruits_cli.aws.clients import cluster_access
+    from fruits_cli.aws import cluster_access, connect
     from fruits_cli.config import load_config
     from fruits_cli.tunnel.cluster_access import SshPort
 

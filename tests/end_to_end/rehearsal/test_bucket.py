@@ -22,6 +22,20 @@ def test_a_wrong_sha256_is_refused_and_nothing_is_stored(aws, refusal):
     assert aws.keys("wrong") == []
 
 
+def test_a_bucket_of_another_owner_than_expected_is_refused(aws, refusal):
+    aws.put("mine", b"figs")
+
+    code, _ = refusal(
+        lambda: aws.s3.get_object(Bucket=aws.bucket, Key="mine", ExpectedBucketOwner="999999999999")
+    )
+    head, _ = refusal(
+        lambda: aws.s3.head_bucket(Bucket=aws.bucket, ExpectedBucketOwner="999999999999")
+    )
+
+    assert (code, head) == ("AccessDenied", "403")
+    assert aws.s3.get_object(Bucket=aws.bucket, Key="mine", ExpectedBucketOwner="123456789012")
+
+
 def test_a_right_sha256_is_kept_and_shown(aws):
     right = base64.b64encode(hashlib.sha256(b"body").digest()).decode()
 

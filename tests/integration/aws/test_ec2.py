@@ -9,8 +9,8 @@ from typing import Any
 import boto3
 import pytest
 
+from fruits_cli.aws import cluster_access
 from fruits_cli.aws.addresses import fetch_own_addresses
-from fruits_cli.aws.clients import cluster_access
 from fruits_cli.aws.ec2 import AwsAccess
 from fruits_cli.cloud.clusters import Cluster, ClusterState, Primary, SshRule
 from fruits_cli.cloud.protocols import Cloud, ClusterAccess

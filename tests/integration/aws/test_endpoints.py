@@ -1,6 +1,6 @@
 import pytest
 
-from fruits_cli.aws.clients import is_s3_here
+from fruits_cli.aws import is_s3_here
 
 
 @pytest.mark.parametrize(

@@ -223,11 +223,33 @@ def test_somebody_elses_bucket_is_told_apart_from_none(stubs: Stubs) -> None:
     storage = AwsStorage(stubs, "eu-west-3")
     refused(stubs, "head_bucket", "403", "Forbidden", status=403, service="s3")
     refused(stubs, "list_objects_v2", "AccessDenied", "Access Denied", status=403, service="s3")
+    refused(stubs, "head_bucket", "403", "Forbidden", status=403, service="s3")
     refused(stubs, "head_bucket", "404", "Not Found", status=404, service="s3")
 
     with pytest.raises(AccessDenied, match="Bucket figs exists, and you may not use it"):
         storage.bucket_region("figs")
     assert storage.bucket_region("figs") is None
+
+
+def test_a_bucket_that_lets_us_in_and_is_another_accounts_is_refused(stubs: Stubs) -> None:
+    refused(stubs, "head_bucket", "403", "Forbidden", status=403, service="s3")
+    refused(stubs, "list_objects_v2", "AccessDenied", "Access Denied", status=403, service="s3")
+    anybodys = {"Bucket": "figs", "ExpectedBucketOwner": ""}
+    stubs.of("s3").add_response("head_bucket", {}, anybodys)
+
+    with pytest.raises(AccessDenied, match="Bucket figs belongs to another account"):
+        AwsStorage(stubs, "eu-west-3").bucket_region("figs")
+
+
+def test_a_denied_object_may_lie_in_another_accounts_bucket(stubs: Stubs) -> None:
+    refused(stubs, "put_object", "AccessDenied", "Access Denied", status=403, service="s3")
+
+    with pytest.raises(AccessDenied) as denied:
+        AwsStorage(stubs, "eu-west-3").put_bytes(b"", S3Uri("figs", "x"))
+
+    assert denied.value.hint == (
+        "The right s3:PutObject is missing, or the bucket belongs to another account."
+    )
 
 
 def test_a_name_that_is_taken_is_told(stubs: Stubs) -> None:
