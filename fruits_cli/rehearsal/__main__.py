@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fruits_cli.rehearsal.server import EmbeddedAws
 
 # Of an earlier server; logs stay for whoever wants to read them.
-_LEFTOVERS = ("steps", "tmp")
+_LEFTOVERS = ("steps", "tmp", "history")
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
@@ -104,6 +104,7 @@ def _serve(asked: argparse.Namespace, made: type[EmbeddedAws]) -> None:
         threading.Thread(target=_wait_for_leash, args=(aws.stop_asked,), daemon=True).start()
     aws.start()
     environ = rehearsal_environ(aws.endpoint, asked.region, keys.user)
+    environ["FRUITS_TUNNEL_SSH_PORT"] = str(aws.ssh_port)
     write_state(asked.state, Rehearsal(os.getpid(), aws.endpoint, asked.region, environ))
     aws.stop_asked.wait()
     remove_state(asked.state)

@@ -121,6 +121,7 @@ class Life:
             ec2.settle()
             ec2.require_quota()
             ec2.provision()
+            self._host.primaries.start(self._cluster, self._host, ec2.groups_of("MASTER"))
         except CannotProvision as refused:
             raise self._ended(refused.ending) from None
         self._pause(PROVISION_MIN / 2)
@@ -201,6 +202,7 @@ class Life:
         self._queue.drop_pending()
         self._logs.ship()
         self._sleep_unless_hurried(TERMINATE_MIN)
+        self._host.primaries.stop(self._cluster)
         # Where the server stops, its EC2 may be gone already.
         with suppress(ClientError, BotoCoreError):
             Ec2Side(self._cluster, self._host).release(self._cluster.live_nodes(), _CLUSTER_ENDED)

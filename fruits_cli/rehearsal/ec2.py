@@ -215,7 +215,7 @@ class Ec2Side:
             MaxCount=demand.count,
             InstanceType=demand.instance_type,
             SubnetId=self._cluster.subnet_id,
-            SecurityGroupIds=self._groups_of(demand.fleet.role),
+            SecurityGroupIds=self.groups_of(demand.fleet.role),
             TagSpecifications=[
                 {
                     "ResourceType": "instance",
@@ -226,7 +226,8 @@ class Ec2Side:
         )["Instances"]
         return found
 
-    def _groups_of(self, role: str) -> list[str]:
+    def groups_of(self, role: str) -> list[str]:
+        """The security groups of a node."""
         instances, own = self._cluster.request["Instances"], self._cluster.security_groups
         if role == "MASTER":
             added = instances.get("AdditionalMasterSecurityGroups", [])

@@ -6,12 +6,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 
 from fruits_cli.rehearsal.world import World
+
+if TYPE_CHECKING:
+    from fruits_cli.rehearsal.primary_node import PrimaryNodes
 
 
 class Inside:
@@ -77,6 +80,10 @@ class Host:
     world: World
     quota_vcpus: int
     check_script: Callable[[int, bytes], tuple[int, str]]
+    primaries: PrimaryNodes
+
+    def events_of(self, cluster_id: str) -> Path:
+        return self.folder / "history" / cluster_id
 
     def logs_of(self, cluster_id: str) -> Path:
         return self.folder / "logs" / cluster_id

@@ -30,12 +30,14 @@ from fruits_cli.rehearsal.bootstrap import check_script
 from fruits_cli.rehearsal.ec2 import WaysOut
 from fruits_cli.rehearsal.emr import Emr
 from fruits_cli.rehearsal.inside import Host, Inside, Pace
+from fruits_cli.rehearsal.primary_node import PrimaryNodes
 from fruits_cli.rehearsal.s3 import S3Gate
 from fruits_cli.rehearsal.wire import (
     Answer,
     Call,
     Environ,
     Refused,
+    console_output,
     read_body,
     read_call,
     refusal,
@@ -71,6 +73,8 @@ class EmbeddedAws:
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._inside = Inside(self.endpoint, keys.inside)
         self._world = World()
+        self._primaries = PrimaryNodes()
+        self.ssh_port = self._primaries.port
         host = Host(
             folder=folder,
             endpoint=self.endpoint,
@@ -80,6 +84,7 @@ class EmbeddedAws:
             world=self._world,
             quota_vcpus=quota_vcpus,
             check_script=self.check_script,
+            primaries=self._primaries,
         )
         self._app_uis = AppUis(self.endpoint, folder / "logs", pace)
         self._emr = Emr(host, self._app_uis)
@@ -129,11 +134,18 @@ class EmbeddedAws:
             return vcpu_quota(call, members_of(environ), self._quota_vcpus)
         if (call.service, call.action) == ("iam", "SimulatePrincipalPolicy"):
             return everything_allowed(parse_qs(read_body(environ).decode()))
+        if (call.service, call.action) == ("ec2", "GetConsoleOutput"):
+            return self._console(parse_qs(read_body(environ).decode()))
         # What the rehearsal itself asks while it opens one would wait for itself.
         is_inside = call.access_key == self._keys.inside
         if (call.service, call.action) == ("ec2", "DescribeRouteTables") and not is_inside:
             self._ways_out.open(call.region)
         return None
+
+    def _console(self, form: dict[str, list[str]]) -> Answer | None:
+        (instance_id,) = form.get("InstanceId", [""])
+        console = self._primaries.console(instance_id)
+        return None if console is None else console_output(instance_id, console)
 
 
 def members_of(environ: Environ) -> dict[str, Any]:

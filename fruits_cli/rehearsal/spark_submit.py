@@ -99,7 +99,7 @@ def _mapped(addresses: str, local: Mapping[str, str]) -> str:
     return ",".join(local.get(address, address) for address in addresses.split(","))
 
 
-def local_options(cores: int, python: str, scratch: str) -> tuple[str, ...]:
+def local_options(cores: int, python: str, scratch: str, events: str) -> tuple[str, ...]:
     """What stands in for YARN and the nodes: appended, because the last of an option wins.
 
     The interpreter named by the step lives on the nodes only. Loopback alone is listened on.
@@ -109,7 +109,8 @@ def local_options(cores: int, python: str, scratch: str) -> tuple[str, ...]:
         "spark.pyspark.python": python,
         "spark.pyspark.driver.python": python,
         **LOOPBACK_CONF,
-        "spark.eventLog.enabled": "false",
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": f"file:{events}",
         "spark.local.dir": scratch,
     }
     options = ["--master", f"local[{cores}]", "--deploy-mode", "client"]

@@ -48,6 +48,7 @@ class StepRun:
         self._region = cluster.region
         self._s3 = host.inside.client("s3", cluster.region)
         self._tree = host.logs_of(cluster.cluster_id)
+        self._events = host.events_of(cluster.cluster_id)
         self._work = host.folder / "steps" / step.step_id
         self._folder = self._tree / "steps" / step.step_id
         self._controller = self._folder / "controller"
@@ -105,7 +106,8 @@ class StepRun:
         for number, (what, address) in enumerate(fetched_arguments(submission)):
             local[address] = str(self._fetched(address, work / "fetched" / str(number)))
             append_line(self._controller, f"rehearsal: {what} {address} is {local[address]} here")
-        ours = local_options(usable_cores(), sys.executable, str(work / "tmp"))
+        self._events.mkdir(parents=True, exist_ok=True)
+        ours = local_options(usable_cores(), sys.executable, str(work / "tmp"), str(self._events))
         command = command_line(
             str(spark_home() / "bin" / "spark-submit"), with_local_files(submission, local), ours
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 from xml.sax.saxutils import escape
@@ -146,6 +148,17 @@ def xml_answer(text: str, *, status: int = 200) -> Answer:
     """An answer whose body is the given XML document."""
     headers = (("Content-Type", "text/xml"), ("x-amz-request-id", secrets.token_hex(8)))
     return Answer(status, headers, f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode())
+
+
+def console_output(instance_id: str, text: str) -> Answer:
+    """GetConsoleOutput. Source: EC2 API reference; the text comes in Base64."""
+    encoded = base64.b64encode(text.encode()).decode()
+    return xml_answer(
+        '<GetConsoleOutputResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">'
+        f"<requestId>{secrets.token_hex(8)}</requestId><instanceId>{escape(instance_id)}"
+        f"</instanceId><timestamp>{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}</timestamp>"
+        f"<output>{encoded}</output></GetConsoleOutputResponse>"
+    )
 
 
 def refusal(service: str, refused: Refused) -> Answer:

@@ -73,7 +73,7 @@ def test_no_room_looks_upwards() -> None:
         ("boto3", {"aws", "rehearsal"}),
         ("botocore", {"aws", "rehearsal"}),
         ("moto", {"rehearsal"}),
-        ("paramiko", {"tunnel"}),
+        ("paramiko", {"tunnel", "rehearsal"}),
     ],
 )
 def test_a_foreign_library_has_one_room(library: str, allowed: set[str]) -> None:

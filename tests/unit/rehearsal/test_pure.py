@@ -61,7 +61,9 @@ def test_arguments_written_with_an_equals_sign_are_understood():
 
 
 def test_the_last_option_wins_so_ours_come_last():
-    argv = command_line("/s/spark-submit", parse_submission(ARGS), local_options(2, "/py", "/tmp"))
+    argv = command_line(
+        "/s/spark-submit", parse_submission(ARGS), local_options(2, "/py", "/tmp", "/ev")
+    )
 
     assert argv.index("local[2]") > argv.index("cluster")
     assert argv.index("local[2]") < argv.index("s3://b/main.py")

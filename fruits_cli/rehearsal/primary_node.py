@@ -1,0 +1,242 @@
+"""The primary node of a rehearsed cluster: an SSH server on loopback, and the pages behind it.
+
+Nobody but user hadoop logs in, with the cluster's key pair as the embedded EC2 holds it; only the
+rehearsed pages are forwarded to, and nothing is run. Port 22 is asked of the security groups.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import socket
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from io import StringIO
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import paramiko
+from paramiko import common
+
+from fruits_cli.rehearsal.history_server import HistoryServer
+from fruits_cli.rehearsal.inside import Host
+from fruits_cli.rehearsal.world import Cluster, Node
+from fruits_cli.tunnel.connection import Stream
+from fruits_cli.tunnel.keys import new_private_key
+from fruits_cli.tunnel.relay import relay
+
+HISTORY_PORT = 18080
+_USER = "hadoop"
+_LAST_ADDRESS = 254
+_POLL_S = 1.0
+
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+
+class NodeAddresses:
+    """Addresses 127.0.0.x for the primary nodes, all with SSH on the same port.
+
+    Amazon's public names belong to strangers. macOS has 127.0.0.1 alone: one cluster at a time.
+    """
+
+    def __init__(self) -> None:
+        self._spare: socket.socket | None = socket.socket()
+        self._spare.bind(("127.0.0.1", 0))
+        self.port = int(self._spare.getsockname()[1])
+        self._lock = threading.Lock()
+
+    def listen(self) -> socket.socket | None:
+        """A listening socket on the first free address, None where none is."""
+        with self._lock:
+            if self._spare is not None:
+                sock, self._spare = self._spare, None
+                sock.listen()
+                return sock
+            for last in range(1, _LAST_ADDRESS + 1):
+                with suppress(OSError):
+                    return socket.create_server((f"127.0.0.{last}", self.port))
+        return None
+
+
+class PrimaryNode:
+    """One primary node, from `start` to `stop`."""
+
+    def __init__(self, cluster: Cluster, node: Node, host: Host, groups: list[str]) -> None:
+        self._cluster, self._node, self._groups = cluster, node, groups
+        self._ec2 = host.inside.client("ec2", cluster.region)
+        self._host_key = paramiko.Ed25519Key.from_private_key(StringIO(new_private_key()))
+        self._authorized = self._public_key()
+        work = host.folder / "tmp" / f"history-{cluster.cluster_id}"
+        self._history = HistoryServer(host.events_of(cluster.cluster_id), work)
+        self._listener: socket.socket | None = None
+        self._transports: list[paramiko.Transport] = []
+
+    @property
+    def console(self) -> str:
+        """What the instance prints at its first boot. Source: EC2 user guide, fingerprints."""
+        return (
+            "-----BEGIN SSH HOST KEY FINGERPRINTS-----\n"
+            f"256 {self._host_key.fingerprint} root@{self._node.private_dns} (ED25519)\n"
+            "-----END SSH HOST KEY FINGERPRINTS-----\n"
+        )
+
+    def start(self, listener: socket.socket) -> None:
+        """Answer on `listener`, whose address becomes the node's public one."""
+        self._listener = listener
+        with self._cluster.changed:
+            self._node.public_dns = self._node.public_ip = str(listener.getsockname()[0])
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Cut every connection and end the pages."""
+        if self._listener is not None:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+        for transport in self._transports:
+            transport.close()
+        self._history.stop()
+
+    def authorizes(self, user: str, key: paramiko.PKey) -> bool:
+        """Whether the key is the one that the cluster was created with."""
+        return user == _USER and bool(self._authorized) and key.asbytes() == self._authorized
+
+    def connect(self, host: str, port: int) -> socket.socket | int:
+        """A connection to a rehearsed page, or SSH's reason why there is none."""
+        own = {self._node.private_dns, self._node.private_ip, "localhost", "127.0.0.1"}
+        if host not in own:
+            return common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        page = self._history.port() if port == HISTORY_PORT else None
+        try:
+            if page:
+                return socket.create_connection(("127.0.0.1", page))
+        except OSError:
+            pass
+        return common.OPEN_FAILED_CONNECT_FAILED
+
+    def _public_key(self) -> bytes:
+        name = self._cluster.request["Instances"].get("Ec2KeyName")
+        if not name:
+            return b""
+        found = self._ec2.describe_key_pairs(KeyNames=[name], IncludePublicKey=True)["KeyPairs"]
+        return base64.b64decode(found[0]["PublicKey"].split()[1])
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, peer = listener.accept()
+                # A real one would let it wait until it gives up.
+                if self._is_let_in(peer[0]):
+                    threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                else:
+                    connection.close()
+
+    def _is_let_in(self, address: str) -> bool:
+        groups = self._ec2.describe_security_groups(GroupIds=self._groups)["SecurityGroups"]
+        return any(
+            _covers(permission, address)
+            for group in groups
+            for permission in group["IpPermissions"]
+        )
+
+    def _serve(self, connection: socket.socket) -> None:
+        transport = paramiko.Transport(connection)
+        transport.add_server_key(self._host_key)
+        session = _Session(self)
+        self._transports.append(transport)
+        with suppress(paramiko.SSHException, EOFError, OSError):
+            transport.start_server(server=session)
+            while transport.is_active():
+                channel = transport.accept(_POLL_S)
+                page = channel and session.pages.pop(channel.chanid, None)
+                if channel is not None and page is not None:
+                    threading.Thread(target=_forward, args=(page, channel), daemon=True).start()
+        transport.close()
+        self._transports.remove(transport)
+
+
+def _forward(page: socket.socket, channel: paramiko.Channel) -> None:
+    with page, suppress(OSError):
+        relay(page, Stream(channel, release=lambda: None))
+
+
+def _covers(permission: Mapping[str, Any], address: str) -> bool:
+    first, last = permission.get("FromPort", 0), permission.get("ToPort", 65535)
+    if permission["IpProtocol"] not in ("tcp", "-1") or not first <= 22 <= last:
+        return False
+    return any(
+        ip_address(address) in ip_network(found["CidrIp"]) for found in permission["IpRanges"]
+    )
+
+
+class _Session(paramiko.ServerInterface):
+    """What one connection may do. `pages`: connections to pages whose channels come next."""
+
+    def __init__(self, node: PrimaryNode) -> None:
+        self._node = node
+        self.pages: dict[int, socket.socket] = {}
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        is_own = self._node.authorizes(username, key)
+        return common.AUTH_SUCCESSFUL if is_own else common.AUTH_FAILED
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        is_session = kind == "session"
+        refused = common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        return common.OPEN_SUCCEEDED if is_session else refused
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        threading.Thread(target=_say_not_found, args=(channel, command), daemon=True).start()
+        return True
+
+    def check_channel_direct_tcpip_request(
+        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
+    ) -> int:
+        found = self._node.connect(*destination)
+        if isinstance(found, int):
+            return found
+        self.pages[chanid] = found
+        return common.OPEN_SUCCEEDED
+
+
+def _say_not_found(channel: paramiko.Channel, command: bytes) -> None:
+    """A rehearsed node runs nothing: a shell's answer to a program that is not there."""
+    with suppress(paramiko.SSHException, EOFError, OSError):
+        name = command.decode("utf-8", "replace").split(" ")[0]
+        channel.sendall_stderr(f"{name}: not on a rehearsed node\n".encode())
+        channel.send_exit_status(127)
+    channel.close()
+
+
+class PrimaryNodes:
+    """The primary nodes of all clusters, by the ids of their instances."""
+
+    def __init__(self) -> None:
+        self._addresses = NodeAddresses()
+        self._nodes: dict[str, PrimaryNode] = {}
+
+    @property
+    def port(self) -> int:
+        """The port of SSH on all of them."""
+        return self._addresses.port
+
+    def start(self, cluster: Cluster, host: Host, groups: list[str]) -> None:
+        """Start the primary node of a cluster whose instances run."""
+        node, listener = cluster.primary, self._addresses.listen()
+        if node is not None and listener is not None:
+            self._nodes[node.instance_id] = primary = PrimaryNode(cluster, node, host, groups)
+            primary.start(listener)
+
+    def stop(self, cluster: Cluster) -> None:
+        """End the cluster's; it keeps its console, as an instance does for an hour."""
+        if cluster.primary and (primary := self._nodes.get(cluster.primary.instance_id)):
+            primary.stop()
+
+    def console(self, instance_id: str) -> str | None:
+        """The console output of an instance, None of one that is not a primary node."""
+        primary = self._nodes.get(instance_id)
+        return None if primary is None else primary.console
