@@ -30,6 +30,7 @@ HISTORY_PORT = 18080
 _USER = "hadoop"
 _LAST_ADDRESS = 254
 _POLL_S = 1.0
+_PIECE_BYTES = 4096
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
@@ -206,6 +207,9 @@ class _Session(paramiko.ServerInterface):
 def _say_not_found(channel: paramiko.Channel, command: bytes) -> None:
     """A rehearsed node runs nothing: a shell's answer to a program that is not there."""
     with suppress(paramiko.SSHException, EOFError, OSError):
+        # Closed with its input unread, the caller would hear that, and not why.
+        while channel.recv(_PIECE_BYTES):
+            pass
         name = command.decode("utf-8", "replace").split(" ")[0]
         channel.sendall_stderr(f"{name}: not on a rehearsed node\n".encode())
         channel.send_exit_status(127)
