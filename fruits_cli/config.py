@@ -43,6 +43,7 @@ class Precision(StrEnum):
     F32 = "f32"
     BF16 = "bf16"
     INT8 = "int8"
+    AUTO = "auto"
 
 
 class Target(StrEnum):
@@ -137,7 +138,8 @@ class JobConfig(_Section):
     engine: Engine = Field(Engine.OPENVINO, description="what computes the features")
     precision: Precision = Field(
         Precision.F32,
-        description="bf16 needs a CPU with amx_bf16 or avx512_bf16, int8 pictures to calibrate on",
+        description="bf16 needs a CPU with amx_bf16 or avx512_bf16, int8 pictures to calibrate on; "
+        "auto: the fastest that is near f32",
     )
     calibration: HomePath | None = Field(
         None,

@@ -29,6 +29,7 @@ BATCH, INT8_BATCH = 2, 8
 PRECISIONS = ("f32", "bf16", "int8")
 _BF16_COSINE = 0.99
 _BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
+_INT8_FLAGS = {"amx_int8", "avx512_vnni", "avx_vnni"}
 # oneDNN's kernels on blocks of 16 channels: on AMD's AVX-512 a tenth faster in f32 than what
 # OpenVINO chooses there. Not tried on Intel's, which is left as it is.
 BLOCKED_KERNELS = "cpu:jit_avx512_1x1,cpu:jit_avx512,cpu:jit_avx512_dw"
@@ -161,6 +162,12 @@ def engine_of(artefact: Artefact, *, engine: str, precision: str) -> Engine:
 def computes_bf16() -> bool:
     """Whether this machine's CPU has instructions for bfloat16; emulation is slower than f32."""
     return not _BF16_FLAGS.isdisjoint(_cpu_words())
+
+
+def fast_precisions() -> list[str]:
+    """The precisions for which this CPU has instructions, as far as Linux tells."""
+    has_int8 = not _INT8_FLAGS.isdisjoint(_cpu_words())
+    return ["f32", *(["bf16"] if computes_bf16() else []), *(["int8"] if has_int8 else [])]
 
 
 def _cpu_words() -> set[str]:

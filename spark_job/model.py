@@ -4,7 +4,8 @@ The artefact is a folder: model.weights.h5 (no top), graph.xml and graph.bin (Op
 with --calibration FOLDER that of int8, calibrated on pictures of the folder (quantisation.py).
 It is made once on the user's machine, found again by its fingerprint, and shipped to workers as
 data.
-The last line on stdout is JSON: the artefact's folder and what model.json says, or an error.
+The last line on stdout is JSON: the artefact's folder and what model.json says, which
+precisions this machine is fast in, or an error.
 """
 
 from __future__ import annotations
@@ -242,7 +243,7 @@ def main() -> int:
         print(json.dumps({"error": JobError(1, sentence).as_dict()}))
         return 1
     facts = json.loads((folder / engines.MODEL_FILE).read_text())
-    print(json.dumps({"folder": str(folder), **facts}))
+    print(json.dumps({"folder": str(folder), "fast": engines.fast_precisions(), **facts}))
     return 0
 
 

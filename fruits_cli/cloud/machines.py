@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from fruits_cli.cloud.account import Machine
+from fruits_cli.config import Precision
 
 _FAMILIES_GIB_PER_VCPU = {"m5": 4, "m6i": 4, "m7i": 4, "c5": 2, "r5": 8}
 _SIZES_VCPUS = {"xlarge": 4, "2xlarge": 8, "4xlarge": 16}
@@ -21,6 +23,10 @@ _FAMILY = re.compile(r"[a-z]+")
 _STANDARD_FAMILIES = frozenset("acdhimrtz")
 # Sapphire Rapids and later have amx_bf16, Zen 4 and later avx512_bf16.
 _BF16 = re.compile(r"[mcr][78][ia](-flex)?\.")
+
+
+# Ice Lake and later, Zen 4 and later. Fifth generations have VNNI on a part of their machines.
+_VNNI = re.compile(r"[mcr](6i|[78][ia])[dn]*(-flex)?\.")
 
 
 def yarn_mib(machine: Machine) -> int:
@@ -48,3 +54,15 @@ def is_standard_type(instance_type: str) -> bool:
 def has_bf16(instance_type: str) -> bool:
     """Whether the type's processor computes bf16 by itself (amx_bf16 or avx512_bf16)."""
     return _BF16.match(instance_type) is not None
+
+
+def has_vnni(instance_type: str) -> bool:
+    """Whether every machine of the type computes int8 by itself (avx512_vnni)."""
+    return _VNNI.match(instance_type) is not None
+
+
+def fast_precisions(instance_types: Iterable[str]) -> tuple[Precision, ...]:
+    """The precisions for which all these types have instructions."""
+    types = list(instance_types)
+    tests = {Precision.BF16: has_bf16, Precision.INT8: has_vnni}
+    return (Precision.F32, *(one for one, test in tests.items() if all(map(test, types))))

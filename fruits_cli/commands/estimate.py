@@ -21,7 +21,7 @@ from fruits_cli.dataset.images import find_images, local_images
 from fruits_cli.dataset.listing import list_pictures
 from fruits_cli.dataset.manifest import DATASET_FILE, parse_manifest
 from fruits_cli.dataset.sample import ensure_sample, sample_folder
-from fruits_cli.errors import CloudError, ConfigError, UsageError
+from fruits_cli.errors import CloudError, ConfigError, FruitsError, UsageError
 from fruits_cli.estimate.calculation import (
     HERE,
     Estimate,
@@ -103,6 +103,7 @@ class Found:
     sample: str
     files: tuple[str, ...]
     mean_bytes: float
+    folder: str
 
     @property
     def stands_for_others(self) -> bool:
@@ -153,7 +154,7 @@ def _of_folder(config: Config, folder: Path, asked: Asked, *, name: str) -> Foun
     if asked.count is not None:
         pictures, source = asked.count, f"as given, of {mean_bytes:,.0f} bytes each"
     work = Work(pictures, mean_bytes * pictures, config.job.keep_features)
-    return Found(work, source, name, files, mean_bytes)
+    return Found(work, source, name, files, mean_bytes, str(folder))
 
 
 def _on_s3(
@@ -181,7 +182,7 @@ def _on_s3(
     manifest = parse_manifest(stored.content, origin=f"{uri}{DATASET_FILE}")
     drawn = _of_folder(config, sample_folder(environ), asked, name=_DRAWN)
     work = Work(manifest.pictures, 0, config.job.keep_features)
-    return Found(work, str(uri), _DRAWN, drawn.files, drawn.mean_bytes)
+    return Found(work, str(uri), _DRAWN, drawn.files, drawn.mean_bytes, drawn.folder)
 
 
 def spread(items: Iterable[str], most: int) -> tuple[str, ...]:
@@ -199,12 +200,12 @@ def spread(items: Iterable[str], most: int) -> tuple[str, ...]:
 
 
 def _measured(job: JobConfig, found: Found, screen: Screen, environ: Mapping[str, str]) -> Measured:
-    artefact, _ = obtain_model(job, screen, environ, if_absent=_IF_ABSENT)
+    artefacts, left_out = _artefacts(job, found, screen, environ)
     cores = usable_cores()
     small = found.mean_bytes < _SMALL_BYTES
     rounds = max(1, _ENOUGH // len(found.files)) if small else 1
     timed: dict[Precision, Timed] = {}
-    for precision in _precisions(job, artefact):
+    for precision, artefact in artefacts.items():
         screen.tell(f"Timing {len(found.files)} pictures in {precision} on {cores} cores.")
         embedding = Embedding(artefact, job.engine, precision, cores)
         timed[precision] = time_sample(found.files * rounds, embedding, environ)
@@ -221,20 +222,45 @@ def _measured(job: JobConfig, found: Found, screen: Screen, environ: Mapping[str
         cores=cores,
         engine=job.engine.value,
         image_size=job.image_size,
-        weights=artefact.weights,
+        weights=artefacts[Precision.F32].weights,
+        left_out=left_out,
     )
 
 
-def _precisions(job: JobConfig, artefact: ModelArtefact) -> Sequence[Precision]:
-    """f32, and bf16 where this machine computes it: the artefact was tried in it when made."""
-    tried = artefact.facts.get("parity", {}).get("bf16_min_cosine") is not None
-    if tried and job.engine is Engine.OPENVINO:
-        return (Precision.F32, Precision.BF16)
-    return (Precision.F32,)
+def _artefacts(
+    job: JobConfig, found: Found, screen: Screen, environ: Mapping[str, str]
+) -> tuple[dict[Precision, ModelArtefact], tuple[str, ...]]:
+    """The model in f32, in bf16 where this machine computes it, in int8 where the pictures bear it;
+    and why it is left out.
+    """
+    wanted = job.precision
+    f32, job = obtain_model(
+        job.model_copy(update={"precision": Precision.F32}), screen, environ, if_absent=_IF_ABSENT
+    )
+    artefacts = {Precision.F32: f32}
+    if job.engine is not Engine.OPENVINO:
+        return artefacts, ()
+    # The artefact was tried in it when it was made.
+    if f32.facts.get("parity", {}).get("bf16_min_cosine") is not None:
+        artefacts[Precision.BF16] = f32
+    # Drawn pictures tell nothing of what others bear.
+    if found.sample == _DRAWN and wanted not in (Precision.INT8, Precision.AUTO):
+        return artefacts, ()
+    try:
+        job = job.model_copy(update={"precision": Precision.INT8})
+        artefacts[Precision.INT8], _ = obtain_model(job, screen, environ, pictures=found.folder)
+    except FruitsError as error:
+        return artefacts, (f"int8 is left out: {error}",)
+    return artefacts, ()
 
 
 def _compared(config: Config, found: Found, measured: Measured, session: Session | None) -> Report:
-    asked = wishes(config.cluster, engine=config.job.engine, precision=config.job.precision)
+    asked = wishes(
+        config.cluster,
+        engine=config.job.engine,
+        precision=config.job.precision,
+        has_int8=Precision.INT8 in measured.timed,
+    )
     types = tuple(instance_types(asked))
     prices = _prices(config, types, session)
     shapes, notes = _shapes(config, asked, measured, _machines(types, session))
@@ -252,7 +278,7 @@ def _compared(config: Config, found: Found, measured: Measured, session: Session
         clusters=tuple(clusters),
         break_even=break_even(fastest(own).shape, shapes, found.work),
         price_source=f"prices: {prices.source}",
-        notes=(*_doubts(found, measured), *notes, *_too_long(config, clusters)),
+        notes=(*measured.left_out, *_doubts(found, measured), *notes, *_too_long(config, clusters)),
     )
 
 

@@ -83,7 +83,9 @@ def submit_job(
         return Outcome([f"Would run {line}."], facts)
     digest, pictures = bind_dataset(source, storage)
     session.screen.tell(f"{line}, {pictures} pictures" if pictures else line)
-    step = planned_step(config, session, found, run_id=run_id, source=source, dataset=digest)
+    step, config = planned_step(
+        config, session, found, run_id=run_id, source=source, dataset=digest
+    )
     record = RunRecord(
         run_id,
         Target.EMR,

@@ -12,7 +12,7 @@ from functools import partial
 
 from fruits_cli.cloud.account import Machine, PriceBook
 from fruits_cli.cloud.clusters import NodeGroup
-from fruits_cli.cloud.machines import has_bf16, is_arm_type
+from fruits_cli.cloud.machines import fast_precisions, has_bf16, has_vnni, is_arm_type
 from fruits_cli.cluster.cost import hourly_price
 from fruits_cli.cluster.nodes import executor_plan, node_groups, workers
 from fruits_cli.config import ClusterConfig, Engine, Precision
@@ -55,6 +55,8 @@ class Assumptions:
     older_vcpu: Range = Range(0.4, 1.0)
     newer_vcpu: Range = Range(0.6, 1.3)
     bf16_gain: Range = Range(1.4, 2.2)
+    int8_gain: Range = Range(2.0, 3.2)
+    int8_without_vnni: float = 0.9
     send_mbit_s: Range = Range(10, 100)
     fetch_mbit_s: Range = Range(50, 300)
     pca_fixed_s: Range = Range(0.5, 3)
@@ -122,26 +124,38 @@ class Wish:
     precision: Precision
 
 
-def wishes(cluster: ClusterConfig, *, engine: Engine, precision: Precision) -> list[Wish]:
-    """The configured cluster on demand, one with more nodes on Spot, and one that has bf16."""
+def wishes(
+    cluster: ClusterConfig, *, engine: Engine, precision: Precision, has_int8: bool = False
+) -> list[Wish]:
+    """The configured cluster on demand, one with more nodes on Spot, one that has bf16, and, where
+    the pictures bear int8, one that has that.
+    """
+    if precision is Precision.AUTO:
+        fast = fast_precisions((cluster.core_type, cluster.task_type))
+        may = {Precision.INT8: has_int8, Precision.BF16: engine is Engine.OPENVINO}
+        precision = next((p for p, ok in may.items() if ok and p in fast), Precision.F32)
     on_demand = cluster.model_copy(update={"task_market": "on-demand"})
     tasks = max(_SPOT_TASKS, 2 * cluster.task_count)
     spot = cluster.model_copy(update={"task_market": "spot", "task_count": tasks})
-    types = {key: _bf16_type(getattr(cluster, key)) for key in ("core_type", "task_type")}
+    keys = ("core_type", "task_type")
+    types = {key: _type_with(has_bf16, "m7i", getattr(cluster, key)) for key in keys}
     bf16 = on_demand.model_copy(update=types)
+    types = {key: _type_with(has_vnni, "m6i", getattr(cluster, key)) for key in keys}
+    int8 = [Wish("int8-capable", on_demand.model_copy(update=types), Precision.INT8)]
     # The other engine computes in f32 only, there too.
     best = Precision.BF16 if engine is Engine.OPENVINO else Precision.F32
     return [
         Wish("on demand", on_demand, precision),
         Wish("Spot", spot, precision),
         Wish("bf16-capable", bf16, best),
+        *(int8 if has_int8 else []),
     ]
 
 
-def _bf16_type(instance_type: str) -> str:
-    if has_bf16(instance_type):
+def _type_with(has: Callable[[str], bool], family: str, instance_type: str) -> str:
+    if has(instance_type):
         return instance_type
-    return f"m7i.{instance_type.partition('.')[2]}"
+    return f"{family}.{instance_type.partition('.')[2]}"
 
 
 def cluster_shape(
@@ -166,24 +180,29 @@ def cluster_shape(
     executors = executor_plan(nodes, engine)
     types = {one for one in (wish.cluster.core_type, wish.cluster.task_type)}
     computes = all(has_bf16(one) for one in types)
-    precision = wish.precision if computes else Precision.F32
+    precision = wish.precision
+    if precision is Precision.BF16 and not computes:
+        precision = Precision.F32
     vcpu = assumed.newer_vcpu if computes else assumed.older_vcpu
     images_s = vcpu * speeds[Precision.F32]
-    if precision is Precision.BF16:
-        gain = bf16_gain(speeds, assumed)
+    if precision is not Precision.F32:
+        gain = gain_of(precision, speeds, assumed)
+        if precision is Precision.INT8 and not all(map(has_vnni, types)):
+            gain = Range(min(gain.low, assumed.int8_without_vnni), gain.high)
         images_s = Range(images_s.low * gain.low, images_s.high * gain.high)
     return Shape(wish.name, precision, executors.cores * executors.count, images_s, groups)
 
 
-def bf16_gain(speeds: Mapping[Precision, float], assumed: Assumptions) -> Range:
-    """How much faster than f32 bf16 is on newer nodes: from what was measured here upwards.
+def gain_of(precision: Precision, speeds: Mapping[Precision, float], assumed: Assumptions) -> Range:
+    """How much faster than f32 it is on nodes that have it: from what was measured here upwards.
 
-    They multiply in AMX, which this machine may lack.
+    They may have AMX, which this machine may lack.
     """
-    if Precision.BF16 not in speeds:
-        return assumed.bf16_gain
-    measured = speeds[Precision.BF16] / speeds[Precision.F32]
-    return Range(0.8 * measured, max(1.25 * measured, assumed.bf16_gain.high))
+    guess = assumed.int8_gain if precision is Precision.INT8 else assumed.bf16_gain
+    if precision not in speeds:
+        return guess
+    measured = speeds[precision] / speeds[Precision.F32]
+    return Range(0.8 * measured, max(1.25 * measured, guess.high))
 
 
 def estimated(

@@ -17,8 +17,8 @@ from fruits_cli.estimate.calculation import (
     Estimate,
     Range,
     Work,
-    bf16_gain,
     fastest,
+    gain_of,
 )
 from fruits_cli.estimate.timing import Timed
 from fruits_cli.screen import Table
@@ -36,6 +36,7 @@ class Measured:
     engine: str
     image_size: int
     weights: str
+    left_out: tuple[str, ...] = ()
 
     @property
     def core_speeds(self) -> dict[Precision, Range]:
@@ -185,7 +186,12 @@ def assumption_lines(report: Report) -> list[str]:
     """The assumptions behind the table."""
     assumed, speeds = report.assumed, report.measured.speeds
     minute = 1 / 60
-    gain = "from the one measured here upwards" if Precision.BF16 in speeds else "not measured here"
+    gains = [
+        f"{precision} on nodes that have it is {_speed(gain_of(precision, speeds, assumed))} times "
+        f"as fast as f32 ({'as measured here, or more' if precision in speeds else 'a guess'})"
+        for precision in (Precision.BF16, Precision.INT8)
+        if precision in (Precision.BF16, *speeds)
+    ]
     result_kb = (
         assumed.result_bytes if report.work.keep_features else assumed.result_bytes_without_features
     ) / 1000
@@ -195,7 +201,7 @@ def assumption_lines(report: Report) -> list[str]:
         f"{span(assumed.start_here_s)} seconds",
         f"a vCPU does {_speed(assumed.older_vcpu)} of what a core of this machine does, "
         f"one of m7i {_speed(assumed.newer_vcpu)}",
-        f"bf16 on m7i is {_speed(bf16_gain(speeds, assumed))} times as fast as f32 ({gain})",
+        *gains,
         f"all workers together reach {_speed(assumed.efficiency)} of their sum",
         f"PCA takes {span(assumed.pca_fixed_s)} seconds and "
         f"{_speed(assumed.pca_core_s * 1000)} ms of a core for each picture",

@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fruits_cli.config import Engine, JobConfig, Precision
-from fruits_cli.errors import MachineError, UsageError
+from fruits_cli.errors import FruitsError, MachineError, UsageError
 from fruits_cli.files import cache_dir, expanded
 from fruits_cli.job.progress import job_error
 from fruits_cli.screen import Screen
@@ -95,6 +95,8 @@ def _last_json(text: str) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
+# As the job itself refuses them.
+_BF16_COSINE = 0.99
 _MAKING = "Preparing the model (about 20 seconds the first time)"
 _CALIBRATING = "Calibrating int8 on pictures of {} (up to a minute the first time)"
 
@@ -106,14 +108,57 @@ def obtain_model(
     *,
     if_absent: str = "",
     pictures: str = "",
+    fast: Collection[Precision] | None = None,
     load_model: Callable[..., ModelArtefact] = model_artefact,
 ) -> tuple[ModelArtefact, JobConfig]:
     """The model, made or found in the cache, and the job with the weights that it really has.
 
     if_absent: what the reader is told where ImageNet's weights are not in the cache and random
     ones take their place; empty where they may not. pictures: the folder of the run, which int8
-    is calibrated on unless another is given. Raises what `model_artefact` does.
+    is calibrated on unless another is given. fast: what `auto` may choose from, None for what this
+    machine is fast in. Raises what `model_artefact` does.
     """
+    if job.precision is not Precision.AUTO:
+        return _obtained(job, screen, environ, if_absent, pictures, load_model)
+    job = job.model_copy(update={"precision": Precision.F32})
+    artefact, job = _obtained(job, screen, environ, if_absent, pictures, load_model)
+    if fast is None:
+        fast = [Precision(one) for one in artefact.facts.get("fast", ())]
+    reasons = []
+    for precision in (Precision.INT8, Precision.BF16):
+        wanted = job.model_copy(update={"precision": precision})
+        try:
+            _require_fast(wanted, fast, artefact)
+            # With int8 a model of its own is made, or refused.
+            artefact, wanted = _obtained(wanted, screen, environ, if_absent, pictures, load_model)
+        except FruitsError as error:
+            reasons.append(f"not {precision}: {error}")
+            continue
+        screen.tell(" ".join([f"auto: {precision}, the fastest that is near f32.", *reasons]))
+        return artefact, wanted
+    screen.tell(" ".join(["auto: f32.", *reasons]))
+    return artefact, job
+
+
+def _require_fast(job: JobConfig, fast: Collection[Precision], f32: ModelArtefact) -> None:
+    """Raise UsageError where the precision would not be faster, or is known to be too far off."""
+    if job.engine is not Engine.OPENVINO:
+        raise UsageError("the engine tensorflow computes in f32 only.")
+    if job.precision not in fast:
+        raise UsageError("no instructions for it where the job runs.")
+    cosine = f32.facts.get("parity", {}).get("bf16_min_cosine")
+    if job.precision is Precision.BF16 and cosine is not None and cosine < _BF16_COSINE:
+        raise UsageError(f"too far from f32 with these weights (cosine {cosine:.4f}).")
+
+
+def _obtained(
+    job: JobConfig,
+    screen: Screen,
+    environ: Mapping[str, str],
+    if_absent: str,
+    pictures: str,
+    load_model: Callable[..., ModelArtefact],
+) -> tuple[ModelArtefact, JobConfig]:
     making = _MAKING
     if job.precision is Precision.INT8:
         job = job.model_copy(update={"calibration": job.calibration or pictures or None})

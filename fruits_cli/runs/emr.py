@@ -12,6 +12,7 @@ from typing import Any
 
 from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, Cluster
 from fruits_cli.cloud.layout import places_of
+from fruits_cli.cloud.machines import fast_precisions
 from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd
 from fruits_cli.cluster.foundations import ensure_bucket, observe
 from fruits_cli.cluster.launch import (
@@ -194,6 +195,7 @@ def _ship(
         session.environ,
         if_absent=if_absent,
         pictures=str(folder or ""),
+        fast=fast_precisions((config.cluster.core_type, config.cluster.task_type)),
         load_model=session.load_model,
     )
     config = config.model_copy(update={"job": job_config})
@@ -343,7 +345,7 @@ def _again_on(
         return Outcome([f"{line}."], facts)
     session.screen.tell(f"{line}, which stays.")
     with termination_as_interrupt():
-        step = planned_step(
+        step, config = planned_step(
             config,
             session,
             cluster,

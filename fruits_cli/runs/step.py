@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from fruits_cli.cloud.clusters import Cluster, Role, StepSpec
 from fruits_cli.cloud.layout import places_of
+from fruits_cli.cloud.machines import fast_precisions
 from fruits_cli.cluster.nodes import node_groups
 from fruits_cli.cluster.plan import plan_step
 from fruits_cli.config import Config
@@ -26,14 +27,21 @@ def planned_step(
     source: S3Uri,
     dataset: str,
     resume: bool = False,
-) -> StepSpec:
-    """The step, its code and model in the bucket, sized for the nodes that are there.
+) -> tuple[StepSpec, Config]:
+    """The step, sized for the nodes that are there, and the configuration with what `auto` chose.
 
-    Raises UsageError where the cluster has another Python than the job needs.
+    Sends code and model to the bucket. Raises UsageError where the cluster has another Python
+    than the job needs.
     """
-    artefact, _ = obtain_model(
-        config.job, session.screen, session.environ, load_model=session.load_model
+    types = node_types(config, cluster, session)
+    artefact, chosen = obtain_model(
+        config.job,
+        session.screen,
+        session.environ,
+        fast=fast_precisions(types),
+        load_model=session.load_model,
     )
+    config = config.model_copy(update={"job": chosen})
     job = shipped_job(
         places_of(config),
         artefact,
@@ -44,8 +52,7 @@ def planned_step(
         python=python_digest(cluster),
         resume=resume,
     )
-    types = node_types(config, cluster, session)
-    return plan_step(
+    step = plan_step(
         config,
         job,
         node_types=types,
@@ -54,6 +61,7 @@ def planned_step(
         run_id=run_id,
         python=interpreter_on(cluster, config.job.engine),
     )
+    return step, config
 
 
 def node_types(config: Config, cluster: Cluster, session: Session) -> list[str]:

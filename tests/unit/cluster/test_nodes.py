@@ -1,7 +1,7 @@
 import pytest
 
 from fruits_cli.cloud.account import Machine
-from fruits_cli.cloud.machines import MACHINES, has_bf16, is_arm_type, yarn_mib
+from fruits_cli.cloud.machines import MACHINES, has_bf16, has_vnni, is_arm_type, yarn_mib
 from fruits_cli.cluster.nodes import (
     DRIVER_MIB,
     DRIVER_OVERHEAD_MIB,
@@ -83,3 +83,19 @@ def test_arm_types_are_known_by_their_names(name: str, arm: bool) -> None:
 )  # fmt: skip
 def test_bf16_is_asked_of_the_types_that_have_it(name: str, bf16: bool) -> None:
     assert has_bf16(name) is bf16
+
+
+@pytest.mark.parametrize(
+    ("name", "has_it"),
+    [
+        ("m6i.xlarge", True),
+        ("c6in.4xlarge", True),
+        ("m7i-flex.large", True),
+        ("r7a.xlarge", True),
+        ("m6a.xlarge", False),
+        ("m5.xlarge", False),
+        ("m7g.xlarge", False),
+    ],
+)
+def test_types_that_compute_int8_by_themselves(name: str, has_it: bool) -> None:
+    assert has_vnni(name) is has_it

@@ -17,19 +17,19 @@ from fruits_cli.estimate.calculation import (
     Range,
     Shape,
     Work,
-    bf16_gain,
     break_even,
     cluster_shape,
     cost,
     crossing,
     estimated,
+    gain_of,
     instance_types,
     price_range,
     stage_seconds,
     wishes,
 )
 
-F32, BF16 = Precision.F32, Precision.BF16
+F32, BF16, INT8 = Precision.F32, Precision.BF16, Precision.INT8
 NODES = (
     NodeGroup(Role.PRIMARY, "m5.xlarge", 1),
     NodeGroup(Role.CORE, "m5.xlarge", 2),
@@ -49,6 +49,7 @@ ROUND = Assumptions(
     older_vcpu=Range(0.5, 1.0),
     newer_vcpu=Range(1.0, 2.0),
     bf16_gain=Range(1.5, 2.0),
+    int8_gain=Range(2.0, 4.0),
     send_mbit_s=Range(8, 80),
     fetch_mbit_s=Range(8, 80),
     pca_fixed_s=Range(1, 2),
@@ -230,6 +231,44 @@ def test_three_clusters_are_compared() -> None:
     assert list(instance_types([on_demand, spot, bf16])) == ["m5.xlarge", "m7i.xlarge"]
 
 
+def test_int8_is_compared_where_the_pictures_bear_it() -> None:
+    *_, int8 = wishes(ClusterConfig(), engine=Engine.OPENVINO, precision=F32, has_int8=True)
+
+    assert (int8.cluster.core_type, int8.precision) == ("m6i.xlarge", INT8)
+    shape = cluster_shape(int8, MACHINES, {F32: 100.0, INT8: 250.0}, Engine.OPENVINO, ROUND)
+    assert shape.precision is INT8
+    assert (shape.images_s.low, shape.images_s.high) == pytest.approx((50 * 2.0, 100 * 4.0))
+
+
+def test_int8_may_gain_nothing_on_nodes_that_may_lack_its_instructions() -> None:
+    (wish, *_) = wishes(ClusterConfig(), engine=Engine.OPENVINO, precision=INT8, has_int8=True)
+
+    shape = cluster_shape(wish, MACHINES, {F32: 100.0, INT8: 250.0}, Engine.OPENVINO, ROUND)
+
+    assert shape.precision is INT8
+    assert (shape.images_s.low, shape.images_s.high) == pytest.approx((50 * 0.9, 100 * 4.0))
+
+
+@pytest.mark.parametrize(
+    ("core_type", "has_int8", "expected"),
+    [
+        ("m5.xlarge", True, F32),
+        ("m6i.xlarge", True, INT8),
+        ("m6i.xlarge", False, F32),
+        ("m7i.xlarge", True, INT8),
+        ("m7i.xlarge", False, BF16),
+    ],
+)
+def test_auto_is_the_fastest_that_all_nodes_have(
+    core_type: str, has_int8: bool, expected: Precision
+) -> None:
+    cluster = ClusterConfig(core_type=core_type, task_type=core_type)
+
+    found = wishes(cluster, engine=Engine.OPENVINO, precision=Precision.AUTO, has_int8=has_int8)
+
+    assert [wish.precision for wish in found[:2]] == [expected, expected]
+
+
 def test_the_reference_engine_computes_in_f32_everywhere() -> None:
     found = wishes(ClusterConfig(), engine=Engine.TENSORFLOW, precision=F32)
 
@@ -287,8 +326,8 @@ def test_types_that_cannot_run_the_job_are_told(change: dict[str, str], told: st
 
 
 def test_bf16_gains_what_was_measured_here_or_more_or_what_is_assumed() -> None:
-    assert bf16_gain({F32: 10.0}, ASSUMED) == ASSUMED.bf16_gain
-    fast = bf16_gain({F32: 10.0, BF16: 20.0}, ASSUMED)
+    assert gain_of(BF16, {F32: 10.0}, ASSUMED) == ASSUMED.bf16_gain
+    fast = gain_of(BF16, {F32: 10.0, BF16: 20.0}, ASSUMED)
     assert (fast.low, fast.high) == (1.6, 2.5)
-    slow = bf16_gain({F32: 10.0, BF16: 12.5}, ASSUMED)
+    slow = gain_of(BF16, {F32: 10.0, BF16: 12.5}, ASSUMED)
     assert (slow.low, slow.high) == (1.0, ASSUMED.bf16_gain.high)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fruits_cli.config import Engine, JobConfig, Precision
-from fruits_cli.errors import UsageError
+from fruits_cli.errors import MachineError, UsageError
 from fruits_cli.job.model import ModelArtefact, model_artefact, obtain_model
 from fruits_cli.screen import Screen
 
@@ -52,3 +52,62 @@ def test_other_precisions_are_not_calibrated(capsys: pytest.CaptureFixture[str])
 def test_what_int8_cannot_be_made_of_is_one_sentence(words: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         model_artefact(JobConfig(precision=Precision.INT8, **words), environ={})
+
+
+def chosen(
+    capsys: pytest.CaptureFixture[str], facts: dict[str, Any], int8: Any = INT8, **words: Any
+) -> tuple[Precision, str]:
+    def load_model(job: JobConfig, **_: Any) -> ModelArtefact:
+        if job.precision is not Precision.INT8:
+            return ModelArtefact(Path(), {**FACTS, **facts})
+        if isinstance(int8, Exception):
+            raise int8
+        return ModelArtefact(Path(), int8)
+
+    job = JobConfig(precision=Precision.AUTO, engine=words.pop("engine", Engine.OPENVINO))
+    _, job = obtain_model(job, Screen(), {}, load_model=load_model, pictures="/figs", **words)
+    return job.precision, capsys.readouterr().err
+
+
+def test_auto_takes_int8_where_the_machine_is_fast_in_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    precision, told = chosen(capsys, {"fast": ["f32", "bf16", "int8"]})
+
+    assert precision is Precision.INT8
+    assert "auto: int8, the fastest that is near f32." in told
+
+
+def test_auto_says_why_not_int8_and_takes_bf16(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = MachineError("int8 features are too far from f32.")
+
+    precision, told = chosen(capsys, {"fast": ["f32", "bf16", "int8"]}, refused)
+
+    assert precision is Precision.BF16
+    assert "auto: bf16, the fastest that is near f32. not int8: int8 features are too far" in told
+
+
+@pytest.mark.parametrize(
+    ("facts", "words", "why"),
+    [
+        ({"fast": ["f32"]}, {}, "not bf16: no instructions for it where the job runs"),
+        ({}, {}, "not int8: no instructions"),
+        ({"fast": ["f32", "bf16", "int8"]}, {"fast": [Precision.F32]}, "no instructions"),
+        ({"fast": ["f32", "bf16"], "parity": {"bf16_min_cosine": 0.9}}, {}, "(cosine 0.9000)"),
+        ({"fast": ["f32", "int8"]}, {"engine": Engine.TENSORFLOW}, "in f32 only"),
+    ],
+)
+def test_auto_stays_with_f32_and_says_why(
+    facts: dict[str, Any], words: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    precision, told = chosen(capsys, facts, **words)
+
+    assert precision is Precision.F32
+    assert "auto: f32." in told
+    assert why in told
+
+
+def test_auto_on_a_cluster_goes_by_its_nodes(capsys: pytest.CaptureFixture[str]) -> None:
+    nodes = [Precision.F32, Precision.INT8]
+
+    assert chosen(capsys, {"fast": ["f32"]}, fast=nodes)[0] is Precision.INT8
