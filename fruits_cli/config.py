@@ -176,6 +176,10 @@ class JobConfig(_Section):
         ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"),
         description="endings of picture files, in any case",
     )
+    reuse: str = Field(
+        "auto",
+        description="earlier runs whose features are copied, not computed: auto, none, or a run",
+    )
     keep_features: bool = Field(True, description="repeat the features beside the components")
     output_dir: HomePath | None = Field(
         None, description="folder of the run, absent or empty; unset: fruits-runs/<run id>"

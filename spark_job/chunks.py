@@ -223,12 +223,19 @@ def shares(todo: Sequence[int], slots: int) -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of one chunk or of many; `rejected` by reason, `inferences` those of this job."""
+    """Counts of one chunk or of many; `rejected` by reason, `inferences` those of this job.
+
+    reused: rows copied from earlier runs; twins: from another place of this one. lost: rows that
+    an earlier run had, in a file that is gone or changed.
+    """
 
     pictures: int
     features: int
     rejected: dict[str, int]
     inferences: int = 0
+    reused: int = 0
+    twins: int = 0
+    lost: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         reasons = sorted({*self.rejected, *other.rejected})
@@ -238,6 +245,9 @@ class Tally:
             self.features + other.features,
             rejected,
             self.inferences + other.inferences,
+            self.reused + other.reused,
+            self.twins + other.twins,
+            self.lost + other.lost,
         )
 
 
@@ -262,13 +272,15 @@ def rejected_file(chunk: int) -> str:
 def marker(chunk: int, tally: Tally, files: dict[str, dict[str, Any]]) -> bytes:
     """The content of a chunk's marker; files: name to bytes and sha256."""
     counts = {"pictures": tally.pictures, "features": tally.features, "rejected": tally.rejected}
+    counts |= {"reused": tally.reused, "twins": tally.twins}
     return json.dumps({"chunk": chunk, **counts, "files": files}).encode()
 
 
 def load_tally(output: Place, chunk: int) -> Tally:
     """The counts that a chunk's marker gives."""
     facts = json.loads(output.read(marker_file(chunk)))
-    return Tally(facts["pictures"], facts["features"], facts["rejected"])
+    counts = (facts["pictures"], facts["features"], facts["rejected"])
+    return Tally(*counts, reused=facts.get("reused", 0), twins=facts.get("twins", 0))
 
 
 def finished_chunks(output: Place) -> list[int]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -63,10 +62,11 @@ class ChunkResult:
         row = (picture.path, picture.label, picture.length, why.error, why.message)
         self.rejected.append(row)
 
-    def tally(self) -> Tally:
-        """The counts of this chunk."""
+    def tally(self, copied: int = 0) -> Tally:
+        """The counts of this chunk, with so many rows that were copied."""
         reasons = Counter(row[3] for row in self.rejected)
-        return Tally(len(self.paths) + len(self.rejected), len(self.paths), dict(reasons))
+        rows = len(self.paths) + copied
+        return Tally(rows + len(self.rejected), rows, dict(reasons))
 
     def feature_table(self) -> pa.Table:
         """The feature rows."""
@@ -117,9 +117,11 @@ def _decoded(
             result.reject(picture, refusal)
 
 
-def write_chunk(output: Place, chunk: int, result: ChunkResult) -> Tally:
-    """Publish a chunk's files, then its marker. Raises JobError (1) where there is no space."""
-    tables = {chunks.features_file(chunk): result.feature_table()}
+def write_chunk(
+    output: Place, chunk: int, table: pa.Table, result: ChunkResult, tally: Tally
+) -> None:
+    """Publish a chunk's feature rows and rejected rows, then its marker. Raises OSError."""
+    tables = {chunks.features_file(chunk): table}
     # One file of rejected rows is always there, so that readers find the columns.
     if result.rejected or chunk == 0:
         tables[chunks.rejected_file(chunk)] = result.rejected_table()
@@ -127,8 +129,7 @@ def write_chunk(output: Place, chunk: int, result: ChunkResult) -> Tally:
         # An attempt that died before its marker may have rejected what can be read by now.
         output.remove(chunks.rejected_file(chunk))
     written = {name: write_table(output, name, table) for name, table in tables.items()}
-    output.write(chunks.marker_file(chunk), chunks.marker(chunk, result.tally(), written))
-    return result.tally()
+    output.write(chunks.marker_file(chunk), chunks.marker(chunk, tally, written))
 
 
 def write_table(output: Place, name: str, table: pa.Table) -> dict[str, int | str]:
@@ -143,43 +144,89 @@ def write_table(output: Place, name: str, table: pa.Table) -> dict[str, int | st
     return {"bytes": content.size, "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def pictures_of(plan: Plan, source: Place, rows: list[Found], *, check: bool) -> Iterator[Picture]:
+def pictures_of(
+    plan: Plan,
+    source: Place,
+    rows: list[Found],
+    *,
+    check: bool,
+    wanted: Container[int] | None = None,
+) -> Iterator[Picture]:
     """The pictures of one chunk, read ahead of their use.
 
-    check: compare size and time on S3 too, one request more per file. Raises JobError (1)
-    where the whole source is gone.
+    check: compare size and time on S3 too, one request more per file. wanted: places in the
+    chunk, all unless given. Raises JobError (1) where the whole source is gone.
     """
+    if wanted is None:
+        wanted = range(rows_of(plan, rows))
     if plan.kind == "dataset":
-        return _from_shards(source, rows)
+        return _from_shards(source, rows, wanted)
     readers = 1 if source.is_local else _S3_READERS
+    rows = [row for place, row in enumerate(rows) if place in wanted]
     return _from_files(plan, source, rows, check=check, readers=readers)
 
 
-def _from_shards(source: Place, rows: list[Found]) -> Iterator[Picture]:
-    for row in rows:
-        shard, _, numbers = row.path.partition("#")
-        first, count = (int(number) for number in numbers.split("+"))
-        groups = range(first // chunks.GROUP_ROWS, -(-(first + count) // chunks.GROUP_ROWS))
-        read = functools.partial(_row_group, source, shard, range(first, first + count))
+def rows_of(plan: Plan, rows: list[Found]) -> int:
+    """Number of pictures of a chunk with these rows of the listing."""
+    return sum(row.size for row in rows) if plan.kind == "dataset" else len(rows)
+
+
+def _from_shards(source: Place, rows: list[Found], wanted: Container[int]) -> Iterator[Picture]:
+    columns = ["path", "label", "sha256", "length", "content"]
+    # A chunk of a dataset is one row of the listing.
+    for shard, numbers in map(_part, rows):
+        left = {
+            group: [n - group.start for n in group if n - numbers.start in wanted]
+            for group in _groups_of(numbers)
+        }
+
+        def read(group: range, shard: str = shard, left: dict[range, list[int]] = left) -> Any:
+            table = _row_group(source, shard, group, columns).take(left[group])
+            return [_packed(**row) for row in table.to_pylist()]
+
+        groups = [group for group, places in left.items() if places]
         yield from itertools.chain.from_iterable(read_ahead(read, groups, readers=1))
 
 
-def _row_group(source: Place, shard: str, wanted: range, group: int) -> list[Picture]:
-    """The pictures of one row group whose numbers in the shard are `wanted`."""
-    start = group * chunks.GROUP_ROWS
+def packed_columns(source: Place, rows: list[Found], columns: list[str]) -> pa.Table:
+    """Columns of a chunk's rows in a packed dataset, without their content."""
+    return pa.concat_tables(
+        _row_group(source, shard, group, columns)
+        for shard, wanted in map(_part, rows)
+        for group in _groups_of(wanted)
+    )
+
+
+def _part(row: Found) -> tuple[str, range]:
+    """The shard that a row of a dataset's listing means, and the numbers of its pictures there."""
+    shard, _, numbers = row.path.partition("#")
+    first, count = (int(number) for number in numbers.split("+"))
+    return shard, range(first, first + count)
+
+
+def _groups_of(wanted: range) -> Iterator[range]:
+    """The same numbers, cut where row groups end."""
+    size = chunks.GROUP_ROWS
+    for start in range(wanted.start - wanted.start % size, wanted.stop, size):
+        yield range(max(start, wanted.start), min(start + size, wanted.stop))
+
+
+def _row_group(source: Place, shard: str, wanted: range, columns: list[str]) -> pa.Table:
+    """The rows of one row group whose numbers in the shard are `wanted`."""
+    group, skipped = divmod(wanted.start, chunks.GROUP_ROWS)
     try:
         with source.open(shard) as stream:
-            columns = ["path", "label", "sha256", "length", "content"]
             table = pq.ParquetFile(stream).read_row_group(group, columns).select(columns)
-            skipped = max(wanted.start - start, 0)
-            table = table.slice(skipped, wanted.stop - start - skipped)
+            table = table.slice(skipped, len(wanted))
+            if table.num_rows < len(wanted):
+                raise IndexError(f"its row group {group} is too short")
+            return table
     except (OSError, pa.ArrowException, KeyError, IndexError) as error:
         raise JobError(
             1,
             f"The shard {source.at(shard)} cannot be read: {error}",
             hint="Pack the pictures again, or resume once it is there.",
         ) from error
-    return [_packed(**row) for row in table.to_pylist()]
 
 
 def _packed(path: str, label: str, sha256: str, length: int, content: bytes | None) -> Picture:
@@ -231,13 +278,17 @@ def _groups(rows: list[Found], most: int) -> Iterator[list[Found]]:
 
 
 def _file(plan: Plan, source: Place, row: Found, *, check: bool) -> Picture:
-    parent = PurePosixPath(row.path).parent.name
-    label = parent or plan.name
+    label = label_of(row.path, plan)
     try:
         content = _content(source, row, check=check)
     except images.Refusal as why:
         return Picture(row.path, label, row.size, b"", why)
     return Picture(row.path, label, row.size, content)
+
+
+def label_of(path: str, plan: Plan) -> str:
+    """The label of a picture in a folder: the name of the folder that it lies in."""
+    return PurePosixPath(path).parent.name or plan.name
 
 
 def _content(source: Place, row: Found, *, check: bool) -> bytes:

@@ -11,13 +11,14 @@ import functools
 import json
 import platform
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
 
-from spark_job import __version__, chunks, engines, files, identity, pca, schema, tasks
+from spark_job import __version__, chunks, engines, files, identity, pca, reuse, schema, tasks
 from spark_job.chunks import NOTHING, Listing, Plan, Tally
 from spark_job.errors import JobError
 from spark_job.progress import Reporter
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _ON_DRIVER, _MEETING = 4, 16
 _SEE = "The files below rejected/ name each picture with its reason."
 _ADDED = (NOTHING, Tally.__add__)
-_PRIVATE = ("attempt", "leash", "model", "resume", "run_id")
+_PRIVATE = ("attempt", "leash", "model", "resume", "run_id", "reuse_below", "reuse_run")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Asked:
     python_digest: str = ""
     slots: int | None = None
     attempt: str = ""
+    reuse_below: tuple[str, ...] = ()
+    reuse_run: str = ""
 
 
 class Job:
@@ -69,6 +72,9 @@ class Job:
         # Under dynamic allocation Spark knows of two slots at the start, however many will come.
         self.slots = max(asked.slots or 0, spark.defaultParallelism)
         self.seconds: dict[str, float] = {}
+        self.sources: list[reuse.Source] = []
+        # Pictures of the newest of them that are here no more.
+        self.gone = 0
 
     def run(self, reporter: Reporter) -> None:
         """All stages. Raises JobError; what is finished by then stays and can be resumed."""
@@ -187,14 +193,46 @@ class Job:
         reporter.stage("features", pictures=plan.pictures, count=count)
         tally = self._finished(finished)
         if todo:
-            task = functools.partial(tasks.compute_chunks, self._worker(plan))
-            shares = list(chunks.shares(todo, self.slots))
-            tally += self.spark.parallelize(shares, len(shares)).mapPartitions(task).fold(*_ADDED)
+            tally += self._computed(plan, todo)
         self._clock("features", began_s)
         rows = tally.features + sum(tally.rejected.values())
         if not rows == tally.pictures == plan.pictures:
             raise JobError(1, f"{plan.pictures} pictures were listed, but {rows} have rows.")
         return tally
+
+    def _computed(self, plan: Plan, todo: list[int]) -> Tally:
+        reuse.sweep(self.output)
+        self.sources = self._sources(plan)
+        worker = replace(self._worker(plan), sources=tuple(self.sources))
+        tally = NOTHING
+        if self.asked.reuse_below or self.asked.reuse_run:
+            twins, self.gone = reuse.find_hits(
+                self.spark, plan, todo, self.sources, self.asked.output, slots=self.slots
+            )
+            tally += self._over(twins, tasks.compute_twins, worker)
+        tally += self._over(list(chunks.shares(todo, self.slots)), tasks.compute_chunks, worker)
+        reuse.sweep(self.output)
+        return tally
+
+    def _over(self, items: list[Any], task: Callable[..., Any], worker: tasks.Worker) -> Tally:
+        if not items:
+            return NOTHING
+        counted = self.spark.parallelize(items, len(items))
+        return cast(Tally, counted.mapPartitions(functools.partial(task, worker)).fold(*_ADDED))
+
+    def _sources(self, plan: Plan) -> list[reuse.Source]:
+        """The earlier runs to copy from. Raises JobError (2) where the named one does not fit."""
+        named = self.asked.reuse_run
+        uris = (named,) if named else self.asked.reuse_below
+        found = reuse.find_sources(uris, reuse.key_of(plan), self.output)
+        if named and not found:
+            raise JobError(
+                2,
+                f"The features of {named} cannot be reused: the run is not finished, or has other "
+                "weights, engine, precision or image size.",
+                hint="--reuse auto takes the runs that fit.",
+            )
+        return found
 
     def _finished(self, numbers: list[int]) -> Tally:
         """What the markers of an interrupted run say, without its inferences: those were then."""
@@ -279,7 +317,13 @@ class Job:
                 "rejected_by_reason": tally.rejected,
                 "chunks": plan.chunks,
                 "inferences": tally.inferences,
+                "reused": tally.reused,
+                "twins": tally.twins,
+                "lost": tally.lost,
+                "gone": self.gone,
             },
+            "reuse_key": reuse.key_of(plan),
+            "reused_from": [run.run_id for run in self.sources],
             "seconds": self.seconds,
             "settings": {k: v for k, v in asdict(self.asked).items() if k not in _PRIVATE},
             "slots": self.slots,

@@ -43,9 +43,13 @@ def parse_arguments(argv: list[str]) -> Asked:
     # A run on a cluster is bound to these; where they are not given nothing is compared.
     for name in ("dataset-digest", "model-fingerprint", "code-digest", "python-digest"):
         parser.add_argument(f"--{name}", default="")
+    # Runs, or folders of runs, whose features may be copied.
+    parser.add_argument("--reuse-below", action="append", default=[])
+    parser.add_argument("--reuse-run", default="")
     parser.add_argument("--slots", type=_count)
     parser.add_argument("--attempt", default="")
-    return Asked(**vars(parser.parse_args(argv)))
+    given = vars(parser.parse_args(argv))
+    return Asked(**given | {"reuse_below": tuple(given["reuse_below"])})
 
 
 def _extensions(text: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spark_job import chunks, engines, features, files, guard, pca, schema
+from spark_job import chunks, engines, features, files, guard, pca, reuse, schema
 from spark_job.chunks import NOTHING, Plan, Tally
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Worker:
     model: str
     plan: Plan
     resume: bool
+    sources: tuple[reuse.Source, ...] = ()
 
 
 def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tally]:
@@ -42,18 +43,48 @@ def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tall
         if _attempt() and output.exists(chunks.marker_file(chunk)):
             yield chunks.load_tally(output, chunk)
             continue
-        engine = engines.load_engine(
-            worker.model, plan.fingerprint, engine=plan.engine, precision=plan.precision
-        )
-        before = engine.inferences
         rows = inputs.of(chunk)
-        pictures = features.pictures_of(plan, images, rows, check=worker.resume)
-        result = features.embed_chunk(pictures, engine.embed, side_px=plan.image_size)
+        known = reuse.copied(plan, images, output, worker.sources, chunk, rows)
+        left = set(range(features.rows_of(plan, rows))).difference(known.places)
+        result, inferences = _embedded(worker, images, rows, left)
+        tally = replace(
+            result.tally(known.table.num_rows),
+            reused=len(known.places) - known.twins,
+            twins=known.twins,
+            lost=known.lost,
+        )
         try:
-            tally = features.write_chunk(output, chunk, result)
+            table = reuse.merged(plan, images, rows, result.feature_table(), known)
+            features.write_chunk(output, chunk, table, result, tally)
         except OSError as error:
             raise features.no_space(error, output) or error from error
-        yield replace(tally, inferences=engine.inferences - before)
+        yield replace(tally, inferences=inferences)
+
+
+def compute_twins(worker: Worker, numbers: Iterable[int]) -> Iterator[Tally]:
+    """Compute the pictures of these chunks that stand in other places too; yields inferences."""
+    guard.die_with_parent()
+    images, output = files.place(worker.images), files.place(worker.output)
+    inputs = chunks.Inputs(output, worker.plan.rows_per_chunk)
+    for chunk in numbers:
+        owned = reuse.owned(output, chunk)
+        result, inferences = _embedded(worker, images, inputs.of(chunk), owned)
+        reuse.write_twins(output, chunk, result.feature_table())
+        yield replace(NOTHING, inferences=inferences)
+
+
+def _embedded(
+    worker: Worker, images: files.Place, rows: list[files.Found], wanted: set[int]
+) -> tuple[features.ChunkResult, int]:
+    """The pictures in the wanted places of a chunk, computed; with the number of inferences."""
+    plan = worker.plan
+    engine = engines.load_engine(
+        worker.model, plan.fingerprint, engine=plan.engine, precision=plan.precision
+    )
+    before = engine.inferences
+    pictures = features.pictures_of(plan, images, rows, check=worker.resume, wanted=wanted)
+    result = features.embed_chunk(pictures, engine.embed, side_px=plan.image_size)
+    return result, engine.inferences - before
 
 
 def _attempt() -> int:

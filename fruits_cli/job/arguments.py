@@ -19,6 +19,17 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Reuse:
+    """Folders of earlier runs whose features may be copied, or one run whose have to be."""
+
+    below: tuple[str, ...] = ()
+    run: str = ""
+
+
+NO_REUSE = Reuse()
+
+
+@dataclass(frozen=True)
 class JobPlaces:
     """What one run of the job reads and writes; local paths or s3 addresses, as text."""
 
@@ -26,6 +37,7 @@ class JobPlaces:
     output: str
     model: str
     identity: JobIdentity | None = None
+    reuse: Reuse = NO_REUSE
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,9 @@ def job_args(
     args += [flag for flag, wanted in flags.items() if wanted]
     numbers = {"--deadline-min": deadline_min, "--slots": slots}
     args += [word for flag, value in numbers.items() if value for word in (flag, str(value))]
+    args += [word for place in places.reuse.below for word in ("--reuse-below", place)]
+    if places.reuse.run:
+        args += ["--reuse-run", places.reuse.run]
     if attempt:
         args += ["--attempt", attempt]
     if identity := places.identity:

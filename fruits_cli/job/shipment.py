@@ -11,7 +11,7 @@ from pathlib import Path
 from fruits_cli.cloud.layout import Places
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.cloud.transfer import Sending, send_all
-from fruits_cli.job.arguments import Job, JobIdentity, JobPlaces
+from fruits_cli.job.arguments import NO_REUSE, Job, JobIdentity, JobPlaces, Reuse
 from fruits_cli.job.bundle import job_bundle
 from fruits_cli.job.model import ModelArtefact
 from fruits_cli.s3uri import S3Uri
@@ -34,13 +34,14 @@ def load_shipment(
     run_id: str,
     dataset: str = "",
     python: str = "",
+    reuse: Reuse = NO_REUSE,
     resume: bool = False,
 ) -> Shipment:
     """Code and model of this version, ready to be sent; the code is packed into `scratch`."""
     made = job_bundle(scratch)
     code, model = places.code(made.digest), places.model(artefact.fingerprint)
     identity = JobIdentity(dataset, artefact.fingerprint, made.digest, python)
-    job_places = JobPlaces(str(images), str(places.run(run_id)), str(model), identity)
+    job_places = JobPlaces(str(images), str(places.run(run_id)), str(model), identity, reuse)
     job = Job(code / made.main.name, code / made.zip.name, job_places, resume=resume)
     files = [(made.main, job.main), (made.zip, job.package)]
     files += [(file, model / file.name) for file in sorted(artefact.folder.iterdir())]
@@ -71,6 +72,7 @@ def shipped_job(
     run_id: str,
     dataset: str = "",
     python: str = "",
+    reuse: Reuse = NO_REUSE,
     resume: bool = False,
 ) -> Job:
     """The job with code and model in the bucket."""
@@ -83,6 +85,7 @@ def shipped_job(
             run_id=run_id,
             dataset=dataset,
             python=python,
+            reuse=reuse,
             resume=resume,
         )
         ship(shipment, storage)

@@ -22,7 +22,7 @@ from typing import IO
 
 from fruits_cli.config import JobConfig
 from fruits_cli.errors import FruitsError, MachineError
-from fruits_cli.job.arguments import JobPlaces, job_args
+from fruits_cli.job.arguments import NO_REUSE, JobPlaces, Reuse, job_args
 from fruits_cli.job.bundle import job_bundle
 from fruits_cli.job.model import ModelArtefact
 from fruits_cli.job.progress import PROGRESS_FILE, job_error, load_report
@@ -65,6 +65,7 @@ class LocalPlan:
     cores: int
     resume: bool = False
     master: str = ""
+    reuse: Reuse = NO_REUSE
 
 
 def run_job(
@@ -78,7 +79,7 @@ def run_job(
     java_home = find_java(environ)
     with _scratch_folder() as scratch, _leash(scratch / "leash") as leash:
         made = job_bundle(scratch)
-        places = JobPlaces(plan.images, str(plan.output), str(artefact.folder))
+        places = JobPlaces(plan.images, str(plan.output), str(artefact.folder), reuse=plan.reuse)
         job = job_args(plan.job, places, run_id=plan.run_id, resume=plan.resume)
         conf = _spark_conf_file(plan, scratch)
         command = [str(spark_home() / "bin" / "spark-submit"), "--properties-file", str(conf)]

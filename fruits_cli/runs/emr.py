@@ -39,6 +39,7 @@ from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs.attempt import Attempt, close_attempt, write_record
 from fruits_cli.runs.follow import follow, raise_failure, step_of_run
 from fruits_cli.runs.results import fetch_manifest, fetch_run, run_summary
+from fruits_cli.runs.reuse import reuse_on_s3
 from fruits_cli.runs.step import planned_step
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from fruits_cli.screen import Outcome
@@ -217,6 +218,7 @@ def _ship(
         run_id=plan.run_id,
         dataset=dataset,
         python=python.digest,
+        reuse=reuse_on_s3(config.job.reuse, places, session.ledger),
         resume="--resume" in (plan.spec.step.args if plan.spec.step else ()),
     )
     plan = replace(plan, step=replace(plan.step, config=job_config) if plan.step else None)

@@ -21,6 +21,7 @@ from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord, ledger_here, new_run_id
 from fruits_cli.runs import results
 from fruits_cli.runs.results import run_summary
+from fruits_cli.runs.reuse import reuse_here
 from fruits_cli.screen import Outcome, Screen
 
 _JOB_FILE = "_plan/job.json"
@@ -62,6 +63,7 @@ def run_here(
             "Give one of IMAGES, --sample and --resume.",
             hint="fruits run ./pictures, or fruits run --sample for a first look",
         )
+    plan = replace(plan, reuse=reuse_here(plan.job.reuse, plan.output, here.ledger))
     if dry_run:
         return Outcome(plan_lines(plan), plan_facts(plan))
     manifest = execute(plan, here)

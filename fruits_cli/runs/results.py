@@ -168,9 +168,9 @@ def manifest_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def manifest_lines(manifest: Mapping[str, Any], wall_s: float | None = None) -> list[str]:
     """What the user wants to know of a finished run: pictures, components, time."""
-    time = _time_line(manifest, wall_s)
-    price = _price_lines(manifest)
-    return [_pictures_line(manifest["counts"]), _components_line(manifest), *price, time]
+    counts = manifest["counts"]
+    lines = [_pictures_line(counts), *_reuse_lines(counts), _components_line(manifest)]
+    return [*lines, *_price_lines(manifest), _time_line(manifest, wall_s)]
 
 
 def _price_lines(manifest: Mapping[str, Any]) -> list[str]:
@@ -196,6 +196,17 @@ def _pictures_line(counts: Mapping[str, Any]) -> str:
     return f"{line}, {counts['rejected']} rejected ({', '.join(reasons)})" if reasons else line
 
 
+def _reuse_lines(counts: Mapping[str, Any]) -> Iterator[str]:
+    reused, twins, lost = (counts.get(key, 0) for key in ("reused", "twins", "lost"))
+    if reused or twins:
+        parts = [f"{reused} copied from earlier runs", f"{counts['inferences']} computed"]
+        parts += [f"{twins} doubles of them"] if twins else []
+        parts += [f"{counts['gone']} of the last run are gone"] if counts["gone"] else []
+        yield f"Reused: {', '.join(parts)}"
+    if lost:
+        yield f"{lost} were computed again: a file of an earlier run is gone or was changed."
+
+
 def _components_line(manifest: Mapping[str, Any]) -> str:
     if manifest["pca_k"] is None:
         few = manifest["counts"]["features"] < 2
@@ -212,7 +223,7 @@ def _time_line(manifest: Mapping[str, Any], wall_s: float | None) -> str:
         # So that the parts add up to what the user waited.
         seconds = {"start and end": max(0.0, wall_s - sum(seconds.values())), **seconds}
     times = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())
-    if seconds.get("features", 0) > 0 and counts["inferences"]:
+    if seconds.get("features", 0) > 0 and counts["inferences"] and not counts.get("reused"):
         times += f" ({counts['inferences'] / seconds['features']:.0f} images/s)"
     return f"Time: {times}" if wall_s is None else f"Time: {wall_s:.1f} s: {times}"
 

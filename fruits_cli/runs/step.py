@@ -14,6 +14,7 @@ from fruits_cli.errors import AccessDenied
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.node_python import interpreter_on, python_digest
 from fruits_cli.job.shipment import shipped_job
+from fruits_cli.runs.reuse import reuse_on_s3
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.session import Session
 
@@ -50,6 +51,7 @@ def planned_step(
         run_id=run_id,
         dataset=dataset,
         python=python_digest(cluster),
+        reuse=reuse_on_s3(config.job.reuse, places_of(config), session.ledger),
         resume=resume,
     )
     step = plan_step(

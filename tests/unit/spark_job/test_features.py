@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_job import chunks, features, files, images, schema
-from spark_job.chunks import Plan
+from spark_job.chunks import Plan, Tally
 from spark_job.errors import JobError
 from spark_job.features import ChunkResult, Picture
 from spark_job.files import Found, Place
@@ -70,6 +70,12 @@ def rejected(result: ChunkResult) -> dict[str, str]:
 def folder(tmp_path: Path) -> Path:
     draw_folder(tmp_path / "fruit", ["apple/1.jpg", "apple/2.jpg", "deep/pear/3.jpg", "4.jpg"])
     return tmp_path / "fruit"
+
+
+def written(output: Place, chunk: int, result: ChunkResult) -> Tally:
+    tally = result.tally()
+    features.write_chunk(output, chunk, result.feature_table(), result, tally)
+    return tally
 
 
 def test_pictures_in_are_features_and_rejected(folder: Path) -> None:
@@ -313,7 +319,7 @@ def test_a_broken_shard_is_named(tmp_path: Path, broken: object) -> None:
 
 def test_a_shard_with_fewer_row_groups_than_promised_is_named(tmp_path: Path) -> None:
     (found,) = packed(tmp_path / "data", [row("a/1.jpg", "a", jpeg())])
-    wrong = replace(found, path=found.path.replace("#0+1", "#0+300"))
+    wrong = replace(found, path=found.path.replace("#0+1", "#0+300"), size=300)
     plan = plan_for(tmp_path / "data", "dataset")
 
     with pytest.raises(JobError, match="cannot be read"):
@@ -328,7 +334,7 @@ def test_a_chunk_is_written_with_its_marker_last(folder: Path, tmp_path: Path) -
     (folder / "empty.jpg").write_bytes(b"")
     output, result = run_place(tmp_path), embedded(folder, listed(folder))
 
-    tally = features.write_chunk(output, 3, result)
+    tally = written(output, 3, result)
 
     assert tally == chunks.load_tally(output, 3) == result.tally()
     marker = json.loads(output.read(chunks.marker_file(3)))
@@ -346,10 +352,10 @@ def test_rejected_rows_that_an_interrupted_attempt_left_do_not_stay(
     output, rows = run_place(tmp_path), listed(folder)
     first = embedded(folder, rows)
     first.reject(Picture("4.jpg", "fruit", 1, b""), images.Refusal(schema.UNREADABLE, "I/O error"))
-    features.write_chunk(output, 5, first)
+    written(output, 5, first)
     output.remove(chunks.marker_file(5))
 
-    features.write_chunk(output, 5, embedded(folder, rows))
+    written(output, 5, embedded(folder, rows))
 
     assert not output.exists(chunks.rejected_file(5))
 
@@ -357,7 +363,7 @@ def test_rejected_rows_that_an_interrupted_attempt_left_do_not_stay(
 def test_a_chunk_without_any_features_has_the_columns_all_the_same(tmp_path: Path) -> None:
     output = run_place(tmp_path)
 
-    features.write_chunk(output, 0, ChunkResult())
+    written(output, 0, ChunkResult())
 
     for name, columns in (
         (chunks.features_file(0), schema.FEATURE_ROWS),
@@ -373,7 +379,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_marker(folder: Path, tmp_path: 
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
     try:
         with pytest.raises(OSError, match="File too large") as full:
-            features.write_chunk(output, 0, result)
+            written(output, 0, result)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from spark_job import reuse
+
+
+def digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+def rows(names: str, source: int, chunk: int) -> reuse.Rows:
+    return reuse.rows_of([digest(name) for name in names], source, chunk, range(len(names)))
+
+
+def hits(*parts: reuse.Rows) -> list[tuple[int, int, int, int]]:
+    """(chunk of this run, place, source, chunk that it is copied from), sorted."""
+    found = [
+        (chunk, int(hit["pos"]), int(hit["source"]), int(hit["chunk"]))
+        for chunk, part in reuse.matches(parts)
+        if chunk != reuse.GONE
+        for hit in part
+    ]
+    return sorted(found)
+
+
+def gone(*parts: reuse.Rows) -> int:
+    return sum(int(p["pos"].sum()) for chunk, p in reuse.matches(parts) if chunk == reuse.GONE)
+
+
+def test_a_known_picture_is_a_hit_in_the_newest_run() -> None:
+    found = hits(rows("abc", 1, 7), rows("b", 0, 4), rows("xbc", reuse.WANTED, 0))
+
+    assert found == [(0, 1, 0, 4), (0, 2, 1, 7)]
+
+
+def test_twins_are_copied_from_the_first_of_them_which_owns_them() -> None:
+    found = hits(rows("xay", reuse.WANTED, 5), rows("bxx", reuse.WANTED, 2))
+
+    assert found == sorted(
+        [
+            (2, 1, reuse.OWNER, 2),
+            (2, 1, reuse.TWIN, 2),
+            (2, 2, reuse.TWIN, 2),
+            (5, 0, reuse.TWIN, 2),
+        ]
+    )
+
+
+def test_nothing_known_and_nothing_twice_is_no_hit() -> None:
+    assert hits(rows("abc", reuse.WANTED, 0)) == []
+
+
+def test_only_pictures_of_the_newest_run_can_be_gone() -> None:
+    assert gone(rows("abc", 0, 0), rows("xyz", 1, 0), rows("b", reuse.WANTED, 0)) == 2
+
+
+@pytest.mark.parametrize("count", [1, 3, 64])
+def test_each_digest_is_in_one_bucket(count: int) -> None:
+    names = [f"{n}" for n in range(500)]
+    one = rows_named(names, 0)
+    other = rows_named(names[::-1], 1)
+
+    buckets = [dict(reuse.by_bucket(part, count)) for part in (one, other)]
+
+    assert buckets[0].keys() == buckets[1].keys()
+    for number, part in buckets[0].items():
+        assert set(part["digest"]) == set(buckets[1][number]["digest"])
+    assert sum(len(part) for part in buckets[0].values()) == 500
+
+
+def rows_named(names: list[str], source: int) -> reuse.Rows:
+    return reuse.rows_of([digest(name) for name in names], source, 0, range(len(names)))
+
+
+def test_a_digest_that_ends_in_zero_bytes_is_itself() -> None:
+    ends_in_zero = b"\x01" * 30 + b"\0\0"
+    known = reuse.rows_of([ends_in_zero], 0, 3, [0])
+    wanted = reuse.rows_of([ends_in_zero], reuse.WANTED, 9, [4])
+
+    assert hits(known, wanted) == [(9, 4, 0, 3)]
+    assert np.concatenate([known, wanted])["digest"][0] == wanted["digest"][0]
