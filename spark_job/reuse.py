@@ -285,7 +285,7 @@ def copied(
         known = {bytes.fromhex(text): n for n, text in enumerate(table["sha256"].to_pylist())}
         found = [(known.get(_digest(hit)), int(hit["pos"])) for hit in wanted]
         there = [(row, pos) for row, pos in found if row is not None]
-        tables.append(table.take([row for row, _ in there]))
+        tables.append(table.take(pa.array([row for row, _ in there], pa.int64())))
         places += [pos for _, pos in there]
         if source == TWIN:
             twins += len(there)
@@ -328,11 +328,15 @@ def _renamed(
 ) -> pa.Table:
     """The rows under the paths and labels that their pictures have in this run."""
     if plan.kind == "dataset":
-        names = features.packed_columns(images, rows, ["path", "label"]).take(places)
+        names = features.packed_columns(images, rows, ["path", "label"]).take(
+            pa.array(places, pa.int64())
+        )
     else:
         paths = [rows[pos].path for pos in places]
         labels = [features.label_of(path, plan) for path in paths]
-        names = pa.table({"path": paths, "label": labels})
+        names = pa.table(
+            {"path": pa.array(paths, pa.string()), "label": pa.array(labels, pa.string())}
+        )
     columns = [names["path"], names["label"], table["sha256"], table["features"]]
     return pa.Table.from_arrays(columns, schema=schema.FEATURE_ROWS)
 
