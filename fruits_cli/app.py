@@ -25,7 +25,7 @@ GROUPS = {
     "Start here": ("init", "doctor", "rehearse"),
     "Run": ("run", "estimate", "upload"),
     "Cluster": ("create-cluster", "submit", "cancel", "tunnel"),
-    "Results": ("report", "similar", "fetch-results"),
+    "Results": ("runs", "report", "similar", "fetch-results"),
     "Look after": ("status", "logs", "terminate"),
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
