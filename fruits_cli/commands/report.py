@@ -15,16 +15,21 @@ import typer
 
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
-from fruits_cli.errors import ConfigError, FruitsError, UsageError
+from fruits_cli.errors import ConfigError, UsageError
 from fruits_cli.files import expanded
-from fruits_cli.job.results import REPORT_FILE
+from fruits_cli.job.results import REPORT_FILE, RUNS_DIR
 from fruits_cli.ledger import Ledger, RunRecord, ledger_here
 from fruits_cli.options import with_config
 from fruits_cli.s3uri import is_s3_uri
 from fruits_cli.screen import Outcome, Screen
 
-Run = Annotated[
-    str, typer.Argument(help="A run id, a prefix of one, last, a run's folder, or a Parquet file.")
+Runs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN]...",
+        help="Run ids, prefixes, last, folders of runs, or Parquet files; several are compared.",
+        show_default=False,
+    ),
 ]
 Images = Annotated[
     str | None,
@@ -41,7 +46,7 @@ WithReport = Annotated[
 @with_config("storage")
 def report(
     *,
-    run: Run = "last",
+    runs: Runs = None,
     images: Images = None,
     output_dir: Target = None,
     config: Config,
@@ -51,29 +56,40 @@ def report(
 
     \b
     fruits report              the newest run
-    fruits report RUN --images ./Test
+    fruits report RUN1 RUN2    two runs side by side
     """
     # Here, for they load what draws and compares.
+    from fruits_cli.report.comparison import compare, comparison_facts
     from fruits_cli.report.facts import make_report, report_facts
     from fruits_cli.report.files import write_report
-    from fruits_cli.report.page import report_page
+    from fruits_cli.report.oddities import as_csv
+    from fruits_cli.report.page import comparison_page, report_page
     from fruits_cli.report.source import load_source
 
-    place, record = find_place(run, ledger_here())
-    target = expanded(output_dir).absolute() if output_dir else place
-    if target.is_file():
-        target = target.with_suffix("")
+    found = [find_place(wanted, ledger_here()) for wanted in runs or ["last"]]
+    target = expanded(output_dir).absolute() if output_dir else report_folder(found)
     with screen.waiting("Making the report"):
-        source = load_source(place)
-        made = make_report(source, cluster_facts(record))
+        made = [make_report(load_source(place), cluster_facts(of)) for place, of in found]
+        source = made[0].source
         album = open_album(source.manifest, images, config, screen, source.all_paths)
-        try:
-            page = report_page(made, album)
-        except FruitsError as error:
-            screen.warn(f"The page has no thumbnails: {error}")
-            page = report_page(made, replace(album, images=""))
-        file = write_report(made, page, target)
-    return Outcome([f"Report: {file}"], {"report": str(file), **report_facts(made)})
+        if len(made) == 1:
+            facts = report_facts(made[0])
+            lists = {f"{kind.name}.csv": as_csv(kind) for kind in made[0].odd}
+            file = write_report(report_page(made[0], album), facts, lists, target)
+        else:
+            comparison = compare(made)
+            facts = comparison_facts(comparison)
+            file = write_report(comparison_page(comparison, album), facts, {}, target)
+    return Outcome([f"Report: {file}"], {"report": str(file), **facts})
+
+
+def report_folder(found: Sequence[tuple[Path, RunRecord | None]]) -> Path:
+    """Where a report goes: into its run's folder, several into one of their own."""
+    if len(found) > 1:
+        names = "-and-".join(place.stem for place, _ in found)
+        return Path(RUNS_DIR, f"report-{names}").absolute()
+    place = found[0][0]
+    return place.with_suffix("") if place.is_file() else place
 
 
 def find_place(wanted: str, ledger: Ledger) -> tuple[Path, RunRecord | None]:
@@ -124,7 +140,7 @@ def open_album(
             storage = open_session(config, screen).cloud.storage
     elif images:
         place = str(expanded(images).absolute())
-    return Album(place, storage, all_paths)
+    return Album(place, storage, all_paths, screen.warn)
 
 
 def with_report(

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fruits_cli.files import replacing
 from fruits_cli.job.results import REPORT_DIR, REPORT_FILE
-from fruits_cli.report.facts import Report, report_facts
-from fruits_cli.report.oddities import as_csv
 
 
-def write_report(report: Report, page: str, folder: Path) -> Path:
-    """Write page, report.json and a CSV for each list; the page's file, which is written last.
+def write_report(
+    page: str, facts: Mapping[str, Any], lists: Mapping[str, str], folder: Path
+) -> Path:
+    """Write page, report.json and the lists by their names; the page's file, written last.
 
     Raises MachineError where the disk refuses.
     """
-    facts = json.dumps(report_facts(report), indent=2, ensure_ascii=False) + "\n"
-    write_text(folder / REPORT_DIR / "report.json", facts)
-    for kind in report.odd:
-        write_text(folder / REPORT_DIR / f"{kind.name}.csv", as_csv(kind))
+    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    write_text(folder / REPORT_DIR / "report.json", text)
+    for name, content in lists.items():
+        write_text(folder / REPORT_DIR / name, content)
     write_text(folder / REPORT_FILE, page)
     return folder / REPORT_FILE
 

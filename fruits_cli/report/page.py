@@ -1,25 +1,22 @@
-"""The report of a run becomes one HTML file that needs nothing else."""
+"""The pages: of a run, of several side by side, of a picture and what is like it."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cache
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fruits_cli import __version__
-from fruits_cli.files import templates_dir
+from fruits_cli.report.comparison import CHANGED_SHOWN, Comparison, comparison_rows
 from fruits_cli.report.facts import Report, report_facts
 from fruits_cli.report.oddities import SHOWN
 from fruits_cli.report.pictures import Album
 from fruits_cli.report.plots import (
     MAP_COMPONENTS,
+    curves_item,
     form_sign,
     label_codes,
     label_styles,
@@ -28,6 +25,7 @@ from fruits_cli.report.plots import (
     variance_item,
 )
 from fruits_cli.report.similar import Match
+from fruits_cli.report.template import Thumbnails, render
 from fruits_cli.report.thumbnails import LARGE_PX, SMALL_PX, Sheets, make_sheets, thumbnail
 
 # Up to so many points each has a large thumbnail.
@@ -61,79 +59,6 @@ def report_page(report: Report, album: Album) -> str:
         data=_data(report, labels, thumbnails),
         items=_items(report, labels),
     )
-
-
-class Thumbnails:
-    """Where each picture's thumbnail lies: a letter for the sheets, and the number of the cell."""
-
-    def __init__(self, every: Sheets, large: Sheets, rows: Mapping[str, int]) -> None:
-        self.sheets, self._rows = {"a": every, "s": large}, rows
-
-    def ref(self, path: str) -> str:
-        """Such as a12; empty where the picture has none."""
-        for letter in ("s", "a"):
-            if path in self.sheets[letter].cells:
-                return f"{letter}{self.sheets[letter].cells[path]}"
-        return ""
-
-    def row(self, path: str) -> int:
-        """The picture's row on the map, -1 where it has none."""
-        return self._rows.get(path, -1)
-
-    @property
-    def files(self) -> list[tuple[str, str]]:
-        """Name and base64 of every sheet."""
-        return [
-            (f"{letter}{number}", base64.b64encode(image).decode())
-            for letter, sheets in self.sheets.items()
-            for number, image in enumerate(sheets.images)
-        ]
-
-
-def render(template: str, **values: Any) -> str:
-    """A page out of templates/report; every value is escaped, unless it is made for a script."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    folder = templates_dir() / "report"
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["percent"] = lambda value, digits=1: f"{value * 100:.{digits}f} %"
-    environment.filters["script"] = lambda value: Markup(as_script(value))
-    return environment.get_template(template).render(
-        values,
-        text=lambda name: Markup((folder / name).read_text(encoding="utf-8")),
-        bokeh=lambda: Markup(_bokeh_js()),
-        minutes=minutes,
-        version=__version__,
-        made_at=datetime.now(UTC).strftime("%Y-%m-%d"),
-    )
-
-
-def minutes(seconds: float) -> str:
-    """A time as a reader says it."""
-    whole = round(seconds)
-    return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60} s"
-
-
-def as_script(value: object) -> str:
-    """JSON that may stand within a script element, whatever its texts hold."""
-    text = json.dumps(value, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-@cache
-def _bokeh_js() -> str:
-    from bokeh.resources import Resources
-
-    resources = Resources(mode="inline", components=["bokeh", "bokeh-gl"], log_level="error")
-    return "\n".join(resources.js_raw).replace("</script", "<\\/script")
 
 
 def _special_paths(report: Report) -> Iterable[str]:
@@ -200,7 +125,7 @@ def _data(report: Report, labels: Sequence[str], thumbnails: Thumbnails) -> dict
     styles = label_styles(labels)
     every = thumbnails.sheets["a"].cells
     return {
-        "run": report.source.name,
+        **_page_data(report.source.name, thumbnails),
         "paths": list(rows.paths),
         "labels": list(labels),
         "counts": [report.source.label_counts[label] for label in labels],
@@ -210,10 +135,19 @@ def _data(report: Report, labels: Sequence[str], thumbnails: Thumbnails) -> dict
         "near": _packed(near.rows, np.int32),
         "nearest": int(near.rows.shape[1]),
         "cells": _packed(np.array([every.get(path, -1) for path in rows.paths]), np.int32),
-        "large": {path: f"s{cell}" for path, cell in thumbnails.sheets["s"].cells.items()},
-        "columns": {letter: sheets.columns for letter, sheets in thumbnails.sheets.items()},
         "components": min(report.k, MAP_COMPONENTS),
         "shares": [round(share, 5) for share in report.source.ratio[:MAP_COMPONENTS]],
+    }
+
+
+def _page_data(name: str, thumbnails: Thumbnails) -> dict[str, Any]:
+    """What report.js needs of every page; a page with a map adds its points."""
+    return {
+        "run": name,
+        **dict.fromkeys(("paths", "labels"), ()),
+        **dict.fromkeys(("codes", "near", "cells"), ""),
+        "large": {path: f"s{cell}" for path, cell in thumbnails.sheets["s"].cells.items()},
+        "columns": {letter: sheets.columns for letter, sheets in thumbnails.sheets.items()},
     }
 
 
@@ -228,6 +162,37 @@ def _items(report: Report, labels: Sequence[str]) -> dict[str, Any]:
     if report.source.ratio:
         items["variance"] = variance_item(report.source.ratio, report.k)
     return items
+
+
+def comparison_page(comparison: Comparison, album: Album) -> str:
+    """The page of several runs, with the pictures that they judge differently."""
+    reports = comparison.reports
+    shown = [one.path for one in comparison.changed[:CHANGED_SHOWN]]
+    thumbnails = Thumbnails(Sheets(LARGE_PX), make_sheets(shown, album, side_px=LARGE_PX), rows={})
+    names = [report.source.name for report in reports]
+    ratios = [report.source.ratio for report in reports]
+    return render(
+        "comparison.html",
+        comparison=comparison,
+        names=names,
+        rows=comparison_rows(comparison),
+        curve_rows=_curve_rows(ratios),
+        thumbnails=thumbnails,
+        shown=CHANGED_SHOWN,
+        items={"curves": curves_item(names, ratios)} if any(ratios) else {},
+        data=_page_data("comparison", thumbnails),
+    )
+
+
+def _curve_rows(ratios: Sequence[Sequence[float]]) -> list[tuple[int, list[float | None]]]:
+    sums = [np.cumsum(ratio) for ratio in ratios]
+    numbers = (1, 2, 3, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000)
+    most = max(map(len, ratios))
+    return [
+        (n, [float(one[n - 1]) if n <= len(one) else None for one in sums])
+        for n in numbers
+        if n <= most
+    ]
 
 
 def similar_page(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.dataset.manifest import DATASET_FILE, DatasetManifest, parse_manifest
+from fruits_cli.errors import FruitsError
 from fruits_cli.report.source import read_columns
 from fruits_cli.s3uri import S3Uri, is_s3_uri, parse_s3_uri
 
@@ -22,16 +23,22 @@ class Album:
     """Where pictures may lie: a folder, a packed dataset, or nowhere (an empty `images`).
 
     all_paths: every path of the run, sorted; a dataset's shards hold them in that order.
+    warn: is told why pictures cannot be had, for a page works without them.
     """
 
     images: str = ""
     storage: Storage | None = None
     all_paths: Sequence[str] = field(default=(), repr=False)
+    warn: Callable[[str], None] = lambda _: None
 
     def contents(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Path and bytes of each of these pictures that can be had, in any order."""
-        if not self.images:
-            return
+        try:
+            yield from self._contents(paths) if self.images else ()
+        except FruitsError as error:
+            self.warn(f"Thumbnails are missing: {error}")
+
+    def _contents(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         if is_s3_uri(self.images):
             yield from self._from_s3(parse_s3_uri(f"{self.images.rstrip('/')}/"), set(paths))
             return

@@ -134,6 +134,40 @@ def variance_item(ratio: Sequence[float], k: int) -> dict[str, Any]:
     return dict(json_item(plot))
 
 
+def curves_item(names: Sequence[str], ratios: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """For each run what its first components hold together, as a Bokeh document."""
+    from bokeh.embed import json_item
+    from bokeh.models import NumeralTickFormatter
+    from bokeh.plotting import figure
+
+    plot = figure(
+        height=360,
+        sizing_mode="stretch_width",
+        tools="pan,box_zoom,reset",
+        x_axis_label="components",
+        y_axis_label="share of the variance",
+        y_range=(0, 1.02),
+        toolbar_location="above",
+    )
+    plot.toolbar.logo = None
+    plot.yaxis.formatter = NumeralTickFormatter(format="0 %")
+    dashes = itertools.cycle(("solid", "dashed", "dotted", "dotdash"))
+    colours = itertools.cycle(_COLOURS)
+    for name, ratio, colour, dash in zip(names, ratios, colours, dashes, strict=False):
+        most = shown_components(ratio, 0) if ratio else 0
+        sums = np.cumsum(ratio[:most])
+        plot.line(
+            np.arange(1, most + 1),
+            sums,
+            color=colour,
+            line_dash=dash,
+            line_width=2.5,
+            legend_label=name,
+        )
+    plot.legend.location = "bottom_right"
+    return dict(json_item(plot))
+
+
 def shown_components(ratio: Sequence[float], k: int) -> int:
     """How many components the curve shows: the run's, and those of 95 % of the variance."""
     from fruits_cli.report.variance import components_for

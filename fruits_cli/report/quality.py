@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,13 +50,17 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Quality:
-    """Nearest-neighbour accuracy; labels of a single picture cannot be judged and are left out."""
+    """Nearest-neighbour accuracy; labels of a single picture cannot be judged and are left out.
+
+    wrong: path of each picture that is taken for another label, and which.
+    """
 
     accuracy: float
     judged: int
     left_out: int
     labels: Sequence[LabelQuality]
     confusions: Sequence[Confusion]
+    wrong: Mapping[str, str]
 
 
 def neighbours(components: Floats, most: int = NEIGHBOURS) -> Neighbours:
@@ -100,6 +104,7 @@ def judge(rows: Rows) -> Quality | None:
         len(rows) - len(kept),
         [LabelQuality(label, judged[label], right[label]) for label in sorted(judged)],
         [Confusion(*names, len(found), found[:4]) for names, found in ranked],
+        {rows.paths[row]: names[1] for names, found in ranked for row, _ in found},
     )
 
 

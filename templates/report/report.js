@@ -315,6 +315,8 @@
         part.setv({ grid_line_color: line });
       } else if (part.dimension !== undefined) {
         part.setv({ line_color: ink });
+      } else if (part.label_text_color !== undefined) {
+        part.setv({ label_text_color: ink, background_fill_color: card, border_line_color: line });
       }
     }
   }
@@ -337,5 +339,5 @@
   });
 
   // What a test waits for.
-  window.fruits = { views, ready: Promise.all([startMap(), embedded("variance")]) };
+  window.fruits = { views, ready: Promise.all([startMap(), embedded("variance"), embedded("curves")]) };
 })();

@@ -48,7 +48,7 @@ def written_page(run: WrittenRun, folder: Path) -> Path:
     draw_folder(folder / "in", list(run.paths))
     source = load_source(run.write(folder / "run"))
     report = make_report(source, ClusterFacts())
-    return write_report(report, report_page(report, Album(str(folder / "in"))), folder / "run")
+    return write_report(report_page(report, Album(str(folder / "in"))), {}, {}, folder / "run")
 
 
 def three_clouds() -> WrittenRun:

@@ -30,6 +30,29 @@ def test_a_report_lies_beside_the_results_and_is_made_again_in_place(tmp_path: P
     assert json.loads((folder / "report" / "report.json").read_text())["run_id"] == RUN_ID
 
 
+def test_every_list_of_the_report_is_a_csv(tmp_path: Path) -> None:
+    folder = clouds().write(tmp_path / "run")
+
+    fruits(tmp_path, "./run")
+
+    facts = json.loads((folder / "report" / "report.json").read_text())
+    assert {file.stem for file in (folder / "report").glob("*.csv")} == set(facts["odd"])
+
+
+def test_two_runs_have_a_report_of_their_own(tmp_path: Path) -> None:
+    clouds().write(tmp_path / "first")
+    clouds(k=2).write(tmp_path / "second")
+
+    made = fruits(tmp_path, "./first", "./second", "--output", "json")
+
+    assert made.returncode == 0, made.stderr
+    facts = json.loads(made.stdout)
+    file = tmp_path / "fruits-runs" / "report-first-and-second" / "report.html"
+    assert facts["report"] == str(file)
+    assert facts["common"] == 60
+    assert "Runs side by side" in file.read_text(encoding="utf-8")
+
+
 def test_a_report_goes_where_it_is_told_to(tmp_path: Path) -> None:
     clouds().write(tmp_path / "run")
 

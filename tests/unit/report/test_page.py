@@ -8,9 +8,10 @@ import pytest
 
 from fruits_cli.report.facts import ClusterFacts, Report, command_again, make_report, report_facts
 from fruits_cli.report.files import write_report
-from fruits_cli.report.page import as_script, minutes, report_page
+from fruits_cli.report.page import report_page
 from fruits_cli.report.pictures import Album
 from fruits_cli.report.source import load_source
+from fruits_cli.report.template import as_script, minutes
 from tests.support.pictures import draw_folder
 from tests.support.run_folders import WrittenRun, clouds
 
@@ -120,14 +121,15 @@ def test_a_cluster_is_told_with_its_price(tmp_path: Path) -> None:
 def test_all_numbers_are_in_the_json_and_the_lists_beside_it(tmp_path: Path) -> None:
     report = made(clouds(), tmp_path)
 
-    file = write_report(report, "page", tmp_path / "out")
+    lists = {"a.csv": "path\r\n"}
+    file = write_report("page", report_facts(report), lists, tmp_path / "out")
 
     assert file.read_text() == "page"
     facts = json.loads((tmp_path / "out" / "report" / "report.json").read_text())
     assert facts["components_for"].keys() == {"0.80", "0.90", "0.95", "0.99"}
     assert facts["quality"]["accuracy"] == 1.0
     assert np.isclose(sum(facts["explained_variance_ratio"]), 1, atol=1e-6)
-    assert {csv.stem for csv in (tmp_path / "out" / "report").glob("*.csv")} == set(facts["odd"])
+    assert (tmp_path / "out" / "report" / "a.csv").read_bytes() == b"path\r\n"
 
 
 def test_the_command_that_makes_it_again_has_every_setting() -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fruits_cli.errors import UsageError
 from fruits_cli.report.pictures import Album
 from fruits_cli.report.thumbnails import Sheets, make_sheets, thumbnail
 from fruits_cli.s3uri import S3Uri
@@ -75,12 +74,14 @@ def test_only_the_shards_that_hold_wanted_pictures_are_read(tmp_path: Path) -> N
     draw_folder(tmp_path / "in", NAMES)
     first, second, _ = packed(tmp_path / "in", NAMES, each=3)
     (tmp_path / "set" / first).unlink()
-    album = Album(str(tmp_path / "set"), all_paths=NAMES)
+    told: list[str] = []
+    album = Album(str(tmp_path / "set"), all_paths=NAMES, warn=told.append)
 
     assert [path for path, _ in album.contents([NAMES[4], NAMES[6]])] == [NAMES[4], NAMES[6]]
     (tmp_path / "set" / second).unlink()
-    with pytest.raises(UsageError, match="cannot be read"):
-        list(album.contents([NAMES[4]]))
+    assert told == []
+    assert list(album.contents([NAMES[4]])) == []
+    assert told[0].startswith("Thumbnails are missing: ")
 
 
 def test_what_is_missing_broken_or_elsewhere_has_no_thumbnail(tmp_path: Path) -> None:

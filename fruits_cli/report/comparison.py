@@ -1,0 +1,136 @@
+"""Runs side by side: what a cheaper setting saved, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fruits_cli.report.facts import Report, report_facts
+from fruits_cli.report.quality import Quality, agreement, judge
+from fruits_cli.report.source import Rows
+from fruits_cli.report.variance import components_for
+
+CHANGED_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A picture that not all runs give the same label; `taken_for` has that of each run."""
+
+    path: str
+    label: str
+    taken_for: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, judged on the pictures that all of them have; agreements are with the first run."""
+
+    reports: Sequence[Report]
+    common: int
+    qualities: Sequence[Quality | None]
+    agreements: Sequence[float | None]
+    changed: Sequence[Changed]
+
+    @property
+    def labels(self) -> list[tuple[str, list[float]]]:
+        """The accuracy of each label in each run, those that differ most first."""
+        if not (qualities := [quality for quality in self.qualities if quality]):
+            return []
+        by_run = [{one.label: one.accuracy for one in quality.labels} for quality in qualities]
+        rows = [(label, [found[label] for found in by_run]) for label in by_run[0]]
+        return sorted(rows, key=lambda row: (min(row[1]) - max(row[1]), row[0]))
+
+
+def compare(reports: Sequence[Report]) -> Comparison:
+    """The runs on their common pictures, each as `judge` judges one run."""
+    paths = set(reports[0].source.rows.paths)
+    for report in reports[1:]:
+        paths &= set(report.source.rows.paths)
+    rows = [_restricted(report.source.rows, paths) for report in reports]
+    qualities = [judge(one) for one in rows]
+    agreements = [agreement(rows[0], one) for one in rows]
+    return Comparison(reports, len(paths), qualities, agreements, _changed(rows[0], qualities))
+
+
+def _restricted(rows: Rows, paths: set[str]) -> Rows:
+    kept = [number for number, path in enumerate(rows.paths) if path in paths]
+    labels = [rows.labels[number] for number in kept]
+    return Rows([rows.paths[n] for n in kept], labels, rows.components[np.array(kept, np.int64)])
+
+
+def _changed(rows: Rows, qualities: Sequence[Quality | None]) -> list[Changed]:
+    wrong = [quality.wrong if quality else {} for quality in qualities]
+    found = [
+        Changed(path, label, [one.get(path, label) for one in wrong])
+        for path, label in zip(rows.paths, rows.labels, strict=True)
+    ]
+    return [one for one in found if len(set(one.taken_for)) > 1]
+
+
+def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """The table of the page: what is told, and its value for each run; all as text."""
+    reports = comparison.reports
+    rows = [
+        ("Pictures", [f"{one.source.pictures + len(one.source.rejected):,}" for one in reports]),
+        ("Rejected", [f"{len(one.source.rejected):,}" for one in reports]),
+        ("Model", [_model(one) for one in reports]),
+        ("Weights", [_told(one, "weights") for one in reports]),
+        ("Components", [str(one.k or "none") for one in reports]),
+        ("Standardised", ["yes" if one.is_standardized else "no" for one in reports]),
+        ("Share of the variance", [_percent(one.variance) for one in reports]),
+        (
+            "Components for 95 %",
+            [str(components_for(one.source.ratio, 0.95) or "unknown") for one in reports],
+        ),
+        (
+            "Nearest picture has the same label",
+            [_percent(one.accuracy if one else None, 2) for one in comparison.qualities],
+        ),
+        (
+            "Nearest pictures shared with the first run",
+            [_percent(one) for one in comparison.agreements],
+        ),
+        ("Images a second", [f"{one.images_s:.0f}" if one.images_s else "" for one in reports]),
+        ("Seconds of the job", [_seconds(one) for one in reports]),
+        ("Dollars of the cluster", [_dollars(one) for one in reports]),
+    ]
+    return [row for row in rows if any(row[1])]
+
+
+def _model(report: Report) -> str:
+    if not report.source.manifest.get("engine"):
+        return ""
+    return " ".join([*(_told(report, key) for key in ("engine", "precision", "image_size")), "px"])
+
+
+def _told(report: Report, key: str) -> str:
+    return str(report.source.manifest.get(key, ""))
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "" if share is None else f"{share * 100:.{digits}f} %"
+
+
+def _seconds(report: Report) -> str:
+    return f"{sum(report.seconds.values()):.1f}" if report.seconds else ""
+
+
+def _dollars(report: Report) -> str:
+    return "" if report.cluster.cost_usd is None else f"{report.cluster.cost_usd:.2f}"
+
+
+def comparison_facts(comparison: Comparison) -> dict[str, Any]:
+    """All numbers of the page, as report.json has them."""
+    return {
+        "schema": 1,
+        "common": comparison.common,
+        "accuracy": [one.accuracy if one else None for one in comparison.qualities],
+        "agreement": list(comparison.agreements),
+        "labels": dict(comparison.labels),
+        "changed": [vars(one) for one in comparison.changed],
+        "runs": [report_facts(report) for report in comparison.reports],
+    }
