@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,11 +19,15 @@ from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
 from fruits_cli.errors import ConfigError, UsageError
 from fruits_cli.files import expanded
-from fruits_cli.job.results import REPORT_FILE, RUNS_DIR
+from fruits_cli.job.results import REPORT_DIR, REPORT_FILE, RUNS_DIR
 from fruits_cli.ledger import Ledger, RunRecord, ledger_here
 from fruits_cli.options import with_config
 from fruits_cli.s3uri import is_s3_uri
 from fruits_cli.screen import Outcome, Screen
+
+if TYPE_CHECKING:
+    from fruits_cli.report.facts import ClusterFacts, Report
+    from fruits_cli.report.pictures import Album
 
 Runs = Annotated[
     list[str] | None,
@@ -38,6 +44,23 @@ Images = Annotated[
 Target = Annotated[
     Path | None, typer.Option("--output-dir", help="Where to; unset: the run's folder.")
 ]
+
+
+class Export(StrEnum):
+    """Programs that a run is written for."""
+
+    PROJECTOR = "projector"
+    ATLAS = "atlas"
+
+
+Figures = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the plots as PNG and SVG.", show_default=False),
+]
+Exported = Annotated[
+    Export | None,
+    typer.Option(help="Also write it for TensorBoard's projector, or for Embedding Atlas."),
+]
 WithReport = Annotated[
     bool, typer.Option("--report/--no-report", help="Make report.html of the results.")
 ]
@@ -49,38 +72,90 @@ def report(
     runs: Runs = None,
     images: Images = None,
     output_dir: Target = None,
+    figures: Figures = None,
+    export: Exported = None,
     config: Config,
     screen: Screen,
 ) -> Outcome:
     """Make one HTML file of a run: map, variance, quality, what looks odd; works offline.
 
     \b
-    fruits report              the newest run
-    fruits report RUN1 RUN2    two runs side by side
+    fruits report                     the newest run
+    fruits report RUN1 RUN2           two runs side by side
+    fruits report --figures slides    its plots as PNG and SVG, too
     """
     # Here, for they load what draws and compares.
-    from fruits_cli.report.comparison import compare, comparison_facts
-    from fruits_cli.report.facts import make_report, report_facts
-    from fruits_cli.report.files import write_report
-    from fruits_cli.report.oddities import as_csv
-    from fruits_cli.report.page import comparison_page, report_page
+    from fruits_cli.report.facts import make_report
     from fruits_cli.report.source import load_source
 
+    if len(runs or ()) > 1 and (figures or export):
+        raise UsageError("--figures and --export are for one run.")
     found = [find_place(wanted, ledger_here()) for wanted in runs or ["last"]]
     target = expanded(output_dir).absolute() if output_dir else report_folder(found)
     with screen.waiting("Making the report"):
         made = [make_report(load_source(place), cluster_facts(of)) for place, of in found]
         source = made[0].source
         album = open_album(source.manifest, images, config, screen, source.all_paths)
-        if len(made) == 1:
-            facts = report_facts(made[0])
-            lists = {f"{kind.name}.csv": as_csv(kind) for kind in made[0].odd}
-            file = write_report(report_page(made[0], album), facts, lists, target)
-        else:
-            comparison = compare(made)
-            facts = comparison_facts(comparison)
-            file = write_report(comparison_page(comparison, album), facts, {}, target)
+        if len(made) > 1:
+            return write_compared(made, album, target)
+        outcome = write_one(made[0], album, target)
+        if figures:
+            folder = expanded(figures).absolute()
+            outcome = with_figures(outcome, made[0], album, folder)
+        if export:
+            outcome = with_export(outcome, made[0], album, export, target / REPORT_DIR)
+    return outcome
+
+
+def write_one(report: Report, album: Album, target: Path) -> Outcome:
+    """The page of one run, its numbers and its lists."""
+    from fruits_cli.report.facts import report_facts
+    from fruits_cli.report.files import write_report
+    from fruits_cli.report.oddities import as_csv
+    from fruits_cli.report.page import report_page
+
+    facts = report_facts(report)
+    lists = {f"{kind.name}.csv": as_csv(kind) for kind in report.odd}
+    file = write_report(report_page(report, album), facts, lists, target)
     return Outcome([f"Report: {file}"], {"report": str(file), **facts})
+
+
+def write_compared(reports: Sequence[Report], album: Album, target: Path) -> Outcome:
+    """The page of several runs, and its numbers."""
+    from fruits_cli.report.comparison import compare, comparison_facts
+    from fruits_cli.report.files import write_report
+    from fruits_cli.report.page import comparison_page
+
+    comparison = compare(reports)
+    facts = comparison_facts(comparison)
+    file = write_report(comparison_page(comparison, album), facts, {}, target)
+    return Outcome([f"Report: {file}"], {"report": str(file), **facts})
+
+
+def with_figures(outcome: Outcome, report: Report, album: Album, folder: Path) -> Outcome:
+    """The outcome, with the figures written."""
+    from fruits_cli.report.figures import write_figures
+
+    files = [str(file) for file in write_figures(report, album, folder)]
+    content = [*outcome.content, f"Figures: {len(files)} files in {folder}"]
+    return replace(outcome, content=content, facts={**outcome.facts, "figures": files})
+
+
+def with_export(
+    outcome: Outcome, report: Report, album: Album, kind: Export, folder: Path
+) -> Outcome:
+    """The outcome, with the run written for another program, and how that is started."""
+    from fruits_cli.report.export import write_atlas, write_projector
+
+    if kind is Export.PROJECTOR:
+        place = write_projector(report, album, folder / kind.value)
+        start = f"tensorboard --logdir {shlex.quote(str(place))}"
+    else:
+        place = write_atlas(report, folder / kind.value)
+        columns = "--x x --y y --neighbors neighbors --text path"
+        start = f"embedding-atlas {shlex.quote(str(place))} {columns}"
+    content = [*outcome.content, f"For {kind.value}: {start}"]
+    return replace(outcome, content=content, facts={**outcome.facts, "export": str(place)})
 
 
 def report_folder(found: Sequence[tuple[Path, RunRecord | None]]) -> Path:
@@ -114,7 +189,7 @@ def find_place(wanted: str, ledger: Ledger) -> tuple[Path, RunRecord | None]:
     return Path(folder), record
 
 
-def cluster_facts(record: RunRecord | None) -> Any:
+def cluster_facts(record: RunRecord | None) -> ClusterFacts:
     """What the record tells of the run's cluster."""
     from fruits_cli.report.facts import ClusterFacts
 
@@ -129,7 +204,7 @@ def open_album(
     config: Config,
     screen: Screen,
     all_paths: Sequence[str] = (),
-) -> Any:
+) -> Album:
     """Where the run's pictures can be had; on S3 only with a region to ask in."""
     from fruits_cli.report.pictures import Album
 

@@ -92,7 +92,7 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
         ),
         (
             "Nearest pictures shared with the first run",
-            [_percent(one) for one in comparison.agreements],
+            ["", *(_percent(one) for one in comparison.agreements[1:])],
         ),
         ("Images a second", [f"{one.images_s:.0f}" if one.images_s else "" for one in reports]),
         ("Seconds of the job", [_seconds(one) for one in reports]),

@@ -51,7 +51,7 @@ def report_page(report: Report, album: Album) -> str:
         report=report,
         facts=report_facts(report),
         thumbnails=thumbnails,
-        ends=_component_ends(report),
+        ends=component_ends(report),
         confusions=report.quality.confusions[:_CONFUSIONS] if report.quality else [],
         shown=SHOWN,
         label_rows=_label_rows(report),
@@ -64,7 +64,7 @@ def report_page(report: Report, album: Album) -> str:
 def _special_paths(report: Report) -> Iterable[str]:
     """Pictures that the page shows by themselves, and not only when the map is hovered."""
     rows = report.source.rows
-    for end in _component_ends(report):
+    for end in component_ends(report):
         yield from (*end["low"], *end["high"])
     for confusion in report.quality.confusions[:_CONFUSIONS] if report.quality else []:
         for pair in confusion.examples:
@@ -75,7 +75,8 @@ def _special_paths(report: Report) -> Iterable[str]:
                 yield from (path for path in (odd.path, odd.like) if path)
 
 
-def _component_ends(report: Report) -> list[dict[str, Any]]:
+def component_ends(report: Report) -> list[dict[str, Any]]:
+    """For each of the first components its number, its share, and the paths at both ends."""
     rows, ends = report.source.rows, []
     for number in range(min(report.k, _END_COMPONENTS)):
         order = np.argsort(rows.components[:, number], kind="stable")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from fruits_cli.config import JobConfig
 from spark_job import chunks, engines, files, pca, tasks
 from spark_job.chunks import Plan, Tally
 from tests.support.packing import pack_on_disk
+from tests.support.paths import ROOT
 from tests.support.pictures import draw_folder, drawn, jpeg, png_chunk, png_header, saved
 from tests.support.results import Results
 from tests.support.spark_settings import RunJob
@@ -158,7 +160,9 @@ def test_the_tree_is_the_documented_one(done: Results) -> None:
     assert set(REASONS.values()) == set(manifest["counts"]["rejected_by_reason"])
 
 
-def test_pandas_pyarrow_and_spark_read_the_same_rows(done: Results, java: None) -> None:
+def test_pandas_pyarrow_and_spark_read_the_same_rows(
+    done: Results, java: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     from pyspark.sql import SparkSession
 
     columns = {"features": 4, "pca": 4, "rejected": 5}
@@ -175,6 +179,11 @@ def test_pandas_pyarrow_and_spark_read_the_same_rows(done: Results, java: None) 
         row = spark.read.parquet(str(done.folder / "pca")).first()
         assert row is not None
         assert (len(row["features"]), len(row["pca_features"])) == (1280, 5)
+        page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+        blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        (code,) = [block for block in blocks if "spark" in block]
+        exec(code.replace("fruits-runs/RUN", str(done.folder)), {"spark": spark})
+        assert "|label|count|" in capsys.readouterr().out.replace(" ", "")
     finally:
         spark.stop()
 

@@ -41,7 +41,9 @@ class WrittenRun:
             pca = {**names, "features": self.features, "pca_features": self.components}
             _write(folder / "pca", pca, order[::-1])
             (folder / "pca_model").mkdir()
-            (folder / "pca_model" / "pca.npz").write_bytes(b"")
+            k, d = self.components.shape[1], self.features.shape[1]
+            model = {"mean": np.zeros(d), "scale": np.ones(d), "components": np.eye(k, d)}
+            np.savez(folder / "pca_model" / "pca.npz", **model)
         columns = ("path", "label", "error", "message")
         rows = zip(*self.rejected, strict=True) if self.rejected else ((), (), (), ())
         rejected = dict(zip(columns, rows, strict=True))
