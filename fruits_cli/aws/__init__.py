@@ -15,7 +15,6 @@ from fruits_cli.aws.ec2 import AwsAccess
 from fruits_cli.aws.emr import AwsClusters
 from fruits_cli.aws.errors import asking
 from fruits_cli.aws.preflight import AwsPreflight
-from fruits_cli.aws.remains import AwsRemains
 from fruits_cli.aws.rights import AwsRights
 from fruits_cli.aws.s3 import AwsStorage
 from fruits_cli.aws.trace import trace_to
@@ -55,7 +54,6 @@ def _cloud(clients: Clients, clock: Clock) -> Cloud:
         storage=AwsStorage(clients, region),
         clusters=AwsClusters(clients, clock),
         rights=AwsRights(clients),
-        remains=AwsRemains(clients),
         account=AwsAccount(clients, region, clock),
         preflight=AwsPreflight(clients, region, clock),
     )

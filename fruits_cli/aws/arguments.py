@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Any
 
@@ -316,14 +316,12 @@ def primary_instances_payload(cluster_id: str, *, fleets: bool) -> dict[str, Any
     return {"ClusterId": cluster_id, "InstanceStates": ["RUNNING"], **which}
 
 
-def role_payload(
-    name: str, trust: Mapping[str, Any], *, description: str, tags: Mapping[str, str]
-) -> dict[str, Any]:
+def role_payload(name: str, trust: Mapping[str, Any], *, tags: Mapping[str, str]) -> dict[str, Any]:
     """Arguments for `iam.create_role`."""
     return {
         "RoleName": name,
         "AssumeRolePolicyDocument": json.dumps(trust),
-        "Description": description,
+        "Description": "Made by fruits for its clusters",
         "Tags": tags_payload(tags),
     }
 
@@ -366,8 +364,3 @@ def _price_payload(service: str, fields: Mapping[str, str]) -> dict[str, Any]:
 def tags_payload(tags: Mapping[str, str]) -> list[dict[str, str]]:
     """Tags as EMR, EC2 and IAM spell them."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def delete_objects_payload(bucket: str, keys: Sequence[str]) -> dict[str, Any]:
-    """Arguments for `s3.delete_objects`, at most 1000 keys."""
-    return {"Bucket": bucket, "Delete": {"Objects": [{"Key": key} for key in keys], "Quiet": True}}

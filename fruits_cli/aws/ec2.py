@@ -11,7 +11,7 @@ from fruits_cli.aws import arguments as payloads
 from fruits_cli.aws.answers import parse_cluster
 from fruits_cli.aws.clients import Clients
 from fruits_cli.aws.errors import asking, code_of, tolerating
-from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, Primary, SshRule
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG, Cluster, Primary, SshRule
 from fruits_cli.errors import CloudError, ClusterNotFound
 
 _NO_SSH = (
@@ -139,11 +139,13 @@ class AwsAccess:
         with asking(f"look for security group {name}"):
             found = self._ec2.describe_security_groups(GroupIds=ids) if ids else {}
         for group in found.get("SecurityGroups", ()):
-            if group["GroupName"] == name:
+            # Ours by name and tag: a rule in anybody else's would open what is theirs.
+            tags = {tag["Key"] for tag in group.get("Tags", ())}
+            if group["GroupName"] == name and LAUNCH_ID_TAG in tags:
                 self._group_id = group["GroupId"]
                 return dict(group)
         raise CloudError(
-            f"Cluster {self.cluster_id} has no security group {name}, so port 22 stays shut.",
+            f"Cluster {self.cluster_id} has no security group {name} of fruits; port 22 is shut.",
             hint=_NO_SSH,
         )
 

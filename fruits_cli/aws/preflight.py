@@ -11,12 +11,11 @@ from botocore.exceptions import ClientError
 
 from fruits_cli.aws.answers import has_tag, parse_subnets, private_names
 from fruits_cli.aws.clients import Clients
-from fruits_cli.aws.errors import asking, found
+from fruits_cli.aws.errors import asking
 from fruits_cli.cloud.account import (
     GroupFacts,
     OpenRule,
     PublicAccess,
-    RoleFacts,
     SubnetFacts,
     VpcFacts,
 )
@@ -110,29 +109,6 @@ class AwsPreflight:
                     arn = str(self._iam.get_role(RoleName=name)["Role"]["Arn"])
             self._principal = arn
         return self._principal
-
-    def role(self, name: str) -> RoleFacts | None:
-        with asking(f"look at role {name}"):
-            answer = found(lambda: self._iam.get_role(RoleName=name), "NoSuchEntity")
-            if answer is None:
-                return None
-            role = answer["Role"]
-            attached = self._iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
-            inline = self._iam.list_role_policies(RoleName=name)["PolicyNames"]
-            return RoleFacts(
-                services=frozenset(_trusted(role.get("AssumeRolePolicyDocument") or {})),
-                attached=frozenset(policy["PolicyArn"] for policy in attached),
-                inline=frozenset(inline),
-                profile=self._profile(name),
-            )
-
-    def _profile(self, name: str) -> tuple[str, ...] | None:
-        answer = found(
-            lambda: self._iam.get_instance_profile(InstanceProfileName=name), "NoSuchEntity"
-        )
-        if answer is None:
-            return None
-        return tuple(role["RoleName"] for role in answer["InstanceProfile"]["Roles"])
 
     def key_fingerprint(self, key_name: str) -> str | None:
         with asking(f"look at key pair {key_name}"):
@@ -245,20 +221,6 @@ def _filters(**wanted: Sequence[str]) -> list[dict[str, Any]]:
 
 def _context(key: str, value: str) -> dict[str, Any]:
     return {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
-
-
-def _trusted(document: Mapping[str, Any]) -> Iterator[str]:
-    """The services that a trust policy lets take the role; IAM writes one or a list of each."""
-    for statement in _listed(document.get("Statement")):
-        principal = statement.get("Principal")
-        if statement.get("Effect") == "Allow" and isinstance(principal, dict):
-            yield from _listed(principal.get("Service"))
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
 
 
 def _open_rules(group: Mapping[str, Any]) -> Iterator[OpenRule]:

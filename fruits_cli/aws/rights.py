@@ -1,9 +1,10 @@
-"""Roles, security configurations, security groups and key pairs."""
+"""Roles, security configurations, security groups and key pairs: found, made, removed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -11,20 +12,14 @@ from botocore.exceptions import ClientError
 from fruits_cli.aws import arguments as payloads
 from fruits_cli.aws.clients import Clients
 from fruits_cli.aws.errors import asking, code_of, found, tolerating
-from fruits_cli.cloud.account import LinkedRole
-from fruits_cli.cloud.clusters import TOOL_TAG
+from fruits_cli.cloud.account import Foundation, LinkedRole, Remnant, RoleFacts
+from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, TOOL_TAG
+from fruits_cli.cloud.policies import RoleSpec, require_ours, same_document
+from fruits_cli.errors import ConfigError
 
 _INLINE_POLICY = "fruits"
 _TAGS = {TOOL_TAG: "fruits"}
-
-
-def has_security_configuration(emr: Any, name: str) -> bool:
-    """Whether EMR knows a security configuration of that name."""
-    with asking(f"look at security configuration {name}"):
-        answer = found(
-            lambda: emr.describe_security_configuration(Name=name), "InvalidRequestException"
-        )
-    return answer is not None
+_GROUPS, _KEYS = "fruits-*-ssh", "fruits-*"
 
 
 class AwsRights:
@@ -51,70 +46,86 @@ class AwsRights:
         with asking(f"create role {role.name}"), tolerating("InvalidInput"):
             self._iam.create_service_linked_role(AWSServiceName=role.service)
 
-    def has_instance_role(self, name: str) -> bool:
-        """Whether role, policy and profile are all there: a crash may leave some of them."""
-        with asking(f"look at role {name}"):
-            if not self._has_policy(name):
-                return False
-            profile = found(
+    def role(self, spec: RoleSpec) -> RoleFacts | None:
+        name = spec.name
+        with asking(f"look at role {name}", right="iam:GetRole"):
+            answer = found(lambda: self._iam.get_role(RoleName=name), "NoSuchEntity")
+            if answer is None:
+                return None
+            attached = self._iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+            policy = found(
+                lambda: self._iam.get_role_policy(RoleName=name, PolicyName=_INLINE_POLICY),
+                "NoSuchEntity",
+            )
+        profile = self._profile(name) if spec.has_profile else None
+        foreign = {
+            "role": not _has_tag(answer["Role"], TOOL_TAG),
+            "instance profile": profile is not None and not _has_tag(profile, TOOL_TAG),
+        }
+        return RoleFacts(
+            trust=answer["Role"].get("AssumeRolePolicyDocument") or {},
+            policy=policy["PolicyDocument"] if policy else None,
+            attached=frozenset(one["PolicyArn"] for one in attached),
+            profile=None if profile is None else _roles_in(profile),
+            foreign=tuple(kind for kind, is_so in foreign.items() if is_so),
+        )
+
+    def _profile(self, name: str) -> Mapping[str, Any] | None:
+        with asking(f"look at instance profile {name}", right="iam:GetInstanceProfile"):
+            answer = found(
                 lambda: self._iam.get_instance_profile(InstanceProfileName=name), "NoSuchEntity"
             )
-        roles = profile["InstanceProfile"]["Roles"] if profile else ()
-        return any(role["RoleName"] == name for role in roles)
+        return dict(answer["InstanceProfile"]) if answer else None
 
-    def create_instance_role(
-        self, name: str, *, trust: Mapping[str, Any], policy: Mapping[str, Any]
-    ) -> None:
-        with asking(f"create role {name}"):
-            self._create_role(name, trust, policy, "What the nodes of a fruits cluster may do")
+    def make_role(self, spec: RoleSpec) -> None:
+        facts = self.role(spec)
+        if facts:
+            require_ours(spec.name, facts)
+        with asking(f"make role {spec.name}"):
+            if facts is None:
+                payload = payloads.role_payload(spec.name, spec.trust, tags=_TAGS)
+                with tolerating("EntityAlreadyExists"):
+                    self._iam.create_role(**payload)
+                facts = RoleFacts(spec.trust)
+            if not same_document(facts.trust, spec.trust):
+                self._iam.update_assume_role_policy(
+                    RoleName=spec.name, PolicyDocument=json.dumps(spec.trust)
+                )
+            if spec.managed_arn and spec.managed_arn not in facts.attached:
+                self._iam.attach_role_policy(RoleName=spec.name, PolicyArn=spec.managed_arn)
+            if not same_document(facts.policy, spec.policy):
+                self._iam.put_role_policy(
+                    RoleName=spec.name,
+                    PolicyName=_INLINE_POLICY,
+                    PolicyDocument=json.dumps(spec.policy),
+                )
+            if spec.has_profile:
+                self._make_profile(spec.name)
+
+    def _make_profile(self, name: str) -> None:
+        profile = self._profile(name)
+        if profile is None:
             with tolerating("EntityAlreadyExists"):
                 self._iam.create_instance_profile(
                     InstanceProfileName=name, Tags=payloads.tags_payload(_TAGS)
                 )
-            # A profile holds one role; a second one is refused, even if it is the same.
+            profile = {"Tags": payloads.tags_payload(_TAGS)}
+        if not _has_tag(profile, TOOL_TAG):
+            require_ours(name, RoleFacts({}, foreign=("instance profile",)))
+        # A profile holds one role, and EMR wants both of one name.
+        for other in {*_roles_in(profile)} - {name}:
+            self._iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=other)
+        if name not in _roles_in(profile):
             with tolerating("LimitExceeded"):
                 self._iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
 
-    def has_service_role(self, name: str) -> bool:
-        with asking(f"look at role {name}"):
-            return self._has_policy(name)
-
-    def create_service_role(
-        self, name: str, *, trust: Mapping[str, Any], policy: Mapping[str, Any], managed_arn: str
-    ) -> None:
-        with asking(f"create role {name}"):
-            with tolerating("EntityAlreadyExists"):
-                self._iam.create_role(
-                    **payloads.role_payload(
-                        name, trust, description="What EMR may do for fruits", tags=_TAGS
-                    )
-                )
-            self._iam.attach_role_policy(RoleName=name, PolicyArn=managed_arn)
-            # Last: its presence says that the role is complete.
-            self._put_policy(name, policy)
-
-    def _create_role(
-        self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any], description: str
-    ) -> None:
-        payload = payloads.role_payload(name, trust, description=description, tags=_TAGS)
-        with tolerating("EntityAlreadyExists"):
-            self._iam.create_role(**payload)
-        self._put_policy(name, policy)
-
-    def _put_policy(self, role: str, policy: Mapping[str, Any]) -> None:
-        self._iam.put_role_policy(
-            RoleName=role, PolicyName=_INLINE_POLICY, PolicyDocument=json.dumps(policy)
-        )
-
-    def _has_policy(self, role: str) -> bool:
-        policy = found(
-            lambda: self._iam.get_role_policy(RoleName=role, PolicyName=_INLINE_POLICY),
-            "NoSuchEntity",
-        )
-        return policy is not None
-
     def has_security_configuration(self, name: str) -> bool:
-        return has_security_configuration(self._clients("emr"), name)
+        with asking(f"look at security configuration {name}"):
+            answer = found(
+                lambda: self._clients("emr").describe_security_configuration(Name=name),
+                "InvalidRequestException",
+            )
+        return answer is not None
 
     def create_security_configuration(
         self, name: str, *, hop_limit: int, kms_key: str | None
@@ -135,10 +146,23 @@ class AwsRights:
         return imported is not None
 
     def create_ssh_group(self, name: str, *, vpc_id: str, tags: Mapping[str, str]) -> str:
-        """The id of the group, made without any inbound rule unless it is there already."""
-        existing = self._ssh_groups(name, vpc_id)
-        if existing:
-            return existing[0]
+        """The id of the group: made without an inbound rule, or ours that is there already.
+
+        Of that one, rules are taken away that are wider than a tunnel's.
+        """
+        for group in self._groups(name, {"vpc-id": vpc_id}):
+            if not _has_tag(group, LAUNCH_ID_TAG):
+                raise ConfigError(
+                    f"The security group {name} ({group['GroupId']}) was not made by fruits: it "
+                    f"lacks the tag {LAUNCH_ID_TAG}.",
+                    hint="Remove it, or give another --name.",
+                )
+            for permission in filter(_is_wide, group["IpPermissions"]):
+                with asking(f"close a rule of {name}"), tolerating("InvalidPermission.NotFound"):
+                    self._ec2.revoke_security_group_ingress(
+                        GroupId=group["GroupId"], IpPermissions=[permission]
+                    )
+            return str(group["GroupId"])
         with asking(f"create security group {name}"):
             answer = self._ec2.create_security_group(
                 **payloads.ssh_group_payload(name, vpc_id, tags)
@@ -146,21 +170,106 @@ class AwsRights:
         return str(answer["GroupId"])
 
     def delete_ssh_group(self, name: str) -> bool:
-        for group_id in self._ssh_groups(name):
+        try:
+            self._remove_group(name)
+        except ClientError as error:
+            if code_of(error) == "DependencyViolation":
+                return False
             with asking(f"delete security group {name}"):
-                try:
-                    self._ec2.delete_security_group(GroupId=group_id)
-                except ClientError as error:
-                    if code_of(error) == "DependencyViolation":
-                        return False
-                    if code_of(error) != "InvalidGroup.NotFound":
-                        raise
+                raise
         return True
 
-    def _ssh_groups(self, name: str, vpc_id: str | None = None) -> list[str]:
-        filters = [{"Name": "group-name", "Values": [name]}]
-        if vpc_id:
-            filters.append({"Name": "vpc-id", "Values": [vpc_id]})
+    def _remove_group(self, name: str) -> None:
+        for group in self._groups(name, {"tag-key": LAUNCH_ID_TAG}):
+            with tolerating("InvalidGroup.NotFound"):
+                self._ec2.delete_security_group(GroupId=group["GroupId"])
+
+    def _groups(self, name: str, also: Mapping[str, str]) -> list[Any]:
+        wanted = {"group-name": name, **also}
+        filters = [{"Name": key, "Values": [value]} for key, value in wanted.items()]
         with asking(f"look for security group {name}"):
             answer = self._ec2.describe_security_groups(Filters=filters)
-        return [group["GroupId"] for group in answer["SecurityGroups"]]
+        return list(answer["SecurityGroups"])
+
+    def remnants(self, kind: Foundation, names: Sequence[str]) -> list[Remnant]:
+        if kind is Foundation.INSTANCE_ROLE:
+            names = [one for one in names if self._is_our_role(one) or self._is_our_profile(one)]
+        elif kind is Foundation.SERVICE_ROLE:
+            names = [one for one in names if self._is_our_role(one)]
+        elif kind is Foundation.SECURITY_CONFIGURATION:
+            names = [one for one in names if self.has_security_configuration(one)]
+        elif kind is Foundation.KEY_PAIR:
+            wanted = {"tag-key": TOOL_TAG, "key-name": _KEYS}
+            filters = [{"Name": key, "Values": [value]} for key, value in wanted.items()]
+            with asking("list the key pairs"):
+                pairs = self._ec2.describe_key_pairs(Filters=filters)["KeyPairs"]
+            names = [one["KeyName"] for one in pairs]
+        else:
+            groups = self._groups(_GROUPS, {"tag-key": LAUNCH_ID_TAG})
+            names = sorted({one["GroupName"] for one in groups})
+        return [Remnant(kind, name) for name in names]
+
+    def _is_our_role(self, name: str) -> bool:
+        with asking(f"look at role {name}", right="iam:GetRole"):
+            answer = found(lambda: self._iam.get_role(RoleName=name), "NoSuchEntity")
+        return answer is not None and _has_tag(answer["Role"], TOOL_TAG)
+
+    def _is_our_profile(self, name: str) -> bool:
+        return _has_tag(self._profile(name) or {}, TOOL_TAG)
+
+    def remove(self, remnant: Remnant) -> None:
+        name = remnant.name
+        with asking(f"remove {remnant.kind} {name}"):
+            if remnant.kind is Foundation.INSTANCE_ROLE:
+                self._remove_profile(name)
+                self._remove_role(name)
+            elif remnant.kind is Foundation.SERVICE_ROLE:
+                self._remove_role(name)
+            elif remnant.kind is Foundation.SECURITY_CONFIGURATION:
+                with tolerating("InvalidRequestException"):
+                    self._clients("emr").delete_security_configuration(Name=name)
+            elif remnant.kind is Foundation.KEY_PAIR:
+                self._ec2.delete_key_pair(KeyName=name)
+            else:
+                self._remove_group(name)
+
+    def _remove_profile(self, name: str) -> None:
+        if not self._is_our_profile(name):
+            return
+        with tolerating("NoSuchEntity"):
+            for role in _roles_in(self._profile(name) or {}):
+                self._iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=role)
+            self._iam.delete_instance_profile(InstanceProfileName=name)
+
+    def _remove_role(self, name: str) -> None:
+        """Its policies first: IAM deletes no role that has any. Interrupted, it can be repeated."""
+        if not self._is_our_role(name):
+            return
+        with tolerating("NoSuchEntity"):
+            for policy in self._iam.list_role_policies(RoleName=name)["PolicyNames"]:
+                self._iam.delete_role_policy(RoleName=name, PolicyName=policy)
+            attached = self._iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+            for policy in attached:
+                self._iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
+            self._iam.delete_role(RoleName=name)
+
+
+def _has_tag(resource: Mapping[str, Any], key: str) -> bool:
+    return any(tag["Key"] == key for tag in resource.get("Tags", ()))
+
+
+def _roles_in(profile: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(role["RoleName"] for role in profile.get("Roles", ()))
+
+
+def _is_wide(permission: Mapping[str, Any]) -> bool:
+    """Whether it is more than port 22 for some addresses, which is all that a tunnel opens."""
+    if (permission["IpProtocol"], permission.get("FromPort"), permission.get("ToPort")) != (
+        "tcp",
+        22,
+        22,
+    ):
+        return True
+    ranges = [one["CidrIp"] for one in permission.get("IpRanges", ())]
+    ranges += [one["CidrIpv6"] for one in permission.get("Ipv6Ranges", ())]
+    return not ranges or any(ip_network(one).prefixlen == 0 for one in ranges)

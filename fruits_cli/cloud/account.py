@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -34,39 +35,40 @@ class LinkedRole:
         return f"aws-service-role/{self.service}/{self.name}"
 
 
-EMR_SERVICE, EC2_SERVICE = "elasticmapreduce.amazonaws.com", "ec2.amazonaws.com"
-CLEANUP_ROLE = LinkedRole(EMR_SERVICE, "AWSServiceRoleForEMRCleanup")
+CLEANUP_ROLE = LinkedRole("elasticmapreduce.amazonaws.com", "AWSServiceRoleForEMRCleanup")
 # EMR's managed policy may not make it: in a new account the first Spot node is refused.
 SPOT_ROLE = LinkedRole("spot.amazonaws.com", "AWSServiceRoleForEC2Spot")
 
 
 class Foundation(StrEnum):
-    """What a launch stands on; made on request and found again."""
+    """What a launch needs and makes; found again by name and tag."""
 
     BUCKET = "bucket"
     CLEANUP_ROLE = "service-linked role"
     SPOT_ROLE = "service-linked role for Spot"
+    NETWORK_TAGS = "tags on subnets and VPC"
     INSTANCE_ROLE = "EC2 role and instance profile"
     SERVICE_ROLE = "EMR service role"
     SECURITY_CONFIGURATION = "security configuration"
-    NETWORK_TAGS = "tags on subnets and VPC"
-
-
-class RemnantKind(StrEnum):
-    """What a launch leaves behind, in the order of its removal: a profile before its role."""
-
-    INSTANCE_PROFILE = "instance profile"
-    ROLE = "role"
-    SECURITY_CONFIGURATION = "security configuration"
     KEY_PAIR = "key pair"
     SECURITY_GROUP = "security group"
+
+
+# What `terminate --purge` removes, in this order.
+REMOVABLE = (
+    Foundation.INSTANCE_ROLE,
+    Foundation.SERVICE_ROLE,
+    Foundation.SECURITY_CONFIGURATION,
+    Foundation.KEY_PAIR,
+    Foundation.SECURITY_GROUP,
+)
 
 
 @dataclass(frozen=True)
 class Remnant:
     """One thing that `terminate --purge` removes."""
 
-    kind: RemnantKind
+    kind: Foundation
     name: str
 
 
@@ -123,20 +125,23 @@ class Observed:
     on_demand: Quota | None
     spot: Quota | None
     prices: PriceBook
+    partition: str = "aws"
 
 
 @dataclass(frozen=True)
 class RoleFacts:
-    """An IAM role: the services that may take it, what it carries, and who is in its profile.
+    """An IAM role as it is.
 
-    attached: ARNs of managed policies. inline: names of its own policies. profile: the roles in
-    the instance profile of the same name, None where there is no such profile.
+    policy: the one that fruits writes, None without it. attached: ARNs of managed policies.
+    profile: the roles in the instance profile of the same name, None where there is none.
+    foreign: what lacks fruits' tag, "role" or "instance profile".
     """
 
-    services: frozenset[str]
+    trust: Mapping[str, Any]
+    policy: Mapping[str, Any] | None = None
     attached: frozenset[str] = frozenset()
-    inline: frozenset[str] = frozenset()
     profile: tuple[str, ...] | None = None
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""The IAM document of whoever runs fruits: each right that its commands use, and no other; pure.
+"""IAM documents: of whoever runs fruits, and of the two roles of a cluster; pure.
+
+The caller's document has each right that the commands use, and no other.
 
 Where the API knows no resource of an action, its resource is `*`: EMR's lists and the descriptions
 of EC2. STS's GetCallerIdentity needs no right. Source: Service Authorization Reference.
@@ -6,12 +8,13 @@ of EC2. STS's GetCallerIdentity needs no right. Source: Service Authorization Re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from fruits_cli.cloud.account import CLEANUP_ROLE, EC2_SERVICE, EMR_SERVICE, SPOT_ROLE
+from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, RoleFacts
 from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, MANAGED_POLICY_TAG, NAME_TAG, TOOL_TAG
+from fruits_cli.errors import ConfigError
 
 _LINKED_ROLES = (CLEANUP_ROLE, SPOT_ROLE)
 
@@ -26,14 +29,29 @@ class Scope:
     account_id: str
     instance_role: str
     service_role: str
+    # The first part of every ARN: aws, aws-cn, aws-us-gov.
+    partition: str = "aws"
+
+    def principal(self, service: str) -> str:
+        """The name by which IAM knows a service. Source: aws-cli, emr create-default-roles."""
+        return f"{service}.amazonaws.com{'.cn' if self.partition == 'aws-cn' else ''}"
+
+    @property
+    def bucket_arn(self) -> str:
+        return f"arn:{self.partition}:s3:::{self.bucket}"
+
+    @property
+    def service_policy_arn(self) -> str:
+        """The managed policy that EMR's own service role is to carry."""
+        return f"arn:{self.partition}:iam::aws:policy/service-role/AmazonEMRServicePolicy_v2"
 
     def arn(self, service: str, resource: str) -> str:
         """The ARN of a resource in this account and region."""
-        return f"arn:aws:{service}:{self.region}:{self.account_id}:{resource}"
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account_id}:{resource}"
 
     def iam(self, resource: str) -> str:
         """The ARN of a resource of IAM, which has no regions."""
-        return f"arn:aws:iam::{self.account_id}:{resource}"
+        return f"arn:{self.partition}:iam::{self.account_id}:{resource}"
 
 
 def caller_policy(scope: Scope) -> dict[str, Any]:
@@ -52,7 +70,7 @@ def administrator_policy(scope: Scope) -> dict[str, Any]:
 
 
 def _storage(scope: Scope) -> list[dict[str, Any]]:
-    bucket = f"arn:aws:s3:::{scope.bucket}"
+    bucket = scope.bucket_arn
     bucket_actions = (
         "s3:CreateBucket",
         "s3:ListBucket",
@@ -69,7 +87,7 @@ def _storage(scope: Scope) -> list[dict[str, Any]]:
 def _clusters(scope: Scope) -> list[dict[str, Any]]:
     clusters = scope.arn("elasticmapreduce", "cluster/*")
     # status and purge look into all regions.
-    anywhere = f"arn:aws:elasticmapreduce:*:{scope.account_id}:cluster/*"
+    anywhere = replace(scope, region="*").arn("elasticmapreduce", "cluster/*")
     launch = {"StringEquals": {f"aws:RequestTag/{MANAGED_POLICY_TAG}": "true"}}
     ours = {"StringLike": {f"elasticmapreduce:ResourceTag/{NAME_TAG}": "*"}}
     # RunJobFlow asks for these beside its own, on a cluster that has no tags yet.
@@ -141,8 +159,8 @@ def _passing(scope: Scope) -> list[dict[str, Any]]:
     return [
         _allow("OwnRoles", looks, roles),
         _allow("OwnProfile", _iam("GetInstanceProfile"), profile),
-        _allow("PassToNodes", _iam("PassRole"), roles[0], _passed_to(EC2_SERVICE)),
-        _allow("PassToEmr", _iam("PassRole"), roles[1], _passed_to(EMR_SERVICE)),
+        _allow("PassToNodes", _iam("PassRole"), roles[0], _passed_to("ec2")),
+        _allow("PassToEmr", _iam("PassRole"), roles[1], _passed_to("elasticmapreduce")),
         _allow("LookAtRights", _iam("GetRole", "SimulatePrincipalPolicy"), people),
     ]
 
@@ -150,7 +168,14 @@ def _passing(scope: Scope) -> list[dict[str, Any]]:
 def _roles(scope: Scope) -> list[dict[str, Any]]:
     roles = [scope.iam(f"role/{name}") for name in (scope.instance_role, scope.service_role)]
     profile = scope.iam(f"instance-profile/{scope.instance_role}")
-    role_actions = ("CreateRole", "DeleteRole", "DeleteRolePolicy", "PutRolePolicy", "TagRole")
+    role_actions = (
+        "CreateRole",
+        "DeleteRole",
+        "DeleteRolePolicy",
+        "PutRolePolicy",
+        "TagRole",
+        "UpdateAssumeRolePolicy",
+    )
     profile_actions = (
         "AddRoleToInstanceProfile",
         "CreateInstanceProfile",
@@ -165,7 +190,7 @@ def _roles(scope: Scope) -> list[dict[str, Any]]:
             "ManagedPolicy",
             _iam("AttachRolePolicy", "DetachRolePolicy"),
             roles[1],
-            {"ArnEquals": {"iam:PolicyARN": SERVICE_POLICY_ARN}},
+            {"ArnEquals": {"iam:PolicyARN": scope.service_policy_arn}},
         ),
         _allow(
             "LinkedRoles",
@@ -177,7 +202,7 @@ def _roles(scope: Scope) -> list[dict[str, Any]]:
 
 
 def _passed_to(service: str) -> dict[str, Any]:
-    return {"StringLike": {"iam:PassedToService": f"{service}*"}}
+    return {"StringLike": {"iam:PassedToService": f"{service}.amazonaws.com*"}}
 
 
 def _iam(*names: str) -> list[str]:
@@ -214,58 +239,117 @@ def _allow(
 
 
 _VERSION = "2012-10-17"
-# The managed policy that EMR's own service role is to carry.
-SERVICE_POLICY_ARN = "arn:aws:iam::aws:policy/service-role/AmazonEMRServicePolicy_v2"
 
 
-def ec2_trust_policy() -> dict[str, Any]:
-    """Who may take the nodes' role: EC2."""
-    return document(
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "ec2.amazonaws.com"},
-            "Action": "sts:AssumeRole",
+@dataclass(frozen=True)
+class RoleSpec:
+    """An IAM role as a launch wants it; has_profile: with an instance profile of its name."""
+
+    name: str
+    principal: str
+    trust: Mapping[str, Any]
+    policy: Mapping[str, Any]
+    managed_arn: str = ""
+    has_profile: bool = False
+
+    def lacks(self, facts: RoleFacts) -> list[str]:
+        """What no cluster can do without."""
+        missing = {
+            "trust policy": self.principal in trusted_services(facts.trust),
+            "own policy": facts.policy is not None,
+            "managed policy": not self.managed_arn or self.managed_arn in facts.attached,
+            "instance profile": not self.has_profile or facts.profile == (self.name,),
         }
-    )
+        return [part for part, is_there in missing.items() if not is_there]
+
+    def differs(self, facts: RoleFacts) -> list[str]:
+        """What is there and not as this version of fruits writes it."""
+        parts = {
+            "trust policy": same_document(facts.trust, self.trust),
+            "own policy": facts.policy is None or same_document(facts.policy, self.policy),
+        }
+        lacking = self.lacks(facts)
+        return [part for part, is_same in parts.items() if not is_same and part not in lacking]
 
 
-def emr_trust_policy(account_id: str) -> dict[str, Any]:
-    """Who may take EMR's role: EMR, for this account alone.
+def require_ours(name: str, facts: RoleFacts) -> None:
+    """Raises ConfigError where role or instance profile lack fruits' tag: a name is no proof."""
+    for kind in facts.foreign:
+        word = kind.replace(" ", "-")
+        flag = "--role-name" if kind == "role" else "--instance-profile-name"
+        raise ConfigError(
+            f"The {kind} {name} was not made by fruits: it lacks the tag {TOOL_TAG}.",
+            hint=f"Remove it, or hand it over: aws iam tag-{word} {flag} {name} "
+            f"--tags Key={TOOL_TAG},Value=fruits",
+        )
 
-    Source: EMR Management Guide, service role for Amazon EMR.
+
+def trusted_services(trust: Mapping[str, Any]) -> set[str]:
+    """The services that a trust policy lets take the role; IAM writes one or a list of each."""
+    found: set[str] = set()
+    for statement in _listed(trust.get("Statement")):
+        principal = statement.get("Principal")
+        if statement.get("Effect") == "Allow" and isinstance(principal, Mapping):
+            found.update(_listed(principal.get("Service")))
+    return found
+
+
+def same_document(one: Any, other: Any) -> bool:
+    """Whether two policies say the same: IAM takes a list of one for that one, in any order."""
+    return bool(_plain(one) == _plain(other))
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        return {key: _plain(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        plain = sorted((_plain(one) for one in part), key=repr)
+        return plain[0] if len(plain) == 1 else plain
+    return part
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def instance_role(scope: Scope) -> RoleSpec:
+    """The nodes' role: EC2 takes it, and each node has the rights of `node_policy`."""
+    principal = scope.principal("ec2")
+    trust = document({**_TAKE, "Principal": {"Service": principal}})
+    policy = node_policy(scope)
+    return RoleSpec(scope.instance_role, principal, trust, policy, has_profile=True)
+
+
+def service_role(scope: Scope) -> RoleSpec:
+    """EMR's own role: EMR takes it for this account alone, and hands EC2 the nodes' role.
+
+    The managed policy passes EMR_EC2_DefaultRole alone. Source: EMR Management Guide, service role.
     """
-    return document(
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "elasticmapreduce.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-            "Condition": {
-                "StringEquals": {"aws:SourceAccount": account_id},
-                "ArnLike": {"aws:SourceArn": f"arn:aws:elasticmapreduce:*:{account_id}:*"},
-            },
-        }
-    )
+    principal = scope.principal("elasticmapreduce")
+    anywhere = replace(scope, region="*")
+    condition = {
+        "StringEquals": {"aws:SourceAccount": scope.account_id},
+        "ArnLike": {"aws:SourceArn": anywhere.arn("elasticmapreduce", "*")},
+    }
+    trust = document({**_TAKE, "Principal": {"Service": principal}, "Condition": condition})
+    role = scope.iam(f"role/{scope.instance_role}")
+    passing = {"Effect": "Allow", "Action": "iam:PassRole", "Resource": role}
+    policy = document({**passing, "Condition": _passed_to("ec2")})
+    return RoleSpec(scope.service_role, principal, trust, policy, scope.service_policy_arn)
 
 
-def pass_role_policy(account_id: str, role: str) -> dict[str, Any]:
-    """Lets EMR's role hand `role` to EC2: the managed policy passes EMR_EC2_DefaultRole alone."""
-    return document(
-        {
-            "Effect": "Allow",
-            "Action": "iam:PassRole",
-            "Resource": f"arn:aws:iam::{account_id}:role/{role}",
-            "Condition": {"StringLike": {"iam:PassedToService": "ec2.amazonaws.com*"}},
-        }
-    )
+_TAKE = {"Effect": "Allow", "Action": "sts:AssumeRole"}
 
 
-def node_policy(*, bucket: str, prefix: str, region: str, account_id: str) -> dict[str, Any]:
+def node_policy(scope: Scope) -> dict[str, Any]:
     """What the nodes may do: their place in the bucket, notebooks, and to end their own cluster.
 
-    prefix: ends in `/`, or is empty for the whole bucket. `jupyter/` is where EMR keeps notebooks.
+    `jupyter/` is where EMR keeps notebooks.
     """
-    arn = f"arn:aws:s3:::{bucket}"
-    places = [f"{arn}/{prefix}*", f"{arn}/jupyter/*"]
+    arn = scope.bucket_arn
+    places = [f"{arn}/{scope.prefix}*", f"{arn}/jupyter/*"]
     return document(
         {
             "Effect": "Allow",
@@ -286,7 +370,7 @@ def node_policy(*, bucket: str, prefix: str, region: str, account_id: str) -> di
         {
             "Effect": "Allow",
             "Action": "elasticmapreduce:TerminateJobFlows",
-            "Resource": f"arn:aws:elasticmapreduce:{region}:{account_id}:cluster/*",
+            "Resource": scope.arn("elasticmapreduce", "cluster/*"),
             "Condition": {"StringLike": {f"elasticmapreduce:ResourceTag/{NAME_TAG}": "*"}},
         },
     )

@@ -1,4 +1,4 @@
-"""What the tunnel needs to see and to change of one cluster, in our words."""
+"""What fruits asks of AWS and of a clock, in our words."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from fruits_cli.cloud.account import (
+    Foundation,
     GroupFacts,
     Identity,
     LinkedRole,
@@ -19,7 +20,6 @@ from fruits_cli.cloud.account import (
     PublicAccess,
     Quota,
     Remnant,
-    RemnantKind,
     RoleFacts,
     SubnetFacts,
     VpcFacts,
@@ -35,6 +35,7 @@ from fruits_cli.cloud.clusters import (
     Step,
     StepSpec,
 )
+from fruits_cli.cloud.policies import RoleSpec
 from fruits_cli.s3uri import S3Uri
 
 
@@ -49,7 +50,6 @@ class Preflight(Protocol):
     def denied(
         self, actions: Sequence[str], resource: str, *, passed_to: str = ""
     ) -> frozenset[str]: ...
-    def role(self, name: str) -> RoleFacts | None: ...
     # The fingerprint as EC2 shows it; None where there is no such pair.
     def key_fingerprint(self, key_name: str) -> str | None: ...
     # Those of the ids that exist; without ids the subnets of the default VPC.
@@ -184,30 +184,21 @@ class Rights(Protocol):
 
     def has_linked_role(self, role: LinkedRole) -> bool: ...
     def create_linked_role(self, role: LinkedRole) -> None: ...
-    def has_instance_role(self, name: str) -> bool: ...
-    def create_instance_role(
-        self, name: str, *, trust: Mapping[str, Any], policy: Mapping[str, Any]
-    ) -> None: ...
-    def has_service_role(self, name: str) -> bool: ...
-    def create_service_role(
-        self, name: str, *, trust: Mapping[str, Any], policy: Mapping[str, Any], managed_arn: str
-    ) -> None: ...
+    def role(self, spec: RoleSpec) -> RoleFacts | None: ...
+    # Made, or brought up to date; ConfigError where the name is somebody else's.
+    def make_role(self, spec: RoleSpec) -> None: ...
     def has_security_configuration(self, name: str) -> bool: ...
     def create_security_configuration(
         self, name: str, *, hop_limit: int, kms_key: str | None
     ) -> None: ...
     # False where a pair of that name exists; which key it holds is for the preflight to tell.
     def import_key(self, key_name: str, public: bytes) -> bool: ...
+    # ConfigError where the name is somebody else's.
     def create_ssh_group(self, name: str, *, vpc_id: str, tags: Mapping[str, str]) -> str: ...
     # False while an instance still uses the group; True once it is gone, or never was.
     def delete_ssh_group(self, name: str) -> bool: ...
-
-
-class Remains(Protocol):
-    """What fruits made beside clusters and data."""
-
     # Of these names only what carries our tags; key pairs and groups are found by the tags alone.
-    def remnants(self, kind: RemnantKind, names: Sequence[str]) -> list[Remnant]: ...
+    def remnants(self, kind: Foundation, names: Sequence[str]) -> list[Remnant]: ...
     # One that is gone already is no error.
     def remove(self, remnant: Remnant) -> None: ...
 
@@ -231,12 +222,11 @@ class Account(Protocol):
 
 @dataclass(frozen=True)
 class Cloud:
-    """AWS, or a stand-in, seen through six doors."""
+    """The AWS services that fruits uses; tests pass fakes."""
 
     storage: Storage
     clusters: Clusters
     rights: Rights
-    remains: Remains
     account: Account
     preflight: Preflight
 

@@ -9,6 +9,13 @@ from dataclasses import dataclass
 from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, Foundation, Network, Observed
 from fruits_cli.cloud.clusters import Market
 from fruits_cli.cloud.layout import places_of
+from fruits_cli.cloud.policies import (
+    RoleSpec,
+    Scope,
+    instance_role,
+    require_ours,
+    service_role,
+)
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.nodes import node_groups, uses_spot
 from fruits_cli.config import Config
@@ -43,6 +50,20 @@ def foundation_names(config: Config, *, keep_alive: bool) -> FoundationNames:
     )
 
 
+def scope_of(config: Config, *, account_id: str, partition: str, region: str) -> Scope:
+    """Where the rights of this bucket's roles hold. Raises ConfigError without a bucket."""
+    names, places = foundation_names(config, keep_alive=True), places_of(config)
+    return Scope(
+        bucket=places.bucket,
+        prefix=places.root_prefix,
+        region=region,
+        account_id=account_id,
+        instance_role=names.instance_role,
+        service_role=names.service_role,
+        partition=partition,
+    )
+
+
 def short_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -65,16 +86,21 @@ def observe(config: Config, cloud: Cloud, *, keep_alive: bool) -> Observed:
     identity, account = cloud.account.identity(), cloud.account
     types = [group.instance_type for group in node_groups(config.cluster)]
     network = _network(config, cloud)
+    partition = identity.partition
+    scope = scope_of(
+        config, account_id=identity.account_id, partition=partition, region=cloud.region
+    )
     return Observed(
         account_id=identity.account_id,
         user=identity.user,
         region=cloud.region,
-        missing=_missing(config, cloud, network, keep_alive=keep_alive),
+        missing=_missing(config, cloud, network, scope, keep_alive=keep_alive),
         machines=account.machines(types),
         network=network,
         on_demand=account.quota(Market.ON_DEMAND),
         spot=account.quota(Market.SPOT),
         prices=account.prices(types),
+        partition=partition,
     )
 
 
@@ -98,24 +124,31 @@ def _network(config: Config, cloud: Cloud) -> Network | None:
 
 
 def _missing(
-    config: Config, cloud: Cloud, network: Network | None, *, keep_alive: bool
+    config: Config, cloud: Cloud, network: Network | None, scope: Scope, *, keep_alive: bool
 ) -> frozenset[Foundation]:
     names, rights = foundation_names(config, keep_alive=keep_alive), cloud.rights
-    bucket = places_of(config).bucket
     questions: dict[Foundation, Callable[[], bool]] = {
-        Foundation.BUCKET: lambda: check_bucket(cloud, bucket),
+        Foundation.BUCKET: lambda: check_bucket(cloud, scope.bucket),
         Foundation.CLEANUP_ROLE: lambda: rights.has_linked_role(CLEANUP_ROLE),
         Foundation.SPOT_ROLE: lambda: (
             not uses_spot(config.cluster) or rights.has_linked_role(SPOT_ROLE)
         ),
-        Foundation.INSTANCE_ROLE: lambda: rights.has_instance_role(names.instance_role),
-        Foundation.SERVICE_ROLE: lambda: rights.has_service_role(names.service_role),
+        Foundation.INSTANCE_ROLE: lambda: _is_up_to_date(instance_role(scope), cloud),
+        Foundation.SERVICE_ROLE: lambda: _is_up_to_date(service_role(scope), cloud),
         Foundation.SECURITY_CONFIGURATION: lambda: rights.has_security_configuration(
             names.security_configuration
         ),
         Foundation.NETWORK_TAGS: lambda: network is None or not network.untagged,
     }
     return frozenset(what for what, is_there in questions.items() if not _answered(is_there, what))
+
+
+def _is_up_to_date(spec: RoleSpec, cloud: Cloud) -> bool:
+    facts = cloud.rights.role(spec)
+    if facts is None:
+        return False
+    require_ours(spec.name, facts)
+    return not (spec.lacks(facts) or spec.differs(facts))
 
 
 def _answered(is_there: Callable[[], bool], what: Foundation) -> bool:

@@ -20,7 +20,14 @@ from fruits_cli.cluster.lock import read_lock, release_lock, require_lock, take_
 from fruits_cli.cluster.plan import RunPlan
 from fruits_cli.cluster.steps import ATTEMPTS, LOOK_EVERY_S, LOOK_FOR_S
 from fruits_cli.config import Config, Target
-from fruits_cli.errors import CloudError, Locked, MachineError, RoleNotReady, Unanswered
+from fruits_cli.errors import (
+    AccessDenied,
+    CloudError,
+    Locked,
+    MachineError,
+    RoleNotReady,
+    Unanswered,
+)
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord, records_of
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.session import Session
@@ -156,7 +163,7 @@ def launch(
     cloud, ledger = session.cloud, session.ledger
     # RunJobFlow takes no idempotency token: this line is how a crash stays findable.
     record = ledger.write(replace(record, phase=RunPhase.PLANNED, launch_id=plan.spec.launch_id))
-    prepare(plan, cloud)
+    prepare(plan, session)
     spec = replace(plan.spec, ssh_group_id=_ssh_group_id(plan, cloud))
     try:
         require_lock(cloud.storage, lock, plan.spec.launch_id)
@@ -189,30 +196,31 @@ def _note_start(
         return record
 
 
-def prepare(plan: RunPlan, cloud: Cloud) -> None:
-    """Make the roles and the rest that the plan found missing; what exists is left alone."""
-    names, rights = plan.names, cloud.rights
+def _make_role(spec: policies.RoleSpec, session: Session) -> None:
+    """Make the role, or bring it up to date; where that is denied, one that will do stays."""
+    rights = session.cloud.rights
+    try:
+        rights.make_role(spec)
+    except AccessDenied as error:
+        facts = rights.role(spec)
+        if facts is None or spec.lacks(facts):
+            raise
+        session.screen.warn(
+            f"Role {spec.name} is not as this version of fruits writes it, and stays so: {error}"
+        )
+
+
+def prepare(plan: RunPlan, session: Session) -> None:
+    """Make the roles and the rest that the plan found missing or out of date."""
+    names, cloud, rights = plan.names, session.cloud, session.cloud.rights
     if Foundation.CLEANUP_ROLE in plan.missing:
         rights.create_linked_role(CLEANUP_ROLE)
     if Foundation.SPOT_ROLE in plan.missing:
         rights.create_linked_role(SPOT_ROLE)
     if Foundation.INSTANCE_ROLE in plan.missing:
-        policy = policies.node_policy(
-            bucket=plan.places.bucket,
-            prefix=plan.places.root_prefix,
-            region=cloud.region,
-            account_id=plan.account_id,
-        )
-        rights.create_instance_role(
-            names.instance_role, trust=policies.ec2_trust_policy(), policy=policy
-        )
+        _make_role(policies.instance_role(plan.scope), session)
     if Foundation.SERVICE_ROLE in plan.missing:
-        rights.create_service_role(
-            names.service_role,
-            trust=policies.emr_trust_policy(plan.account_id),
-            policy=policies.pass_role_policy(plan.account_id, names.instance_role),
-            managed_arn=policies.SERVICE_POLICY_ARN,
-        )
+        _make_role(policies.service_role(plan.scope), session)
     if Foundation.SECURITY_CONFIGURATION in plan.missing:
         rights.create_security_configuration(
             names.security_configuration, hop_limit=names.hop_limit, kms_key=plan.kms_key

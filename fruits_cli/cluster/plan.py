@@ -23,8 +23,9 @@ from fruits_cli.cloud.clusters import (
     StepSpec,
 )
 from fruits_cli.cloud.layout import Places, places_of
+from fruits_cli.cloud.policies import Scope
 from fruits_cli.cluster.cost import hourly_price
-from fruits_cli.cluster.foundations import FoundationNames, foundation_names
+from fruits_cli.cluster.foundations import FoundationNames, foundation_names, scope_of
 from fruits_cli.cluster.nodes import (
     check_quota,
     executor_plan,
@@ -45,6 +46,8 @@ _BOOT_MIN = 20
 # A boot, a small run, and its end.
 _LEAST_MIN = 40
 _RUN_APPLICATIONS = ("Hadoop", "Spark")
+# Source: EMR Management Guide, work with steps: considerations.
+_STEP_CHARACTERS = 10_240
 _NOT_IN_A_TAG = re.compile(r"[^\w .:/=+@-]")
 
 
@@ -74,6 +77,11 @@ class StepPlan:
             attempt=self.attempt,
         )
         args = step_args(self.options, main=job.main, package=job.package, name=name, job=arguments)
+        if (length := sum(len(one) + 1 for one in args)) > _STEP_CHARACTERS:
+            raise ConfigError(
+                f"The job's arguments are {length:,} characters; EMR takes {_STEP_CHARACTERS:,}.",
+                hint="Shorten --prefix or --extensions.",
+            )
         return StepSpec(name, args, self.on_failure)
 
 
@@ -83,7 +91,7 @@ class RunPlan:
 
     run_id: str
     name: str
-    account_id: str
+    scope: Scope
     places: Places
     spec: ClusterSpec
     names: FoundationNames
@@ -277,7 +285,12 @@ def _run_plan(
     return RunPlan(
         run_id=run_id,
         name=name,
-        account_id=observed.account_id,
+        scope=scope_of(
+            config,
+            account_id=observed.account_id,
+            partition=observed.partition,
+            region=observed.region,
+        ),
         places=places_of(config),
         spec=spec,
         names=foundation_names(config, keep_alive=spec.keep_alive),

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from fruits_cli.cloud import policies
+from fruits_cli.cloud.account import Identity
 from fruits_cli.cloud.layout import places_of
-from fruits_cli.cloud.policies import Scope, administrator_policy, caller_policy
-from fruits_cli.cluster.foundations import foundation_names
+from fruits_cli.cloud.policies import administrator_policy, caller_policy
+from fruits_cli.cluster.foundations import scope_of
 from fruits_cli.cluster.key_pair import KeyPair, key_pair_place, make_key_pair
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import (
@@ -300,45 +301,31 @@ def show_policies(config: Config, screen: Screen) -> Outcome:
     cloud = open_session(config, screen).cloud
     places_of(config)
     try:
-        account_id = cloud.account.identity().account_id
+        identity = cloud.account.identity()
     except CloudError as error:
         screen.warn(f"{error} ACCOUNT_ID stands for the account's number.")
-        account_id = None
-    return policies_of(config, account_id, cloud.region)
+        identity = None
+    return policies_of(config, identity, cloud.region)
 
 
-def policies_of(config: Config, account_id: str | None, region: str) -> Outcome:
-    """The documents for this bucket and prefix; without an account a word stands for it.
+def policies_of(config: Config, identity: Identity | None, region: str) -> Outcome:
+    """The documents for this bucket and prefix; without an identity a word stands for the account.
 
     Raises ConfigError where no bucket is configured.
     """
-    names, places = foundation_names(config, keep_alive=True), places_of(config)
-    account_id = account_id or "ACCOUNT_ID"
-    scope = Scope(
-        bucket=places.bucket,
-        prefix=places.root_prefix,
-        region=region,
-        account_id=account_id,
-        instance_role=names.instance_role,
-        service_role=names.service_role,
-    )
-    nodes = policies.node_policy(
-        bucket=scope.bucket, prefix=scope.prefix, region=region, account_id=account_id
-    )
+    who = identity or Identity("ACCOUNT_ID", "")
+    scope = scope_of(config, account_id=who.account_id, partition=who.partition, region=region)
+    service, nodes = policies.service_role(scope), policies.instance_role(scope)
     documents: dict[str, dict[str, Any]] = {
         "caller": {"policy": caller_policy(scope)},
         "administrator": {"policy": administrator_policy(scope)},
         "service": {
-            "role": names.service_role,
-            "trust": policies.emr_trust_policy(account_id),
-            "policy": policies.pass_role_policy(account_id, names.instance_role),
-            "managed_policy_arn": policies.SERVICE_POLICY_ARN,
+            "role": service.name,
+            "trust": service.trust,
+            "policy": service.policy,
+            "managed_policy_arn": service.managed_arn,
         },
-        "ec2": {
-            "role": names.instance_role,
-            "trust": policies.ec2_trust_policy(),
-            "policy": nodes,
-        },
+        "ec2": {"role": nodes.name, "trust": nodes.trust, "policy": nodes.policy},
     }
     lines = [line for name, parts in documents.items() for line in _document_lines(name, parts)]
     return Outcome(lines, documents)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fruits_cli.cloud.account import Remnant, RemnantKind
+from fruits_cli.cloud.account import REMOVABLE, Foundation, Remnant
 from fruits_cli.cloud.clusters import Cluster
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.protocols import Cloud
@@ -137,7 +137,7 @@ def purge_account(
     return Outcome([*ended.lines, *last], {**ended.facts, "removed": names})
 
 
-def _names_of_launches(config: Config) -> Mapping[RemnantKind, Sequence[str]]:
+def _names_of_launches(config: Config) -> Mapping[Foundation, Sequence[str]]:
     """The names that launches from this configuration give. Raises ConfigError without a bucket."""
     plain = config.model_copy(
         update={"cluster": config.cluster.model_copy(update={"kms_key": None})}
@@ -148,9 +148,9 @@ def _names_of_launches(config: Config) -> Mapping[RemnantKind, Sequence[str]]:
         for keep_alive in (False, True)
     ]
     return {
-        RemnantKind.INSTANCE_PROFILE: [kinds[0].instance_role],
-        RemnantKind.ROLE: [kinds[0].instance_role, kinds[0].service_role],
-        RemnantKind.SECURITY_CONFIGURATION: sorted({one.security_configuration for one in kinds}),
+        Foundation.INSTANCE_ROLE: [kinds[0].instance_role],
+        Foundation.SERVICE_ROLE: [kinds[0].service_role],
+        Foundation.SECURITY_CONFIGURATION: sorted({one.security_configuration for one in kinds}),
     }
 
 
@@ -186,14 +186,14 @@ def _live_everywhere(
 
 
 def _find_remnants(
-    wanted: Mapping[RemnantKind, Sequence[str]], session: Session
+    wanted: Mapping[Foundation, Sequence[str]], session: Session
 ) -> tuple[list[Remnant], list[str]]:
     """What there is to remove, and the kinds that could not be looked at."""
     found: list[Remnant] = []
     unseen = []
-    for kind in RemnantKind:
+    for kind in REMOVABLE:
         try:
-            found += session.cloud.remains.remnants(kind, wanted.get(kind, ()))
+            found += session.cloud.rights.remnants(kind, wanted.get(kind, ()))
         except CloudError as error:
             session.screen.warn(str(error))
             unseen.append(f"any {kind} (not seen)")
@@ -205,7 +205,7 @@ def _remove(found: Sequence[Remnant], session: Session) -> list[str]:
     left = []
     for remnant in found:
         try:
-            session.cloud.remains.remove(remnant)
+            session.cloud.rights.remove(remnant)
             session.screen.tell(f"Removed: {remnant.kind} {remnant.name}.")
         except CloudError as error:
             session.screen.warn(str(error))

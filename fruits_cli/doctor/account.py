@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import difflib
-import json
 from contextlib import suppress
 
+from fruits_cli.cloud import policies
 from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, LinkedRole, OpenRule, PublicAccess
 from fruits_cli.cloud.clusters import MANAGED_POLICY_TAG
-from fruits_cli.cloud.policies import SERVICE_POLICY_ARN, ec2_trust_policy, emr_trust_policy
 from fruits_cli.cloud.regions import with_place
-from fruits_cli.cluster.foundations import FoundationNames, foundation_names
+from fruits_cli.cluster.foundations import FoundationNames, foundation_names, scope_of
 from fruits_cli.cluster.life import bill_of
 from fruits_cli.cluster.nodes import uses_spot
 from fruits_cli.cluster.plan import lifetime_min
 from fruits_cli.doctor.ask import Ask
-from fruits_cli.doctor.findings import Finding, failing, not_asked, ok, to_be_made
+from fruits_cli.doctor.findings import (
+    Denied,
+    Finding,
+    failing,
+    not_asked,
+    ok,
+    to_be_made,
+    warning,
+)
 from fruits_cli.errors import AccessDenied, FruitsError
 
 # AWS refuses requests whose time is five minutes off. Source: IAM user guide, Signature Version 4.
 _SKEW_LIMIT_S, _SKEW_NOTE_S = 300, 60
-_EC2, _EMR = "ec2.amazonaws.com", "elasticmapreduce.amazonaws.com"
-INLINE_POLICY = "fruits"
 # What making each thing takes; what a launch does with it is in aws/rights.py and aws/s3.py.
 _MAKE_BUCKET = (
     "s3:CreateBucket",
@@ -29,7 +34,12 @@ _MAKE_BUCKET = (
     "s3:PutBucketPublicAccessBlock",
     "s3:PutEncryptionConfiguration",
 )
-_MAKE_ROLE = ("iam:CreateRole", "iam:TagRole", "iam:PutRolePolicy")
+_MAKE_ROLE = (
+    "iam:CreateRole",
+    "iam:TagRole",
+    "iam:PutRolePolicy",
+    "iam:UpdateAssumeRolePolicy",
+)
 _MAKE_PROFILE = (
     "iam:CreateInstanceProfile",
     "iam:TagInstanceProfile",
@@ -129,63 +139,58 @@ def _linked_role(ask: Ask, role: LinkedRole) -> Finding:
     return to_be_made(role.name, ask.denied(("iam:CreateServiceLinkedRole",), arn))
 
 
+def _scope(ask: Ask) -> policies.Scope:
+    who = ask.identity()
+    account_id, partition = who.account_id, who.partition
+    return scope_of(ask.config, account_id=account_id, partition=partition, region=ask.region)
+
+
 def _names(ask: Ask) -> FoundationNames:
     return foundation_names(ask.config, keep_alive=True)
 
 
 def instance_role(ask: Ask) -> Finding:
-    """Whether the nodes' role and its instance profile of the same name are complete."""
-    role = _names(ask).instance_role
-    facts = ask.cloud.preflight.role(role)
-    denied = ask.denied(_MAKE_ROLE, ask.arn("iam", f"role/{role}"))
-    more = ask.denied(_MAKE_PROFILE, ask.arn("iam", f"instance-profile/{role}"))
-    denied = None if denied is None or more is None else denied | more
-    if facts is None:
-        return to_be_made(f"{role} with its instance profile", denied)
-    if _EC2 not in facts.services:
-        return _wrong_trust(role, _EC2, json.dumps(ec2_trust_policy()))
-    if facts.profile and role not in facts.profile:
-        return failing(
-            f"Instance profile {role} holds role {facts.profile[0]}; EMR wants both of one name.",
-            "aws iam remove-role-from-instance-profile "
-            f"--instance-profile-name {role} --role-name {facts.profile[0]}",
-        )
-    if INLINE_POLICY not in facts.inline or not facts.profile:
-        return to_be_made(f"The rest of {role} (policy or instance profile)", denied)
-    return ok(f"{role} with its instance profile")
+    """Whether the nodes' role and its instance profile are ours, complete and up to date."""
+    profile = ask.arn("iam", f"instance-profile/{_names(ask).instance_role}")
+    more = ask.denied(_MAKE_PROFILE, profile)
+    return _role(ask, policies.instance_role(_scope(ask)), _MAKE_ROLE, more)
 
 
 def service_role(ask: Ask) -> Finding:
-    """Whether EMR may take its role, and the managed policy is attached to it."""
-    role = _names(ask).service_role
-    facts = ask.cloud.preflight.role(role)
-    arn = ask.arn("iam", f"role/{role}")
-    if facts is None:
-        return to_be_made(role, ask.denied((*_MAKE_ROLE, "iam:AttachRolePolicy"), arn))
-    if _EMR not in facts.services:
-        trust = emr_trust_policy(ask.identity().account_id)
-        return _wrong_trust(role, _EMR, json.dumps(trust))
-    if INLINE_POLICY not in facts.inline:
-        return to_be_made(f"The rest of {role} (its policies)", ask.denied(_MAKE_ROLE, arn))
-    policy = SERVICE_POLICY_ARN.rpartition("/")[2]
-    if not any(one.endswith(f"/{policy}") for one in facts.attached):
-        return failing(
-            f"{role} lacks the managed policy {policy}.",
-            f"aws iam attach-role-policy --role-name {role} --policy-arn {SERVICE_POLICY_ARN}",
-        )
-    return ok(f"{role} with {policy}")
-
-
-def _wrong_trust(role: str, service: str, document: str) -> Finding:
-    return failing(
-        f"{role} exists, but {service} may not take it.",
-        f"aws iam update-assume-role-policy --role-name {role} --policy-document '{document}'",
+    """Whether EMR's role is ours, complete and up to date."""
+    return _role(
+        ask, policies.service_role(_scope(ask)), (*_MAKE_ROLE, "iam:AttachRolePolicy"), frozenset()
     )
+
+
+def _role(ask: Ask, spec: policies.RoleSpec, rights: tuple[str, ...], more: Denied) -> Finding:
+    title = f"{spec.name} with its instance profile" if spec.has_profile else spec.name
+    facts = ask.cloud.rights.role(spec)
+    denied = ask.denied(rights, ask.arn("iam", f"role/{spec.name}"))
+    denied = None if denied is None or more is None else denied | frozenset(more)
+    if facts is None:
+        return to_be_made(title, denied)
+    policies.require_ours(spec.name, facts)
+    lacking = spec.lacks(facts)
+    parts = " and ".join([*lacking, *spec.differs(facts)])
+    if not parts:
+        return ok(title)
+    if denied:
+        find = failing if lacking else warning
+        named = ", ".join(sorted(denied))
+        return find(
+            f"The {parts} of {spec.name} is not as this version of fruits writes it, and you may "
+            "not change it.",
+            f"Ask an administrator for {named}, or to launch once.",
+        )
+    doubt = "; whether you may change it could not be asked" if denied is None else ""
+    return ok(f"the {parts} of {spec.name} will be brought up to date by the first launch{doubt}")
 
 
 def pass_role(ask: Ask) -> Finding:
     """Whether we may hand the two roles to EMR and EC2."""
-    takers = {_names(ask).service_role: _EMR, _names(ask).instance_role: _EC2}
+    specs = (policies.service_role(_scope(ask)), policies.instance_role(_scope(ask)))
+    takers = {spec.name: spec.principal for spec in specs}
     lacking = [
         role
         for role, taker in takers.items()

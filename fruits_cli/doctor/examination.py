@@ -29,7 +29,7 @@ _FIRST: tuple[Row, ...] = (
     ("clock", account.clock, ()),
 )
 _REGION: Row = ("region", account.region, ("ec2:DescribeRegions",))
-_ROLE = ("iam:GetRole", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies")
+_ROLE = ("iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies")
 _WITH_BUCKET: tuple[Row, ...] = (
     ("bucket", account.bucket, ("s3:ListBucket",)),
     ("service-linked role", account.cleanup_role, ("iam:GetRole",)),

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from fruits_cli.cloud.account import (
+    Foundation,
     GroupFacts,
     Identity,
     LinkedRole,
@@ -20,7 +20,6 @@ from fruits_cli.cloud.account import (
     PublicAccess,
     Quota,
     Remnant,
-    RemnantKind,
     RoleFacts,
     SubnetFacts,
     VpcFacts,
@@ -39,6 +38,7 @@ from fruits_cli.cloud.clusters import (
     StepState,
 )
 from fruits_cli.cloud.machines import MACHINES
+from fruits_cli.cloud.policies import RoleSpec
 from fruits_cli.cloud.prices import table_prices
 from fruits_cli.cloud.protocols import Cloud, Fetched, StoredObject
 from fruits_cli.errors import AccessDenied, CloudError, ClusterNotFound, FruitsError, Unanswered
@@ -374,9 +374,12 @@ class FakeClusters:
 
 @dataclass
 class FakeRights:
-    """What exists, by name."""
+    """What exists, by name; `stuck` cannot be removed, `hidden` cannot be looked at."""
 
     made: set[str] = field(default_factory=set)
+    roles: dict[str, RoleFacts] = field(default_factory=dict)
+    stuck: set[str] = field(default_factory=set)
+    hidden: set[Foundation] = field(default_factory=set)
     groups: dict[str, str] = field(default_factory=dict)
     # Fingerprints by the pair's name, as EC2 shows them of Ed25519 keys.
     keys: dict[str, str] = field(default_factory=dict)
@@ -389,21 +392,14 @@ class FakeRights:
     def create_linked_role(self, role: LinkedRole) -> None:
         self.made.add(role.name)
 
-    def has_instance_role(self, name: str) -> bool:
-        return name in self.made
+    def role(self, spec: RoleSpec) -> RoleFacts | None:
+        return self.roles.get(spec.name)
 
-    def create_instance_role(
-        self, name: str, *, trust: Mapping[str, Any], policy: Mapping[str, Any]
-    ) -> None:
-        self.made.add(name)
-
-    def has_service_role(self, name: str) -> bool:
-        return name in self.made
-
-    def create_service_role(
-        self, name: str, *, trust: Mapping[str, Any], policy: Mapping[str, Any], managed_arn: str
-    ) -> None:
-        self.made.add(name)
+    def make_role(self, spec: RoleSpec) -> None:
+        self.made.add(spec.name)
+        attached = frozenset({spec.managed_arn} if spec.managed_arn else ())
+        profile = (spec.name,) if spec.has_profile else None
+        self.roles[spec.name] = RoleFacts(spec.trust, spec.policy, attached, profile)
 
     def has_security_configuration(self, name: str) -> bool:
         return name in self.made
@@ -430,32 +426,22 @@ class FakeRights:
         self.groups.pop(name, None)
         return True
 
-
-@dataclass
-class FakeRemains:
-    """What `rights` made; `stuck` cannot be removed, `hidden` cannot be looked at."""
-
-    rights: FakeRights
-    stuck: set[str] = field(default_factory=set)
-    hidden: set[RemnantKind] = field(default_factory=set)
-
-    def remnants(self, kind: RemnantKind, names: Sequence[str]) -> list[Remnant]:
+    def remnants(self, kind: Foundation, names: Sequence[str]) -> list[Remnant]:
         if kind in self.hidden:
             raise AccessDenied(f"AWS does not let you look for a {kind}.")
-        if kind is RemnantKind.SECURITY_GROUP:
-            return [Remnant(kind, name) for name in self.rights.groups]
-        if kind is RemnantKind.KEY_PAIR:
-            return [Remnant(kind, name) for name in self.rights.keys]
-        # A profile comes and goes with its role.
-        own = (RemnantKind.ROLE, RemnantKind.SECURITY_CONFIGURATION)
-        return [Remnant(kind, n) for n in names if kind in own and n in self.rights.made]
+        if kind is Foundation.SECURITY_GROUP:
+            return [Remnant(kind, name) for name in self.groups]
+        if kind is Foundation.KEY_PAIR:
+            return [Remnant(kind, name) for name in self.keys]
+        return [Remnant(kind, name) for name in names if name in self.made]
 
     def remove(self, remnant: Remnant) -> None:
         if remnant.name in self.stuck:
             raise AccessDenied(f"AWS does not let you remove {remnant.name}.")
-        self.rights.made.discard(remnant.name)
-        self.rights.groups.pop(remnant.name, None)
-        self.rights.keys.pop(remnant.name, None)
+        self.made.discard(remnant.name)
+        self.roles.pop(remnant.name, None)
+        self.groups.pop(remnant.name, None)
+        self.keys.pop(remnant.name, None)
 
 
 @dataclass
@@ -502,7 +488,6 @@ class FakePreflight:
     refusals: dict[str, FruitsError] = field(default_factory=dict)
     ahead_s: float | None = 0.0
     forbidden: frozenset[str] = frozenset()
-    roles: dict[str, RoleFacts] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     networks: tuple[SubnetFacts, ...] = (
         SubnetFacts("subnet-a", "vpc-1", "eu-west-3a", 4091, has_internet=True),
@@ -531,10 +516,6 @@ class FakePreflight:
     ) -> frozenset[str]:
         self._meet("denied")
         return self.forbidden & set(actions)
-
-    def role(self, name: str) -> RoleFacts | None:
-        self._meet("role")
-        return self.roles.get(name)
 
     def key_fingerprint(self, key_name: str) -> str | None:
         self._meet("key_fingerprint")
@@ -576,7 +557,7 @@ class FakePreflight:
 
 @dataclass
 class FakeAws:
-    """The six doors with their insides in reach; `cloud` is what the code is given."""
+    """The five doors with their insides in reach; `cloud` is what the code is given."""
 
     clock: FakeClock = field(default_factory=FakeClock)
     script: Script = field(default_factory=Script)
@@ -585,14 +566,11 @@ class FakeAws:
         self.storage = FakeStorage(self.clock)
         self.clusters = FakeClusters(self.clock, self.script)
         self.rights, self.account = FakeRights(), FakeAccount()
-        self.remains = FakeRemains(self.rights)
         self.preflight = FakePreflight(keys=self.rights.keys)
 
     @property
     def cloud(self) -> Cloud:
-        return Cloud(
-            self.storage, self.clusters, self.rights, self.remains, self.account, self.preflight
-        )
+        return Cloud(self.storage, self.clusters, self.rights, self.account, self.preflight)
 
     def live_clusters(self) -> list[str]:
         """Names of the clusters that cost money now."""

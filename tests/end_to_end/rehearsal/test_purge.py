@@ -50,7 +50,7 @@ def test_a_purge_leaves_the_data_and_a_second_one_finds_nothing(aws, fruits):
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     kinds = {one.rpartition(" ")[0] for one in json.loads(first.stdout)["removed"]}
-    assert {"instance profile", "role", "security configuration"} <= kinds
+    assert {"EC2 role and instance profile", "EMR service role", "security configuration"} <= kinds
     assert json.loads(second.stdout)["removed"] == []
     roles = [one["RoleName"] for one in aws.iam.list_roles()["Roles"]]
     assert not [name for name in roles if name.startswith("fruits-")]

@@ -8,7 +8,14 @@ from typing import cast
 import pytest
 
 from fruits_cli.cloud import policies
-from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, LinkedRole, Remnant, RemnantKind
+from fruits_cli.cloud.account import (
+    CLEANUP_ROLE,
+    REMOVABLE,
+    SPOT_ROLE,
+    Foundation,
+    LinkedRole,
+    Remnant,
+)
 from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, ClusterSpec, StepState
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.plan import plan_cluster, plan_run
@@ -187,30 +194,25 @@ def test_an_unknown_step_is_an_error(cloud: Cloud) -> None:
         cloud.clusters.step(cluster_id, "s-NOSUCH")
 
 
+SCOPE = policies.Scope("b", "", "eu-west-3", "123456789012", "fruits-ec2-1", "fruits-emr-1")
+ROLES = (policies.instance_role(SCOPE), policies.service_role(SCOPE))
+
+
 def make_roles(cloud: Cloud) -> None:
-    cloud.rights.create_instance_role(
-        "fruits-ec2-1",
-        trust=policies.ec2_trust_policy(),
-        policy=policies.node_policy(bucket="b", prefix="", region="r", account_id="1"),
-    )
-    cloud.rights.create_service_role(
-        "fruits-emr-1",
-        trust=policies.emr_trust_policy("1"),
-        policy=policies.pass_role_policy("1", "fruits-ec2-1"),
-        managed_arn=policies.SERVICE_POLICY_ARN,
-    )
+    for spec in ROLES:
+        cloud.rights.make_role(spec)
 
 
 def test_roles_are_made_once_and_found_again(cloud: Cloud) -> None:
-    rights = cloud.rights
-    assert not rights.has_instance_role("fruits-ec2-1")
-    assert not rights.has_service_role("fruits-emr-1")
+    assert [cloud.rights.role(spec) for spec in ROLES] == [None, None]
 
     for _ in range(2):
         make_roles(cloud)
 
-    assert rights.has_instance_role("fruits-ec2-1")
-    assert rights.has_service_role("fruits-emr-1")
+    for spec in ROLES:
+        facts = cloud.rights.role(spec)
+        assert facts is not None
+        assert (spec.lacks(facts), spec.differs(facts), facts.foreign) == ([], [], ())
 
 
 def test_a_security_configuration_is_made_once(cloud: Cloud) -> None:
@@ -236,7 +238,9 @@ def test_a_security_group_is_found_again_and_removed_once(cloud: Cloud) -> None:
     assert network is not None
 
     made = [
-        cloud.rights.create_ssh_group("fruits-x-ssh", vpc_id=network.vpc_id, tags={})
+        cloud.rights.create_ssh_group(
+            "fruits-x-ssh", vpc_id=network.vpc_id, tags={LAUNCH_ID_TAG: "l1"}
+        )
         for _ in range(2)
     ]
 
@@ -254,9 +258,9 @@ def test_a_key_pair_is_imported_once_and_purged(cloud: Cloud, tmp_path: Path) ->
 
     assert (first, second) == (True, False)
     assert cloud.preflight.key_fingerprint("fruits-x")
-    remnant = Remnant(RemnantKind.KEY_PAIR, "fruits-x")
-    assert cloud.remains.remnants(RemnantKind.KEY_PAIR, ()) == [remnant]
-    cloud.remains.remove(remnant)
+    remnant = Remnant(Foundation.KEY_PAIR, "fruits-x")
+    assert cloud.rights.remnants(Foundation.KEY_PAIR, ()) == [remnant]
+    cloud.rights.remove(remnant)
     assert cloud.preflight.key_fingerprint("fruits-x") is None
 
 
@@ -270,26 +274,25 @@ def test_what_was_made_is_found_in_the_order_of_its_removal_and_removed_once(
 
     def found() -> list[Remnant]:
         names = {
-            RemnantKind.INSTANCE_PROFILE: ["fruits-ec2-1"],
-            RemnantKind.ROLE: ["fruits-ec2-1", "fruits-emr-1"],
-            RemnantKind.SECURITY_CONFIGURATION: ["fruits-imdsv2-hop1", "fruits-imdsv2-hop2"],
+            Foundation.INSTANCE_ROLE: ["fruits-ec2-1"],
+            Foundation.SERVICE_ROLE: ["fruits-emr-1"],
+            Foundation.SECURITY_CONFIGURATION: ["fruits-imdsv2-hop1", "fruits-imdsv2-hop2"],
         }
-        remains = cloud.remains
-        return [one for kind in RemnantKind for one in remains.remnants(kind, names.get(kind, ()))]
+        rights = cloud.rights
+        return [one for kind in REMOVABLE for one in rights.remnants(kind, names.get(kind, ()))]
 
     cloud.rights.create_security_configuration("fruits-imdsv2-hop2", hop_limit=2, kms_key=None)
     remnants = found()
     for remnant in [*remnants, *remnants]:
-        cloud.remains.remove(remnant)
+        cloud.rights.remove(remnant)
 
     made = [(one.kind, one.name) for one in remnants]
-    assert (RemnantKind.ROLE, "fruits-ec2-1") in made
-    assert (RemnantKind.ROLE, "fruits-emr-1") in made
-    assert (RemnantKind.SECURITY_CONFIGURATION, "fruits-imdsv2-hop2") in made
-    assert made[-1] == (RemnantKind.SECURITY_GROUP, "fruits-x-ssh")
+    assert (Foundation.INSTANCE_ROLE, "fruits-ec2-1") in made
+    assert (Foundation.SERVICE_ROLE, "fruits-emr-1") in made
+    assert (Foundation.SECURITY_CONFIGURATION, "fruits-imdsv2-hop2") in made
+    assert made[-1] == (Foundation.SECURITY_GROUP, "fruits-x-ssh")
     assert found() == []
-    assert not cloud.rights.has_instance_role("fruits-ec2-1")
-    assert not cloud.rights.has_service_role("fruits-emr-1")
+    assert [cloud.rights.role(spec) for spec in ROLES] == [None, None]
 
 
 def test_the_network_lacks_the_tag_until_it_is_given(cloud: Cloud) -> None:
@@ -326,7 +329,7 @@ def test_everybody_is_somebody(cloud: Cloud) -> None:
 
 
 def test_what_is_not_there_before_a_launch_is_none(cloud: Cloud) -> None:
-    assert cloud.preflight.role("fruits-ec2-1") is None
+    assert cloud.rights.role(ROLES[0]) is None
     assert cloud.preflight.key_fingerprint("figs") is None
     assert cloud.preflight.subnets(["subnet-none"]) == ()
 

@@ -37,7 +37,7 @@ def a_cluster(cloud: Cloud, *, name: str = "pears", group: str = "fruits-pears-s
     """A cluster of instance groups on moto, with two groups added to its primary node."""
     subnet = default_subnet()
     ids = [
-        cloud.rights.create_ssh_group(one, vpc_id=subnet["VpcId"], tags={"fruits:name": name})
+        cloud.rights.create_ssh_group(one, vpc_id=subnet["VpcId"], tags={"fruits:launch-id": "l1"})
         for one in ("an-office", group)
     ]
     made = boto3.client("emr", region_name=REGION).run_job_flow(
@@ -138,10 +138,25 @@ def test_no_rule_opens_the_port_to_the_world(access: ClusterAccess, cidr: str) -
 def test_a_cluster_without_a_group_of_its_own_is_said(aws: Cloud) -> None:
     access = cluster_access(CONFIG, a_cluster(aws, group="fruits-figs-ssh"), environ={})
 
-    with pytest.raises(CloudError, match="has no security group fruits-pears-ssh") as missing:
+    with pytest.raises(
+        CloudError, match="has no security group fruits-pears-ssh of fruits"
+    ) as missing:
         access.ssh_rules()
 
     assert "create-cluster" in missing.value.hint
+
+
+def test_a_group_of_our_name_without_our_tag_is_never_opened(aws: Cloud) -> None:
+    access = cluster_access(CONFIG, a_cluster(aws), environ={})
+    (group,) = (
+        one["GroupId"]
+        for one in ec2().describe_security_groups()["SecurityGroups"]
+        if one["GroupName"] == "fruits-pears-ssh"
+    )
+    ec2().delete_tags(Resources=[group], Tags=[{"Key": "fruits:launch-id"}])
+
+    with pytest.raises(CloudError, match="has no security group fruits-pears-ssh of fruits"):
+        access.add_ssh_rule(MINE)
 
 
 def test_a_cluster_that_was_ended_is_gone(aws: Cloud, access: ClusterAccess) -> None:
@@ -304,7 +319,8 @@ def test_a_silent_console_is_empty(stubs: Stubs, stubbed: AwsAccess) -> None:
 
 def test_a_missing_right_to_open_the_port_is_named(stubs: Stubs, stubbed: AwsAccess) -> None:
     answers(stubs, "emr", "describe_cluster", described("WAITING"))
-    group = {"GroupId": "sg-1", "GroupName": "fruits-pears-ssh", "IpPermissions": []}
+    tags = [{"Key": "fruits:launch-id", "Value": "l1"}]
+    group = {"GroupId": "sg-1", "GroupName": "fruits-pears-ssh", "IpPermissions": [], "Tags": tags}
     answers(stubs, "ec2", "describe_security_groups", {"SecurityGroups": [group]})
     text = "You are not authorized to perform: ec2:AuthorizeSecurityGroupIngress"
     refused(

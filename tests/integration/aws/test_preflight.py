@@ -15,7 +15,6 @@ import fruits_cli.aws.preflight
 from fruits_cli.aws.preflight import AwsPreflight
 from fruits_cli.cloud.account import GroupFacts, OpenRule, PublicAccess, SubnetFacts
 from fruits_cli.cloud.clusters import MANAGED_POLICY_TAG
-from fruits_cli.cloud.policies import SERVICE_POLICY_ARN, emr_trust_policy, pass_role_policy
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.errors import AccessDenied, CloudError
 from tests.support.fakes import FakeClock
@@ -183,39 +182,6 @@ def test_rules_for_the_whole_internet_are_found_in_fruits_and_emrs_groups(
         GroupFacts(ours, "fruits-figs-ssh", is_tagged=True, open_rules=four),
         GroupFacts(emrs, "ElasticMapReduce-primary", is_tagged=False, open_rules=six),
     }
-
-
-def test_a_role_is_told_with_trust_policies_and_profile(aws: Cloud) -> None:
-    before = aws.preflight.role("emr")
-    aws.rights.create_service_role(
-        "emr",
-        trust=emr_trust_policy("123456789012"),
-        policy=pass_role_policy("123456789012", "nodes"),
-        managed_arn=SERVICE_POLICY_ARN,
-    )
-    after = aws.preflight.role("emr")
-
-    assert before is None
-    assert after is not None
-    assert after.services == {"elasticmapreduce.amazonaws.com"}
-    assert after.attached == {SERVICE_POLICY_ARN}
-    assert after.inline == {"fruits"}
-    assert after.profile is None
-
-
-def test_trust_may_be_a_list_a_word_or_somebody_else() -> None:
-    statements = [
-        {"Effect": "Allow", "Principal": {"Service": ["ec2.amazonaws.com", "x"]}},
-        {"Effect": "Allow", "Principal": {"Service": "y"}},
-        {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::1:root"}},
-        {"Effect": "Allow", "Principal": "*"},
-        {"Effect": "Deny", "Principal": {"Service": "z"}},
-    ]
-    trusted = fruits_cli.aws.preflight._trusted
-
-    assert list(trusted({"Statement": statements})) == ["ec2.amazonaws.com", "x", "y"]
-    assert list(trusted({"Statement": statements[1]})) == ["y"]
-    assert list(trusted({})) == []
 
 
 def test_a_key_pair_has_a_fingerprint_or_is_none(aws: Cloud, ec2: Any) -> None:

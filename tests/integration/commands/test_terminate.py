@@ -79,7 +79,7 @@ def test_a_dry_run_of_purge_names_all_and_removes_nothing(fruits: Fruits) -> Non
     result = fruits("terminate", "--purge", *BUCKET, "--dry-run")
 
     assert result.exit_code == 0, result.stderr
-    assert f"To be removed: role {roles()[0]}." in result.stdout
+    assert f"To be removed: EC2 role and instance profile {roles()[0]}." in result.stdout
     (cluster,) = boto3.client("emr").list_clusters()["Clusters"]
     assert cluster["Status"]["State"] == "WAITING"
 

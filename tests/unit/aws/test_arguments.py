@@ -140,7 +140,7 @@ def test_notebooks_are_kept_in_the_bucket_only_where_jupyterhub_runs() -> None:
         ("s3", "PutBucketEncryption", payloads.bucket_encryption_payload("b")),
         ("s3", "PutBucketLifecycleConfiguration", payloads.lifecycle_payload("b")),
         ("ec2", "CreateSecurityGroup", payloads.ssh_group_payload("n", "vpc-1", {"a": "b"})),
-        ("iam", "CreateRole", payloads.role_payload("n", {}, description="d", tags={})),
+        ("iam", "CreateRole", payloads.role_payload("n", {}, tags={})),
         ("pricing", "GetProducts", payloads.ec2_price_payload("m5.xlarge", "eu-west-3")),
         ("pricing", "GetProducts", payloads.emr_price_payload("m5.xlarge", "eu-west-3")),
     ],

@@ -4,19 +4,29 @@ from pathlib import Path
 
 import pytest
 
-from fruits_cli.cloud.account import Foundation
+from fruits_cli.cloud.account import Foundation, RoleFacts
+from fruits_cli.cloud.policies import RoleSpec, instance_role, service_role
 from fruits_cli.cluster.foundations import observe
 from fruits_cli.cluster.launch import launch
 from fruits_cli.cluster.lock import Holder, take_lock, this_process
 from fruits_cli.cluster.plan import RunPlan, plan_cluster, plan_run
 from fruits_cli.cluster.steps import cancel, submit
 from fruits_cli.config import Target
-from fruits_cli.errors import AccessDenied, CloudError, Locked, MachineError, RoleNotReady
+from fruits_cli.errors import (
+    AccessDenied,
+    CloudError,
+    ConfigError,
+    Locked,
+    MachineError,
+    RoleNotReady,
+)
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord
-from tests.support.fakes import FakeAws
+from tests.support.fakes import FakeAws, FakeRights
 from tests.support.scenes import session
 from tests.support.worlds import BUCKET, PYTHON, RUN_ID, config, job, observed
 
+# The bucket is there; the others are no part of what is looked for before a launch.
+_NOT_MISSING = {Foundation.BUCKET, Foundation.KEY_PAIR, Foundation.SECURITY_GROUP}
 RECORD = RunRecord(RUN_ID, Target.EMR, cluster_name="fruits")
 
 
@@ -156,8 +166,78 @@ def test_what_is_missing_is_made_and_found_the_next_time(aws: FakeAws, ledger: L
 
     launched(aws, ledger, plan)
 
-    assert before.missing == frozenset(Foundation) - {Foundation.BUCKET}
+    assert before.missing == frozenset(Foundation) - _NOT_MISSING
     assert observe(config(), aws.cloud, keep_alive=True).missing == frozenset()
+
+
+def out_of_date(aws: FakeAws, **changes: object) -> RunPlan:
+    """A plan whose EC2 role is there, and not as this version writes it."""
+    aws.storage.create_bucket(BUCKET)
+    before = observe(config(), aws.cloud, keep_alive=True)
+    plan = plan_cluster(config(), before, run_id=RUN_ID, launch_id="l1", python=PYTHON)
+    spec = instance_role(plan.scope)
+    aws.rights.make_role(spec)
+    role = aws.rights.roles[spec.name]
+    aws.rights.roles[spec.name] = replace(role, **changes)  # type: ignore[arg-type]
+    before = observe(config(), aws.cloud, keep_alive=True)
+    assert Foundation.INSTANCE_ROLE in before.missing
+    return plan_cluster(config(), before, run_id=RUN_ID, launch_id="l1", python=PYTHON)
+
+
+class _MayNotWrite(FakeRights):
+    def make_role(self, spec: RoleSpec) -> None:
+        raise AccessDenied("AWS does not let you make roles.")
+
+
+@pytest.mark.parametrize("changes", [{"policy": {}}, {"profile": None}, {"trust": {}}])
+def test_a_role_that_is_out_of_date_is_brought_up_to_date(
+    aws: FakeAws, ledger: Ledger, changes: dict[str, object]
+) -> None:
+    launched(aws, ledger, out_of_date(aws, **changes))
+
+    assert observe(config(), aws.cloud, keep_alive=True).missing == frozenset()
+
+
+def test_a_role_that_may_not_be_brought_up_to_date_stays_where_it_will_do(
+    aws: FakeAws, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = out_of_date(aws, policy={"Statement": []})
+    aws.rights = _MayNotWrite(roles={**aws.rights.roles, **roles_of(plan)})
+
+    record = launched(aws, ledger, plan)
+
+    assert record.cluster_id == "j-0001"
+    assert "is not as this version of fruits writes it, and stays so" in capsys.readouterr().err
+
+
+def roles_of(plan: RunPlan) -> dict[str, RoleFacts]:
+    """EMR's role as it should be."""
+    rights = FakeRights()
+    rights.make_role(service_role(plan.scope))
+    return rights.roles
+
+
+def test_a_role_that_lacks_something_and_may_not_be_made_keeps_the_cluster_from_starting(
+    aws: FakeAws, ledger: Ledger
+) -> None:
+    plan = out_of_date(aws, profile=None)
+    aws.rights = _MayNotWrite(roles=aws.rights.roles)
+
+    with pytest.raises(AccessDenied):
+        launched(aws, ledger, plan)
+
+    assert aws.clusters.starts == 0
+
+
+def test_a_role_of_our_name_that_is_not_ours_is_refused_before_anything_is_planned(
+    aws: FakeAws,
+) -> None:
+    aws.storage.create_bucket(BUCKET)
+    name = standing().names.instance_role
+    aws.rights.roles[name] = RoleFacts({}, foreign=("role",))
+
+    with pytest.raises(ConfigError, match=f"The role {name} was not made by fruits"):
+        observe(config(), aws.cloud, keep_alive=True)
 
 
 def test_a_standing_cluster_gets_its_own_security_group(aws: FakeAws, ledger: Ledger) -> None:

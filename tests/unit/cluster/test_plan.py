@@ -307,3 +307,24 @@ def test_no_limit_of_managed_scaling_is_above_the_maximum(
     assert limits["MinimumCapacityUnits"] <= most
     assert limits["MaximumOnDemandCapacityUnits"] <= most
     assert limits["MaximumCoreCapacityUnits"] <= most
+
+
+def test_a_step_longer_than_emr_takes_is_refused_with_what_to_shorten() -> None:
+    long = config(job={"extensions": [f".{'x' * 500}{number}" for number in range(25)]})
+
+    with pytest.raises(ConfigError, match=r"EMR takes 10,240\.") as refusal:
+        plan_run(long, observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON)
+
+    assert "--extensions" in refusal.value.hint
+
+
+def test_a_plan_says_that_the_quota_keeps_managed_scaling_from_its_maximum() -> None:
+    asked = config(cluster={"managed_max": 20})
+    roomy = observed(spot=Quota(72, 0))
+    plan = plan_cluster(asked, roomy, run_id=RUN_ID, launch_id="l1", python=PYTHON)
+    small = plan_cluster(
+        asked, observed(spot=Quota(71, 0)), run_id=RUN_ID, launch_id="l1", python=PYTHON
+    )
+
+    assert not [note for note in plan.notes if "managed scaling" in note]
+    assert [note for note in small.notes if "keeps managed scaling from its maximum" in note]

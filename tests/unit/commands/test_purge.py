@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fruits_cli.cloud.account import RemnantKind
+from fruits_cli.cloud.account import Foundation
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.foundations import foundation_names
 from fruits_cli.cluster.plan import plan_cluster
@@ -20,6 +20,7 @@ from tests.support.fakes import FakeAccount, FakeAws
 from tests.support.worlds import PYTHON, RUN_ID, config, observed
 
 NAMES = foundation_names(config(), keep_alive=True)
+NODES = f"EC2 role and instance profile {NAMES.instance_role}"
 
 
 def purged(
@@ -61,20 +62,22 @@ def start(aws: FakeAws) -> None:
 
 def test_what_cannot_be_removed_is_said_and_the_rest_goes_all_the_same(tmp_path: Path) -> None:
     aws = with_roles()
-    aws.remains.stuck.add(NAMES.instance_role)
+    aws.rights.stuck.add(NAMES.instance_role)
 
-    with pytest.raises(CloudError, match=f"Not removed: role {NAMES.instance_role}"):
+    with pytest.raises(
+        CloudError, match=f"Not removed: EC2 role and instance profile {NAMES.instance_role}"
+    ):
         purged(aws, tmp_path)
 
     assert aws.rights.made == {NAMES.instance_role}
-    aws.remains.stuck.clear()
-    assert purged(aws, tmp_path).facts["removed"] == [f"role {NAMES.instance_role}"]
+    aws.rights.stuck.clear()
+    assert purged(aws, tmp_path).facts["removed"] == [NODES]
     assert aws.rights.made == set()
 
 
 def test_what_may_not_be_looked_at_is_said_and_the_rest_goes_all_the_same(tmp_path: Path) -> None:
     aws = with_roles()
-    aws.remains.hidden.add(RemnantKind.KEY_PAIR)
+    aws.rights.hidden.add(Foundation.KEY_PAIR)
 
     with pytest.raises(CloudError, match=r"Not removed: any key pair \(not seen\)") as left:
         purged(aws, tmp_path)
@@ -145,7 +148,7 @@ def test_all_that_goes_is_shown_before_the_one_question(
         purged(aws, tmp_path, yes=False)
 
     told = capsys.readouterr().err
-    assert f"To be removed: role {NAMES.instance_role}." in told
+    assert f"To be removed: {NODES}." in told
     assert "The bucket with its data" in told
     assert aws.live_clusters() == ["fruits-fruits"]
 
@@ -155,6 +158,6 @@ def test_a_dry_run_says_what_would_go_and_not_that_it_went(tmp_path: Path) -> No
 
     facts = purged(aws, tmp_path, dry_run=True).facts
 
-    assert facts["to_remove"] == [f"role {NAMES.instance_role}", f"role {NAMES.service_role}"]
+    assert facts["to_remove"] == [NODES, f"EMR service role {NAMES.service_role}"]
     assert "removed" not in facts
     assert aws.rights.made == {NAMES.instance_role, NAMES.service_role}

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 import fruits_cli.tunnel.keys
+from fruits_cli.cloud import policies
 from fruits_cli.cloud.account import GroupFacts, OpenRule, PublicAccess, RoleFacts
-from fruits_cli.cloud.policies import SERVICE_POLICY_ARN
-from fruits_cli.cluster.foundations import foundation_names
+from fruits_cli.cluster.foundations import foundation_names, scope_of
 from fruits_cli.cluster.plan import plan_cluster
 from fruits_cli.doctor import account
 from fruits_cli.doctor.ask import Ask
-from fruits_cli.doctor.findings import Finding, Verdict
+from fruits_cli.doctor.findings import Finding, Question, Verdict
 from fruits_cli.errors import AccessDenied
 from fruits_cli.files import write_private
 from tests.support.fakes import FakeAws
@@ -22,12 +24,8 @@ OK, FAILING, NOT_ASKED = Verdict.OK, Verdict.FAILING, Verdict.NOT_ASKED
 BLOCKED = PublicAccess(True, ((22, 22),))
 NAMES = foundation_names(config(), keep_alive=True)
 ROLE = NAMES.instance_role
-NODES = RoleFacts(frozenset({"ec2.amazonaws.com"}), inline=frozenset({"fruits"}), profile=(ROLE,))
-SERVICE = RoleFacts(
-    frozenset({"elasticmapreduce.amazonaws.com"}),
-    attached=frozenset({SERVICE_POLICY_ARN}),
-    inline=frozenset({"fruits"}),
-)
+SCOPE = scope_of(config(), account_id="123456789012", partition="aws", region="eu-west-3")
+NODES, SERVICE = policies.instance_role(SCOPE), policies.service_role(SCOPE)
 
 
 @pytest.fixture
@@ -119,59 +117,63 @@ def test_a_bucket_is_here_or_may_be_made(
     assert words in told(found)
 
 
-@pytest.mark.parametrize(
-    ("facts", "denied", "verdict", "words"),
-    [
-        (NODES, (), OK, f"{ROLE} with its instance profile"),
-        (None, (), OK, "will be made"),
-        (None, {"iam:CreateRole"}, FAILING, "you may not make it"),
-        (RoleFacts(frozenset()), (), FAILING, "but ec2.amazonaws.com may not take it"),
-        (
-            RoleFacts(NODES.services, inline=NODES.inline, profile=("other",)),
-            (),
-            FAILING,
-            f"role-from-instance-profile --instance-profile-name {ROLE} --role-name other",
-        ),
-        (RoleFacts(NODES.services, inline=NODES.inline), (), OK, f"The rest of {ROLE}"),
-        (RoleFacts(NODES.services, inline=NODES.inline, profile=()), (), OK, "The rest of"),
-        (RoleFacts(NODES.services, profile=(ROLE,)), {"iam:PutRolePolicy"}, FAILING, "iam:Put"),
-    ],
-    ids=["whole", "none", "may not", "trust", "other name", "bare", "empty", "no policy"],
-)
-def test_the_nodes_role_is_whole_or_may_be_made_so(
-    aws: FakeAws, facts: RoleFacts | None, denied: Any, verdict: Verdict, words: str
-) -> None:
-    if facts:
-        aws.preflight.roles[ROLE] = facts
-    forbid(aws, set(denied))
+def whole(spec: policies.RoleSpec) -> RoleFacts:
+    attached = frozenset({spec.managed_arn} if spec.managed_arn else ())
+    return RoleFacts(spec.trust, spec.policy, attached, (spec.name,) if spec.has_profile else None)
 
-    found = account.instance_role(ask_of(aws))
+
+OTHER = policies.document({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "denied", "verdict", "words"),
+    [
+        ({}, (), OK, f"{ROLE} with its instance profile"),
+        (None, (), OK, f"{ROLE} with its instance profile will be made by the first launch"),
+        (None, {"iam:CreateRole"}, FAILING, "you may not make it"),
+        ({"trust": {}}, (), OK, "the trust policy of"),
+        ({"trust": {}}, {"iam:UpdateAssumeRolePolicy"}, FAILING, "iam:UpdateAssumeRolePolicy"),
+        ({"profile": ("other",)}, (), OK, "the instance profile of"),
+        ({"profile": None, "policy": None}, (), OK, "the own policy and instance profile of"),
+        ({"policy": OTHER}, (), OK, f"the own policy of {ROLE} will be brought up to date"),
+        ({"policy": OTHER}, None, OK, "whether you may change it could not be asked"),
+        ({"policy": OTHER}, {"iam:PutRolePolicy"}, Verdict.WARNING, "you may not change it"),
+        ({"foreign": ("role",)}, (), FAILING, f"The role {ROLE} was not made by fruits"),
+        ({"foreign": ("instance profile",)}, (), FAILING, "aws iam tag-instance-profile"),
+    ],
+)
+def test_the_nodes_role_is_ours_and_up_to_date_or_will_be(
+    aws: FakeAws, changes: dict[str, Any] | None, denied: Any, verdict: Verdict, words: str
+) -> None:
+    if changes is not None:
+        aws.rights.roles[ROLE] = replace(whole(NODES), **changes)
+    forbid(aws, denied if denied is None else set(denied))
+
+    found = Question("EC2 role", partial(account.instance_role, ask_of(aws))).answer()
 
     assert found.verdict is verdict
     assert words in told(found)
 
 
 @pytest.mark.parametrize(
-    ("facts", "verdict", "words"),
+    ("changes", "words"),
     [
-        (SERVICE, OK, f"{NAMES.service_role} with AmazonEMRServicePolicy_v2"),
-        (None, OK, "will be made"),
-        (NODES, FAILING, "elasticmapreduce.amazonaws.com may not take it"),
-        (RoleFacts(SERVICE.services, inline=SERVICE.inline), FAILING, "attach-role-policy"),
-        (RoleFacts(SERVICE.services), OK, "The rest of"),
+        ({}, SERVICE.name),
+        (None, f"{SERVICE.name} will be made by the first launch"),
+        ({"trust": NODES.trust}, "the trust policy of"),
+        ({"attached": frozenset()}, "the managed policy of"),
     ],
-    ids=["whole", "none", "trust", "not attached", "no policy"],
 )
-def test_emrs_role_is_whole_or_may_be_made_so(
-    aws: FakeAws, facts: RoleFacts | None, verdict: Verdict, words: str
+def test_emrs_role_is_ours_and_up_to_date_or_will_be(
+    aws: FakeAws, changes: dict[str, Any] | None, words: str
 ) -> None:
-    if facts:
-        aws.preflight.roles[NAMES.service_role] = facts
+    if changes is not None:
+        aws.rights.roles[SERVICE.name] = replace(whole(SERVICE), **changes)
 
     found = account.service_role(ask_of(aws))
 
-    assert found.verdict is verdict
-    assert words in told(found)
+    assert found.verdict is OK
+    assert words in found.said
 
 
 def test_roles_that_may_not_be_passed_are_named(aws: FakeAws) -> None:

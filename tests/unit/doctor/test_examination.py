@@ -18,7 +18,6 @@ from fruits_cli.cloud.account import (
     VpcFacts,
 )
 from fruits_cli.cloud.clusters import Market
-from fruits_cli.cloud.policies import SERVICE_POLICY_ARN
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.foundations import foundation_names
 from fruits_cli.cluster.plan import plan_cluster
@@ -147,7 +146,6 @@ def test_without_credentials_nothing_else_is_asked(examined: Examine, aws: FakeA
 
 
 RIGHTS = {
-    "role": ("EC2 role", "iam:GetRole"),
     "denied": ("PassRole", "iam:SimulatePrincipalPolicy"),
     "subnets": ("subnets", "ec2:DescribeSubnets"),
     "vpc": ("VPC DNS", "ec2:DescribeVpcAttribute"),
@@ -273,22 +271,15 @@ def test_a_new_account_lacks_the_service_linked_role(examined: Examine, aws: Fak
     assert (cannot.verdict, "iam:CreateServiceLinkedRole" in cannot.fix) == (FAILING, True)
 
 
-def test_roles_that_are_missing_broken_or_may_not_be_passed(
-    examined: Examine, aws: FakeAws
-) -> None:
-    trusted = frozenset({"ec2.amazonaws.com"})
-    aws.preflight.roles[NAMES.instance_role] = RoleFacts(
-        trusted, inline=frozenset({"fruits"}), profile=("EMR_EC2_DefaultRole",)
-    )
-    aws.preflight.roles[NAMES.service_role] = RoleFacts(trusted)
+def test_roles_of_others_or_that_may_not_be_passed(examined: Examine, aws: FakeAws) -> None:
+    aws.rights.roles[NAMES.instance_role] = RoleFacts({}, foreign=("role",))
     aws.preflight.forbidden = frozenset({"iam:PassRole"})
 
     found = examined()
 
-    assert "EMR wants both of one name" in found["EC2 role"].said
-    assert "elasticmapreduce.amazonaws.com may not take it" in found["EMR role"].said
+    assert "was not made by fruits" in found["EC2 role"].said
     assert NAMES.instance_role in found["PassRole"].said
-    assert {found[name].verdict for name in ("EC2 role", "EMR role", "PassRole")} == {FAILING}
+    assert {found[name].verdict for name in ("EC2 role", "PassRole")} == {FAILING}
 
 
 def test_emrs_managed_policy_without_its_tags(examined: Examine, aws: FakeAws) -> None:
@@ -419,16 +410,6 @@ def test_a_forgotten_cluster(examined: Examine, aws: FakeAws) -> None:
     assert (old.verdict, old.fix) == (FAILING, "fruits terminate --cluster j-0001")
 
 
-def test_a_role_that_is_whole_is_told_as_such(examined: Examine, aws: FakeAws) -> None:
-    aws.preflight.roles[NAMES.service_role] = RoleFacts(
-        frozenset({"elasticmapreduce.amazonaws.com"}),
-        attached=frozenset({SERVICE_POLICY_ARN}),
-        inline=frozenset({"fruits"}),
-    )
-
-    assert examined()["EMR role"].said.endswith("with AmazonEMRServicePolicy_v2")
-
-
 def test_a_bucket_of_somebody_else(examined: Examine, aws: FakeAws) -> None:
     class Foreign:
         def bucket_region(self, bucket: str) -> str | None:
@@ -467,7 +448,7 @@ def test_nothing_is_made_changed_or_ended(examined: Examine, aws: FakeAws) -> No
 
     asked = {
         *("region", "identity", "regions", "machines", "quota", "prices", "bucket_region"),
-        *("has_linked_role", "has_security_configuration", "find_clusters", "nodes"),
+        *("has_linked_role", "has_security_configuration", "find_clusters", "nodes", "role"),
     }
     assert called - {name for name in dir(aws.preflight) if not name.startswith("_")} == asked
     assert (aws.rights.made, aws.storage.buckets, aws.storage.puts) == (set(), {}, [])
