@@ -1,4 +1,4 @@
-"""A stream opened in time, and its bytes carried both ways."""
+"""The bytes of a connection, carried both ways."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 
 from fruits_cli.tunnel.connection import Stream
-from fruits_cli.tunnel.socks import Reply
-from fruits_cli.tunnel.transport import OpenFailed
 
-OPEN_TIMEOUT_S = 15.0
 _HANG_UP_S = 1.0
 _PIECE_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -35,34 +31,6 @@ Check = Callable[[bytes], Checked | None]
 def passed_on(data: bytes) -> Checked:
     """Anything goes to the far side as it is."""
     return Checked(data)
-
-
-def open_in_time(open_stream: Callable[[], Stream], timeout_s: float = OPEN_TIMEOUT_S) -> Stream:
-    """The stream, if it opens within `timeout_s`; one that opens later is closed at once.
-
-    Raises OpenFailed, with HOST_UNREACHABLE after the time-out.
-    """
-    answer: Future[Stream] = Future()
-
-    def run() -> None:
-        try:
-            stream = open_stream()
-        except OpenFailed as error:
-            if answer.set_running_or_notify_cancel():
-                answer.set_exception(error)
-            return
-        if answer.set_running_or_notify_cancel():
-            answer.set_result(stream)
-        else:
-            stream.close()
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        return answer.result(timeout_s)
-    except TimeoutError as error:
-        if answer.cancel():
-            raise OpenFailed("No answer.", reply=Reply.HOST_UNREACHABLE) from error
-        return answer.result()
 
 
 def relay(

@@ -10,7 +10,7 @@ from fruits_cli.tunnel import socks
 from fruits_cli.tunnel.connection import Link, Stream
 from fruits_cli.tunnel.ports import Serve
 from fruits_cli.tunnel.reachable import Reachable, canonical_host
-from fruits_cli.tunnel.relay import Checked, hang_up, open_in_time, relay
+from fruits_cli.tunnel.relay import Checked, hang_up, relay
 from fruits_cli.tunnel.socks import Reply, SocksError, Target
 from fruits_cli.tunnel.transport import OpenFailed
 
@@ -29,7 +29,7 @@ def socks_server(link: Link, reachable: Reachable) -> Serve:
             hang_up(connection)
             return
         try:
-            stream = open_in_time(lambda: link.open(_permitted(link, reachable, target)))
+            stream = link.open(_permitted(link, reachable, target))
         except OpenFailed as error:
             connection.sendall(socks.reply_message(error.reply))
             hang_up(connection)
@@ -48,22 +48,24 @@ def socks_server(link: Link, reachable: Reachable) -> Serve:
 
 
 def forward_server(link: Link, targets: tuple[Target, ...], *, http_port: int | None) -> Serve:
-    """What forwards to the first of `targets` that answers.
+    """What forwards to the first of `targets` that answers, once the client has spoken.
 
     http_port: our own port, where the requests are plain HTTP and so can be checked.
     """
 
     def serve(connection: socket.socket) -> None:
-        early = b""
-        if http_port is not None:
-            try:
-                early = _checked_request(connection, http_port)
-            except heads.HeadError as error:
-                connection.sendall(heads.refusal(str(error)))
-                hang_up(connection)
-                return
         try:
-            stream = open_in_time(lambda: open_first(link, targets))
+            # Clients of HTTP and TLS speak first. One that only looks whether somebody listens
+            # opens nothing: on a host that is this very machine it could be our own look.
+            early = (
+                _more(connection) if http_port is None else _checked_request(connection, http_port)
+            )
+        except heads.HeadError as error:
+            connection.sendall(heads.refusal(str(error)))
+            hang_up(connection)
+            return
+        try:
+            stream = open_first(link, targets)
         except OpenFailed:
             hang_up(connection)
             return

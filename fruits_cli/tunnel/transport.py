@@ -18,8 +18,7 @@ from fruits_cli.tunnel.packetizer import BufferedPacketizer
 from fruits_cli.tunnel.socks import Reply, Target
 
 CONNECT_TIMEOUT_S = 15.0
-# sshd gives up on a silent target after about two minutes; its answer must find us listening.
-_OPEN_TIMEOUT_S = 180.0
+OPEN_TIMEOUT_S = 15.0
 # OpenSSH sends as much in a packet as we take, and fewer packets cost less of the interpreter.
 _MAX_PACKET_BYTES = 256 * 1024
 # AES-GCM is one call for cipher and digest, where aes128-ctr with HMAC is two.
@@ -66,7 +65,10 @@ class ForwardTransport(paramiko.Transport):
         options.ciphers = _CIPHERS
         options.digests = _DIGESTS
         self._refusals: dict[int | None, int] = {}
+        # sshd gives up on a silent target after about two minutes; its answer must find a channel.
+        self._given_up: dict[int, Channel] = {}
         self._opening = threading.local()
+        self._answering = threading.Lock()
 
     @property
     def heard_s(self) -> float:
@@ -74,8 +76,13 @@ class ForwardTransport(paramiko.Transport):
         assert isinstance(self.packetizer, BufferedPacketizer)
         return self.packetizer.heard_s
 
-    def open_target(self, target: Target, *, window_bytes: int) -> Channel:
-        """A channel to `target` as the host sees it. Raises OpenFailed with the SOCKS reply."""
+    def open_target(
+        self, target: Target, *, window_bytes: int, timeout_s: float = OPEN_TIMEOUT_S
+    ) -> Channel:
+        """A channel to `target` as the host sees it; one that opens later is closed at once.
+
+        Raises OpenFailed with the SOCKS reply, HOST_UNREACHABLE after the time-out.
+        """
         self._opening.channel_id = None
         try:
             return self.open_channel(
@@ -84,13 +91,25 @@ class ForwardTransport(paramiko.Transport):
                 ("127.0.0.1", 0),
                 window_size=window_bytes,
                 max_packet_size=_MAX_PACKET_BYTES,
-                timeout=_OPEN_TIMEOUT_S,
+                timeout=timeout_s,
             )
         except (SSHException, EOFError, OSError) as error:
-            reason = self._refusals.pop(self._opening.channel_id, None)
-            raise OpenFailed(
-                f"{target.host}:{target.port} was not opened.", reply=_reply(reason)
-            ) from error
+            reply = self._failure(self._opening.channel_id)
+            raise OpenFailed(f"{target.host}:{target.port} was not opened.", reply=reply) from error
+
+    def _failure(self, channel_id: int | None) -> Reply:
+        """How SOCKS says why this channel did not open."""
+        with self._answering:
+            channel = self._channels.get(channel_id)  # type: ignore[attr-defined]
+            if (reason := self._refusals.pop(channel_id, None)) is not None:
+                return _reply(reason)
+            if channel is None or not self.is_active():
+                return Reply.GENERAL_FAILURE
+            if not channel.active:
+                self._given_up[channel.get_id()] = channel
+        # Without effect on one that is not open yet.
+        channel.close()
+        return Reply.HOST_UNREACHABLE
 
     def _next_channel(self) -> int:
         channel_id: int = super()._next_channel()  # type: ignore[misc]
@@ -103,13 +122,19 @@ class ForwardTransport(paramiko.Transport):
         if channel is not None:
             # In the thread that feeds the channel, so before anything has arrived for it.
             channel.in_buffer = PiecePipe()
-        super()._parse_channel_open_success(message)  # type: ignore[misc]
+        with self._answering:
+            super()._parse_channel_open_success(message)  # type: ignore[misc]
+            late = channel and self._given_up.pop(channel.get_id(), None)
+        if late:
+            late.close()
 
     def _parse_channel_open_failure(self, message: Message) -> None:
         channel_id, reason = message.get_int(), message.get_int()
         message.rewind()
-        self._refusals[channel_id] = reason
-        super()._parse_channel_open_failure(message)  # type: ignore[misc]
+        with self._answering:
+            if self._given_up.pop(channel_id, None) is None:
+                self._refusals[channel_id] = reason
+            super()._parse_channel_open_failure(message)  # type: ignore[misc]
 
 
 def connected(

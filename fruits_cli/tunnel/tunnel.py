@@ -18,7 +18,6 @@ from fruits_cli.tunnel.goal import Goal
 from fruits_cli.tunnel.host_keys import HostKey, PinFile, Verdict, judge
 from fruits_cli.tunnel.pac import pac_file
 from fruits_cli.tunnel.ports import LOOPBACK, Acceptor, Listener, listening
-from fruits_cli.tunnel.relay import open_in_time
 from fruits_cli.tunnel.servers import file_server, forward_server, open_first, socks_server
 from fruits_cli.tunnel.socks import Reply, Target
 from fruits_cli.tunnel.transport import ForwardTransport, OpenFailed, connected
@@ -131,9 +130,8 @@ def answering_applications(link: Link, goal: Goal) -> frozenset[str]:
     """
     answering, is_forbidden = set[str](), True
     for application in APPLICATIONS:
-        targets = _targets(goal, application)
         try:
-            open_in_time(lambda targets=targets: open_first(link, targets)).close()  # type: ignore[misc]
+            open_first(link, _targets(goal, application)).close()
         except OpenFailed as error:
             is_forbidden = is_forbidden and error.reply is Reply.NOT_ALLOWED
         else:

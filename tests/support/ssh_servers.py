@@ -27,7 +27,7 @@ from fruits_cli.tunnel.keys import load_keys
 from fruits_cli.tunnel.ports import Acceptor, Listener, listening
 from fruits_cli.tunnel.reachable import Reachable, reachable_from_host
 from fruits_cli.tunnel.servers import socks_server
-from fruits_cli.tunnel.transport import connected
+from fruits_cli.tunnel.transport import ForwardTransport, connected
 
 Serve = Callable[[socket.socket], None]
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -349,20 +349,20 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(1 << 20), b""))
 
 
+def transport_to(server: SshServer | OpenSsh, key_file: Path) -> ForwardTransport:
+    """A connection that is logged in."""
+    user = server.user if isinstance(server, OpenSsh) else "hadoop"
+    endpoint = Endpoint("127.0.0.1", server.port, user, "test")
+    keys = load_keys(key_file)
+    return connected(endpoint, keys, check=lambda key: None, known_kinds=(), try_all_kinds=False)
+
+
 @contextmanager
 def socks_through(
     server: SshServer | OpenSsh, key_file: Path, reachable: Reachable | None = None, **pace: Any
 ) -> Iterator[tuple[int, Link]]:
     """A SOCKS port and the link behind it."""
-    user = server.user if isinstance(server, OpenSsh) else "hadoop"
-    endpoint = Endpoint("127.0.0.1", server.port, user, "test")
-    keys = load_keys(key_file)
-    link = Link(
-        lambda: connected(
-            endpoint, keys, check=lambda key: None, known_kinds=(), try_all_kinds=False
-        ),
-        **pace,
-    )
+    link = Link(lambda: transport_to(server, key_file), **pace)
     acceptor = Acceptor()
     port = free_port()
     own = reachable or reachable_from_host("127.0.0.1", any_host=False)

@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from fruits_cli.errors import HostUnreachable, TunnelError
 from fruits_cli.tunnel.connection import Back, Link, Lost, Retrying, Stream
 from fruits_cli.tunnel.ports import Acceptor, Listener, Serve, listening
 from fruits_cli.tunnel.reachable import reachable_from_host
-from fruits_cli.tunnel.relay import open_in_time, relay
+from fruits_cli.tunnel.relay import relay
 from fruits_cli.tunnel.servers import file_server, forward_server
 from fruits_cli.tunnel.socks import Reply, Target
 from fruits_cli.tunnel.transport import OpenFailed
@@ -30,6 +30,7 @@ from tests.support.ssh_servers import (
     served,
     socks_through,
     through_socks,
+    transport_to,
     wait_until,
 )
 
@@ -204,26 +205,36 @@ def test_what_is_not_socks_is_closed_in_order(ssh_server: SshServer, key_file: P
         assert read_all(connection) == b""
 
 
-def test_a_target_that_never_answers_is_given_up_and_closed_when_it_does() -> None:
-    gate, closed = threading.Event(), threading.Event()
+def test_a_target_that_never_answers_is_given_up_and_closed_when_it_does(
+    ssh_server: SshServer, key_file: Path
+) -> None:
+    def note_end(connection: socket.socket) -> None:
+        connection.recv(1)
+        closed.set()
 
-    class Late(Stream):
-        def __init__(self) -> None:
-            pass
+    closed = threading.Event()
+    ssh_server.open_gate.clear()
+    with served(note_end) as port, closing(transport_to(ssh_server, key_file)) as transport:
+        with pytest.raises(OpenFailed) as given_up:
+            transport.open_target(Target("localhost", port), window_bytes=MIB, timeout_s=0.05)
 
-        def close(self) -> None:
-            closed.set()
+        assert given_up.value.reply is Reply.HOST_UNREACHABLE
+        assert not closed.is_set()
+        ssh_server.open_gate.set()
+        assert closed.wait(PATIENCE_S)
 
-    def open_late() -> Stream:
-        gate.wait(PATIENCE_S)
-        return Late()
 
-    with pytest.raises(OpenFailed) as given_up:
-        open_in_time(open_late, timeout_s=0.05)
-
-    assert given_up.value.reply is Reply.HOST_UNREACHABLE
-    gate.set()
-    assert closed.wait(PATIENCE_S)
+def test_a_forward_that_nobody_speaks_to_opens_nothing(
+    ssh_server: SshServer, key_file: Path
+) -> None:
+    port = free_port()
+    with served(echo) as target, socks_through(ssh_server, key_file) as (_, link):
+        serve = forward_server(link, (Target("localhost", target),), http_port=None)
+        with serving(serve, port):
+            with socket.create_connection(("127.0.0.1", port)) as silent:
+                silent.shutdown(socket.SHUT_WR)
+                assert read_all(silent) == b""
+            assert ssh_server.destinations == []
 
 
 def test_a_lost_connection_resets_its_streams_and_comes_back(
