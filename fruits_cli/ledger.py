@@ -74,6 +74,7 @@ class RunRecord:
     # The cluster's bill, once it has ended and AWS told prices.
     cost_usd: float | None = None
     cluster_seconds: float | None = None
+    cluster_shape: str = ""
     # --keep-cluster: the cluster outlives the run.
     is_kept: bool = False
     # Of the dataset that the run is bound to.

@@ -5,6 +5,7 @@ EC2 and EMR are billed by the second, one minute at least. Source: EMR pricing p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,12 +28,16 @@ class HourlyPrice:
 
 @dataclass(frozen=True)
 class Bill:
-    """What a cluster cost until now: dollars, and the time since it was asked for."""
+    """What a cluster cost until now: dollars, and the time since it was asked for.
+
+    shape: its nodes by role and type, such as 1 primary m5.xlarge, 2 core m5.xlarge.
+    """
 
     usd: float
     seconds: float
     nodes: int
     unknown: tuple[str, ...] = ()
+    shape: str = ""
 
 
 def hourly_price(
@@ -72,7 +77,12 @@ def cluster_bill(
     started = [node.created_at for node in nodes if node.created_at]
     ended = [node.ended_at or now for node in nodes if node.created_at]
     seconds = (max(ended) - min(started)).total_seconds() if started else 0.0
-    return Bill(usd, max(0.0, seconds), len(nodes), tuple(dict.fromkeys(unknown)))
+    order = list(Role)
+    kinds = Counter((order.index(node.role), node.instance_type) for node in nodes)
+    shape = ", ".join(
+        f"{count} {order[role].value} {kind}" for (role, kind), count in sorted(kinds.items())
+    )
+    return Bill(usd, max(0.0, seconds), len(nodes), tuple(dict.fromkeys(unknown)), shape)
 
 
 def billed_s(node: Node, now: datetime) -> float:

@@ -113,6 +113,7 @@ def await_end(cluster_id: str, session: Session) -> Ended:
         record = replace(record, cluster_ended=True, phase=phase)
         if bill:
             record = replace(record, cost_usd=bill.usd, cluster_seconds=bill.seconds)
+            record = replace(record, cluster_shape=bill.shape)
         session.ledger.write(record)
     return Ended(cluster, bill, line)
 

@@ -195,7 +195,13 @@ def cluster_facts(record: RunRecord | None) -> ClusterFacts:
 
     if record is None or not record.cluster_id:
         return ClusterFacts()
-    return ClusterFacts(record.region, record.cluster_id, record.cost_usd, record.cluster_seconds)
+    return ClusterFacts(
+        record.region,
+        record.cluster_id,
+        record.cost_usd,
+        record.cluster_seconds,
+        record.cluster_shape,
+    )
 
 
 def open_album(

@@ -23,6 +23,8 @@ class ClusterFacts:
     cluster_id: str = ""
     cost_usd: float | None = None
     seconds: float | None = None
+    # Its nodes by role and type.
+    shape: str = ""
 
 
 @dataclass(frozen=True)

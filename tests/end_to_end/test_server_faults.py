@@ -29,7 +29,7 @@ QUICK = ROOT / "tests" / "support" / "quick_fruits.py"
 PICTURES = 3
 CREATE = ("create-cluster", "--yes")
 UPLOAD = ("upload", "pictures", "--yes")
-RUN = ("run", "pictures", "--target", "emr", "--yes")
+RUN = ("run", "pictures", "--target", "emr", "--yes", "--no-report")
 ALWAYS = 0
 EXPIRED = {
     "kind": "error",

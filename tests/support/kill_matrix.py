@@ -61,15 +61,22 @@ _CREATE, _UPLOAD, _SUBMIT = (
     ("upload", "pictures", "--yes"),
     ("submit",),
 )
-_RUN = ("run", "pictures", "--target", "emr", "--yes")
+_RUN = ("run", "pictures", "--target", "emr", "--yes", "--no-report")
 STORIES = [
     Story("init", ("init", "--key")),
     Story("upload", _UPLOAD),
     Story("create-cluster", _CREATE),
     Story("submit", _SUBMIT, (_CREATE, _UPLOAD)),
     Story("cancel", ("cancel", "--yes"), (_CREATE, _UPLOAD, _SUBMIT), job_s=60),
-    Story("run", _RUN, again=("run", "--resume", "last", "--target", "emr", "--yes")),
-    Story("fetch-results", ("fetch-results",), (_UPLOAD, _CREATE, _SUBMIT), what="GetObject"),
+    Story(
+        "run", _RUN, again=("run", "--resume", "last", "--target", "emr", "--yes", "--no-report")
+    ),
+    Story(
+        "fetch-results",
+        ("fetch-results", "--no-report"),
+        (_UPLOAD, _CREATE, _SUBMIT),
+        what="GetObject",
+    ),
     Story("tunnel", ("tunnel",), (_CREATE,)),
     Story("terminate", ("terminate", "--yes"), (_CREATE,)),
     Story("purge", ("terminate", "--purge", "--yes"), (_CREATE,)),
@@ -251,7 +258,7 @@ def _play(cell: Cell, place: Place) -> None:
 
 def _until_done(place: Place) -> None:
     deadline = time.monotonic() + _PATIENCE_S
-    while place.run(("fetch-results", "--output-dir", "first")) != 0:
+    while place.run(("fetch-results", "--no-report", "--output-dir", "first")) != 0:
         assert time.monotonic() < deadline, place.text()
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -140,3 +141,11 @@ def test_the_most_that_a_lifetime_costs_is_said() -> None:
     price = HourlyPrice(0.9, 1.09, ())
 
     assert lifetime_line(price, 240) == "At most $4.36 in its 240 minutes."
+
+
+def test_a_bill_names_the_nodes_by_role_and_type() -> None:
+    nodes = [node(), replace(node(), role=Role.PRIMARY), node(market=Market.SPOT)]
+
+    bill = cluster_bill(nodes, PRICES, zone=None, now=EPOCH)
+
+    assert bill.shape == "1 primary m5.xlarge, 2 core m5.xlarge"

@@ -110,12 +110,13 @@ def test_every_size_of_run_has_a_page(run: WrittenRun, tmp_path: Path) -> None:
 
 
 def test_a_cluster_is_told_with_its_price(tmp_path: Path) -> None:
-    cluster = ClusterFacts("eu-west-3", "j-1", 0.42, 1230.0)
+    cluster = ClusterFacts("eu-west-3", "j-1", 0.42, 1230.0, "1 primary m5.xlarge")
 
     page = report_page(made(clouds(), tmp_path, cluster), Album())
 
     assert "$0.42" in page
-    assert "eu-west-3, 20 min 30 s, j-1" in page
+    assert "eu-west-3, 20 min 30 s, 1 primary m5.xlarge" in page
+    assert "Cluster j-1" in page
 
 
 def test_all_numbers_are_in_the_json_and_the_lists_beside_it(tmp_path: Path) -> None:

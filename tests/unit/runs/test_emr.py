@@ -88,6 +88,9 @@ def test_a_run_is_in_the_ledger_as_done_with_its_cluster_ended(
     assert record is not None
     assert record.phase is RunPhase.DONE
     assert record.cluster_ended
+    assert record.cost_usd is not None
+    assert record.cost_usd > 0
+    assert " primary m5.xlarge" in record.cluster_shape
     assert record.output == str(OUTPUT)
     assert record.images == f"s3://{BUCKET}/fruits/datasets/Test/"
 
