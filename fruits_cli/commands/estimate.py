@@ -14,6 +14,7 @@ from fruits_cli.cloud.account import Machine, PriceBook
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.machines import MACHINES
 from fruits_cli.cloud.prices import table_prices
+from fruits_cli.cloud.protocols import Storage
 from fruits_cli.cluster.plan import lifetime_min
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Engine, JobConfig, Precision
@@ -24,19 +25,20 @@ from fruits_cli.dataset.sample import ensure_sample, sample_folder
 from fruits_cli.errors import CloudError, ConfigError, FruitsError, UsageError
 from fruits_cli.estimate.calculation import (
     HERE,
+    Candidate,
     Estimate,
     Shape,
-    Wish,
     Work,
     break_even,
+    candidates,
     cluster_shape,
     estimated,
     fastest,
     instance_types,
-    wishes,
 )
 from fruits_cli.estimate.report import Measured, Report, report_facts, report_lines
-from fruits_cli.estimate.timing import Embedding, Timed, time_sample
+from fruits_cli.estimate.timing import Timed, time_sample
+from fruits_cli.job.embedding import embedding_command
 from fruits_cli.job.model import ModelArtefact, obtain_model
 from fruits_cli.job.spark import usable_cores
 from fruits_cli.options import with_config
@@ -62,14 +64,14 @@ def estimate(
     config: Config,
     screen: Screen,
 ) -> Outcome:
-    """Time a sample here, then minutes and dollars on this machine and on three clusters.
+    """Time a sample here, then minutes and dollars on this machine and on clusters.
 
     \b
     fruits estimate ./Test             counts the pictures and times some of them
     fruits estimate --count 1000000    the same for so many; a drawn sample is timed
     """
     session = _session(config, screen)
-    found = _found(config, Asked(images, count, sample), screen, os.environ, session)
+    found = _found(config, screen, session, images=images, count=count, sample=sample)
     measured = _measured(config.job, found, screen, os.environ)
     report = _compared(config, found, measured, session)
     return Outcome(report_lines(report), report_facts(report))
@@ -86,17 +88,8 @@ _DRAWN = "the drawn sample"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the user asked of `fruits estimate`."""
-
-    images: str | None = None
-    count: int | None = None
-    sample: bool = False
-
-
-@dataclass(frozen=True)
 class Found:
-    """The work, where it was found, and files of this machine that are like its pictures."""
+    """The work, where it was found, and pictures of this machine that are timed for it."""
 
     work: Work
     source: str
@@ -121,22 +114,31 @@ def _session(config: Config, screen: Screen) -> Session | None:
 
 def _found(
     config: Config,
-    asked: Asked,
     screen: Screen,
-    environ: Mapping[str, str],
     session: Session | None,
+    *,
+    images: str | None,
+    count: int | None,
+    sample: bool,
 ) -> Found:
-    if asked.sample and asked.images is not None:
+    if sample and images is not None:
         raise UsageError("Give IMAGES or --sample.")
-    folder = local_images(asked.images)
-    if folder is None and (asked.sample or asked.count is not None) and asked.images is None:
-        return _of_folder(config, sample_folder(environ), asked, name=_DRAWN)
-    if folder is not None:
-        return _of_folder(config, folder, asked, name=str(folder))
-    return _on_s3(config, asked, screen, environ, session)
+    if (folder := local_images(images)) is not None:
+        return _of_folder(config, folder, count, name=str(folder))
+    if images is None and (sample or count is not None):
+        return _of_folder(config, sample_folder(os.environ), count, name=_DRAWN)
+    if images is None and config.storage.dataset is None:
+        raise UsageError(
+            "There are no pictures to estimate for.",
+            hint="Give IMAGES (a folder), --count NUMBER or --sample.",
+        )
+    if count is not None:
+        raise UsageError("--count goes with a folder of this machine, or alone.")
+    # Where there is no session, opening one again says why.
+    return _on_s3(config, images, (session or open_session(config, screen)).cloud.storage)
 
 
-def _of_folder(config: Config, folder: Path, asked: Asked, *, name: str) -> Found:
+def _of_folder(config: Config, folder: Path, count: int | None, *, name: str) -> Found:
     if name == _DRAWN:
         ensure_sample(folder)
     pictures = size = 0
@@ -151,36 +153,20 @@ def _of_folder(config: Config, folder: Path, asked: Asked, *, name: str) -> Foun
     if not files:
         raise UsageError(f"There are no pictures in {folder}.")
     mean_bytes, source = size / pictures, name
-    if asked.count is not None:
-        pictures, source = asked.count, f"as given, of {mean_bytes:,.0f} bytes each"
+    if count is not None:
+        pictures, source = count, f"as given, of {mean_bytes:,.0f} bytes each"
     work = Work(pictures, mean_bytes * pictures, config.job.keep_features)
     return Found(work, source, name, files, mean_bytes, str(folder))
 
 
-def _on_s3(
-    config: Config,
-    asked: Asked,
-    screen: Screen,
-    environ: Mapping[str, str],
-    session: Session | None,
-) -> Found:
+def _on_s3(config: Config, images: str | None, storage: Storage) -> Found:
     """A dataset, whose pictures lie where a cluster reads them; the drawn sample stands for it."""
-    dataset = config.storage.dataset
-    if asked.images is None and dataset is None:
-        raise UsageError(
-            "There are no pictures to estimate for.",
-            hint="Give IMAGES (a folder), --count NUMBER or --sample.",
-        )
-    if asked.count is not None:
-        raise UsageError("--count goes with a folder of this machine, or alone.")
-    # Where there is none, opening it again says why.
-    storage = (session or open_session(config, screen)).cloud.storage
-    uri = find_images(asked.images, places_of(config), storage, dataset)
+    uri = find_images(images, places_of(config), storage, config.storage.dataset)
     stored = storage.fetch_bytes(uri / DATASET_FILE)
     if stored is None:
         raise UsageError(f"There is no dataset {uri}.", hint="Give --count NUMBER instead.")
     manifest = parse_manifest(stored.content, origin=f"{uri}{DATASET_FILE}")
-    drawn = _of_folder(config, sample_folder(environ), asked, name=_DRAWN)
+    drawn = _of_folder(config, sample_folder(os.environ), None, name=_DRAWN)
     work = Work(manifest.pictures, 0, config.job.keep_features)
     return Found(work, str(uri), _DRAWN, drawn.files, drawn.mean_bytes, drawn.folder)
 
@@ -207,8 +193,8 @@ def _measured(job: JobConfig, found: Found, screen: Screen, environ: Mapping[str
     timed: dict[Precision, Timed] = {}
     for precision, artefact in artefacts.items():
         screen.tell(f"Timing {len(found.files)} pictures in {precision} on {cores} cores.")
-        embedding = Embedding(artefact, job.engine, precision, cores)
-        timed[precision] = time_sample(found.files * rounds, embedding, environ)
+        command = embedding_command(artefact, job.engine, precision)
+        timed[precision] = time_sample(found.files * rounds, command, environ, processes=cores)
         if timed[precision].rejected == timed[precision].pictures:
             raise UsageError(
                 f"None of the {len(found.files)} pictures that were tried could be used.",
@@ -255,7 +241,7 @@ def _artefacts(
 
 
 def _compared(config: Config, found: Found, measured: Measured, session: Session | None) -> Report:
-    asked = wishes(
+    asked = candidates(
         config.cluster,
         engine=config.job.engine,
         precision=config.job.precision,
@@ -321,16 +307,16 @@ def _machines(types: Sequence[str], session: Session | None) -> Mapping[str, Mac
 
 
 def _shapes(
-    config: Config, asked: Sequence[Wish], measured: Measured, machines: Mapping[str, Machine]
+    config: Config, asked: Sequence[Candidate], measured: Measured, machines: Mapping[str, Machine]
 ) -> tuple[list[Shape], list[str]]:
     shapes, notes = [], []
-    for wish in asked:
+    for candidate in asked:
         try:
-            shape = cluster_shape(wish, machines, measured.speeds, config.job.engine)
+            shape = cluster_shape(candidate, machines, measured.speeds, config.job.engine)
         except UsageError as error:
-            notes.append(f"{wish.name!r} is left out: {error}")
+            notes.append(f"{candidate.name!r} is left out: {error}")
             continue
-        if shape.precision is not wish.precision:
-            notes.append(f"{wish.name!r} has no bf16 instructions: it would compute in f32.")
+        if shape.precision is not candidate.precision:
+            notes.append(f"{candidate.name!r} has no bf16 instructions: it would compute in f32.")
         shapes.append(shape)
     return shapes, notes

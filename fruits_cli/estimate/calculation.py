@@ -14,7 +14,7 @@ from fruits_cli.cloud.account import Machine, PriceBook
 from fruits_cli.cloud.clusters import NodeGroup
 from fruits_cli.cloud.machines import fast_precisions, has_bf16, has_vnni, is_arm_type
 from fruits_cli.cluster.cost import hourly_price
-from fruits_cli.cluster.nodes import executor_plan, node_groups, workers
+from fruits_cli.cluster.nodes import at_managed_max, executor_plan, node_groups, workers
 from fruits_cli.config import ClusterConfig, Engine, Precision
 from fruits_cli.errors import UsageError
 
@@ -116,19 +116,19 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A cluster to be compared, and the precision that it shall compute in."""
+class Candidate:
+    """A cluster to compare, and the precision to compute in there."""
 
     name: str
     cluster: ClusterConfig
     precision: Precision
 
 
-def wishes(
+def candidates(
     cluster: ClusterConfig, *, engine: Engine, precision: Precision, has_int8: bool = False
-) -> list[Wish]:
-    """The configured cluster on demand, one with more nodes on Spot, one that has bf16, and, where
-    the pictures bear int8, one that has that.
+) -> list[Candidate]:
+    """The configured cluster on demand, one with more nodes on Spot, one that has bf16; where the
+    pictures bear int8, one that has that; with managed scaling, the cluster at its maximum.
     """
     if precision is Precision.AUTO:
         fast = fast_precisions((cluster.core_type, cluster.task_type))
@@ -141,14 +141,16 @@ def wishes(
     types = {key: _type_with(has_bf16, "m7i", getattr(cluster, key)) for key in keys}
     bf16 = on_demand.model_copy(update=types)
     types = {key: _type_with(has_vnni, "m6i", getattr(cluster, key)) for key in keys}
-    int8 = [Wish("int8-capable", on_demand.model_copy(update=types), Precision.INT8)]
+    int8 = [Candidate("int8-capable", on_demand.model_copy(update=types), Precision.INT8)]
+    most = at_managed_max(cluster)
     # The other engine computes in f32 only, there too.
     best = Precision.BF16 if engine is Engine.OPENVINO else Precision.F32
     return [
-        Wish("on demand", on_demand, precision),
-        Wish("Spot", spot, precision),
-        Wish("bf16-capable", bf16, best),
+        Candidate("on demand", on_demand, precision),
+        Candidate("Spot", spot, precision),
+        Candidate("bf16-capable", bf16, best),
         *(int8 if has_int8 else []),
+        *([Candidate("managed maximum", most, precision)] if cluster.managed_max else []),
     ]
 
 
@@ -159,18 +161,18 @@ def _type_with(has: Callable[[str], bool], family: str, instance_type: str) -> s
 
 
 def cluster_shape(
-    wish: Wish,
+    candidate: Candidate,
     machines: Mapping[str, Machine],
     speeds: Mapping[Precision, float],
     engine: Engine,
     assumed: Assumptions = ASSUMED,
 ) -> Shape:
-    """The wished cluster with its speed; in f32 where its nodes have no bf16.
+    """The cluster with its speed; in f32 where its nodes have no bf16.
 
     speeds: images a second of one core of this machine, f32 among them. Raises UsageError for
     types that are unknown or cannot run the job.
     """
-    groups = node_groups(wish.cluster)
+    groups = node_groups(candidate.cluster)
     for one in (group.instance_type for group in groups):
         if is_arm_type(one) or (one in machines and machines[one].is_arm):
             raise UsageError(f"{one} has an Arm processor, for which the job is not built.")
@@ -178,9 +180,9 @@ def cluster_shape(
             raise UsageError(f"the number of vCPUs of {one} is not known here.")
     nodes = workers(groups, machines)
     executors = executor_plan(nodes, engine)
-    types = {one for one in (wish.cluster.core_type, wish.cluster.task_type)}
+    types = {one for one in (candidate.cluster.core_type, candidate.cluster.task_type)}
     computes = all(has_bf16(one) for one in types)
-    precision = wish.precision
+    precision = candidate.precision
     if precision is Precision.BF16 and not computes:
         precision = Precision.F32
     vcpu = assumed.newer_vcpu if computes else assumed.older_vcpu
@@ -190,7 +192,7 @@ def cluster_shape(
         if precision is Precision.INT8 and not all(map(has_vnni, types)):
             gain = Range(min(gain.low, assumed.int8_without_vnni), gain.high)
         images_s = Range(images_s.low * gain.low, images_s.high * gain.high)
-    return Shape(wish.name, precision, executors.cores * executors.count, images_s, groups)
+    return Shape(candidate.name, precision, executors.cores * executors.count, images_s, groups)
 
 
 def gain_of(precision: Precision, speeds: Mapping[Precision, float], assumed: Assumptions) -> Range:
@@ -322,7 +324,7 @@ def fastest(estimates: Sequence[Estimate]) -> Estimate:
     return min(estimates, key=lambda one: one.seconds.middle)
 
 
-def instance_types(found: Sequence[Wish]) -> Iterator[str]:
+def instance_types(found: Sequence[Candidate]) -> Iterator[str]:
     """Every instance type of these clusters, once."""
-    groups = (group for wish in found for group in node_groups(wish.cluster))
+    groups = (group for candidate in found for group in node_groups(candidate.cluster))
     yield from dict.fromkeys(group.instance_type for group in groups)

@@ -11,19 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from fruits_cli.config import Engine, Precision
-from fruits_cli.job.embedding import QUIET, embedding_command, embedding_failure
-from fruits_cli.job.model import ModelArtefact
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """What computes the features of a sample, and in how many processes at once."""
-
-    artefact: ModelArtefact
-    engine: Engine
-    precision: Precision
-    processes: int
+from fruits_cli.job.embedding import QUIET, embedding_failure
 
 
 @dataclass(frozen=True)
@@ -45,21 +33,25 @@ class Timed:
         return self.images_s / min(1.0, self.at_work)
 
 
-def time_sample(files: Sequence[str], embedding: Embedding, environ: Mapping[str, str]) -> Timed:
+def time_sample(
+    files: Sequence[str], command: Sequence[str], environ: Mapping[str, str], *, processes: int
+) -> Timed:
     """The speed of these files, start-up left out: the clock runs once every model is ready.
+
+    command: that of `embedding_command`, started so many times at once.
 
     Raises what spark_job.embed says, MachineError where it says nothing.
     """
-    shares = [files[n :: embedding.processes] for n in range(embedding.processes)]
+    shares = [files[n::processes] for n in range(processes)]
     shares = [share for share in shares if share]
     # The pool is left last: its threads wait for processes that an interrupt ends first.
     with (
         ThreadPoolExecutor(max(1, len(shares))) as pool,
-        _embedding_processes(len(shares), embedding, environ) as processes,
+        _embedding_processes(len(shares), command, environ) as started,
     ):
-        for process in processes:
+        for process in started:
             _told(process, "ready")
-        done = list(pool.map(_fed, processes, shares))
+        done = list(pool.map(_fed, started, shares))
     pictures = sum(one["pictures"] for one in done)
     return Timed(
         sum(one["pictures"] / one["seconds"] for one in done),
@@ -71,9 +63,8 @@ def time_sample(files: Sequence[str], embedding: Embedding, environ: Mapping[str
 
 @contextlib.contextmanager
 def _embedding_processes(
-    count: int, embedding: Embedding, environ: Mapping[str, str]
+    count: int, command: Sequence[str], environ: Mapping[str, str]
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    command = embedding_command(embedding.artefact, embedding.engine, embedding.precision)
     with contextlib.ExitStack() as ending:
         processes = []
         for _ in range(count):

@@ -3,22 +3,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from fruits_cli.config import Engine, Precision
 from fruits_cli.errors import MachineError, UsageError
-from fruits_cli.estimate.timing import Embedding, Timed, time_sample
+from fruits_cli.estimate.timing import Timed, time_sample
+from fruits_cli.job.embedding import embedding_command
 from fruits_cli.job.model import ModelArtefact
 from tests.support.pictures import draw_folder
 
 pytestmark = pytest.mark.xdist_group("model")
 
 
-def embedding(folder: Path, *, processes: int = 2, precision: str = "f32") -> Embedding:
+def timed(
+    files: Sequence[str], folder: Path, environ: Mapping[str, str], *, precision: str = "f32"
+) -> Timed:
     artefact = ModelArtefact(folder, {"fingerprint": "f", "weights": "random"})
-    return Embedding(artefact, Engine.OPENVINO, Precision(precision), processes)
+    command = embedding_command(artefact, Engine.OPENVINO, Precision(precision))
+    return time_sample(files, command, environ, processes=2)
 
 
 def test_a_sample_is_timed_by_as_many_processes_as_wanted(
@@ -29,7 +34,7 @@ def test_a_sample_is_timed_by_as_many_processes_as_wanted(
     (tmp_path / "text.jpg").write_text("no picture")
     files = [str(tmp_path / name) for name in [*names, "text.jpg", "gone.jpg"]]
 
-    found = time_sample(files * 3, embedding(artefact_folder), os.environ)
+    found = timed(files * 3, artefact_folder, os.environ)
 
     assert (found.pictures, found.rejected) == (39, 6)
     assert found.images_s > 1
@@ -44,7 +49,7 @@ def test_left_alone_a_sample_would_have_had_its_cores(at_work: float, images_s: 
 def test_one_file_needs_one_process(artefact_folder: Path, tmp_path: Path) -> None:
     draw_folder(tmp_path, ["a.jpg"])
 
-    found = time_sample([str(tmp_path / "a.jpg")], embedding(artefact_folder), os.environ)
+    found = timed([str(tmp_path / "a.jpg")], artefact_folder, os.environ)
 
     assert (found.pictures, found.rejected) == (1, 0)
 
@@ -53,7 +58,7 @@ def test_more_paths_than_a_pipe_holds_are_no_deadlock(artefact_folder: Path) -> 
     long = "/absent/" + "x" * 200 + "/" + "y" * 200
     files = [long] * 2000
 
-    found = time_sample(files, embedding(artefact_folder), os.environ)
+    found = timed(files, artefact_folder, os.environ)
 
     assert (found.pictures, found.rejected) == (2000, 2000)
 
@@ -65,7 +70,7 @@ def test_what_the_process_refuses_is_told_in_its_words(
     (copied / "graph.bin").write_bytes(b"other")
 
     with pytest.raises(UsageError, match=r"graph.bin of the model artefact .* is not") as refused:
-        time_sample(["a.jpg"], embedding(copied), os.environ)
+        timed(["a.jpg"], copied, os.environ)
 
     assert refused.value.hint == "Delete the artefact; the next run makes it again."
 
@@ -77,7 +82,7 @@ def test_weights_that_do_not_stand_bf16_are_told(artefact_folder: Path, tmp_path
     (copied / "model.json").write_text(json.dumps(facts))
 
     with pytest.raises(MachineError, match=r"too far from f32 \(cosine 0.5000\)"):
-        time_sample(["a.jpg"], embedding(copied, precision="bf16"), os.environ)
+        timed(["a.jpg"], copied, os.environ, precision="bf16")
 
 
 def test_a_process_that_dies_without_a_word_is_told_with_its_last_line(
@@ -87,4 +92,4 @@ def test_a_process_that_dies_without_a_word_is_told_with_its_last_line(
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
 
     with pytest.raises(MachineError, match="could not be timed, code 1: SystemExit: no luck"):
-        time_sample(["a.jpg"] * 2, embedding(artefact_folder), environ)
+        timed(["a.jpg"] * 2, artefact_folder, environ)

@@ -18,6 +18,7 @@ from fruits_cli.estimate.calculation import (
     Shape,
     Work,
     break_even,
+    candidates,
     cluster_shape,
     cost,
     crossing,
@@ -26,7 +27,6 @@ from fruits_cli.estimate.calculation import (
     instance_types,
     price_range,
     stage_seconds,
-    wishes,
 )
 
 F32, BF16, INT8 = Precision.F32, Precision.BF16, Precision.INT8
@@ -222,17 +222,17 @@ def test_pictures_that_are_large_are_never_worth_sending() -> None:
 
 
 def test_three_clusters_are_compared() -> None:
-    on_demand, spot, bf16 = wishes(ClusterConfig(), engine=Engine.OPENVINO, precision=F32)
+    on_demand, spot, bf16 = candidates(ClusterConfig(), engine=Engine.OPENVINO, precision=F32)
 
     assert (on_demand.cluster.task_market, on_demand.cluster.task_count) == ("on-demand", 1)
     assert (spot.cluster.task_market, spot.cluster.task_count) == ("spot", 4)
     assert (bf16.cluster.core_type, bf16.cluster.task_type) == ("m7i.xlarge", "m7i.xlarge")
-    assert [wish.precision for wish in (on_demand, spot, bf16)] == [F32, F32, BF16]
+    assert [candidate.precision for candidate in (on_demand, spot, bf16)] == [F32, F32, BF16]
     assert list(instance_types([on_demand, spot, bf16])) == ["m5.xlarge", "m7i.xlarge"]
 
 
 def test_int8_is_compared_where_the_pictures_bear_it() -> None:
-    *_, int8 = wishes(ClusterConfig(), engine=Engine.OPENVINO, precision=F32, has_int8=True)
+    *_, int8 = candidates(ClusterConfig(), engine=Engine.OPENVINO, precision=F32, has_int8=True)
 
     assert (int8.cluster.core_type, int8.precision) == ("m6i.xlarge", INT8)
     shape = cluster_shape(int8, MACHINES, {F32: 100.0, INT8: 250.0}, Engine.OPENVINO, ROUND)
@@ -241,9 +241,11 @@ def test_int8_is_compared_where_the_pictures_bear_it() -> None:
 
 
 def test_int8_may_gain_nothing_on_nodes_that_may_lack_its_instructions() -> None:
-    (wish, *_) = wishes(ClusterConfig(), engine=Engine.OPENVINO, precision=INT8, has_int8=True)
+    (candidate, *_) = candidates(
+        ClusterConfig(), engine=Engine.OPENVINO, precision=INT8, has_int8=True
+    )
 
-    shape = cluster_shape(wish, MACHINES, {F32: 100.0, INT8: 250.0}, Engine.OPENVINO, ROUND)
+    shape = cluster_shape(candidate, MACHINES, {F32: 100.0, INT8: 250.0}, Engine.OPENVINO, ROUND)
 
     assert shape.precision is INT8
     assert (shape.images_s.low, shape.images_s.high) == pytest.approx((50 * 0.9, 100 * 4.0))
@@ -264,15 +266,31 @@ def test_auto_is_the_fastest_that_all_nodes_have(
 ) -> None:
     cluster = ClusterConfig(core_type=core_type, task_type=core_type)
 
-    found = wishes(cluster, engine=Engine.OPENVINO, precision=Precision.AUTO, has_int8=has_int8)
+    found = candidates(cluster, engine=Engine.OPENVINO, precision=Precision.AUTO, has_int8=has_int8)
 
-    assert [wish.precision for wish in found[:2]] == [expected, expected]
+    assert [candidate.precision for candidate in found[:2]] == [expected, expected]
+
+
+def test_managed_scaling_is_compared_at_its_maximum() -> None:
+    cluster = ClusterConfig(managed_max=10)
+    *_, most = candidates(cluster, engine=Engine.OPENVINO, precision=F32)
+    *_, core = candidates(
+        cluster.model_copy(update={"task_count": 0}), engine=Engine.OPENVINO, precision=F32
+    )
+
+    assert (most.name, most.cluster.core_count, most.cluster.task_count) == (
+        "managed maximum",
+        2,
+        8,
+    )
+    assert (core.cluster.core_count, core.cluster.task_count) == (10, 0)
+    assert cluster_shape(most, MACHINES, {F32: 1.0}, Engine.OPENVINO).slots == 40
 
 
 def test_the_reference_engine_computes_in_f32_everywhere() -> None:
-    found = wishes(ClusterConfig(), engine=Engine.TENSORFLOW, precision=F32)
+    found = candidates(ClusterConfig(), engine=Engine.TENSORFLOW, precision=F32)
 
-    assert {wish.precision for wish in found} == {F32}
+    assert {candidate.precision for candidate in found} == {F32}
 
 
 @pytest.mark.parametrize(
@@ -289,9 +307,11 @@ def test_a_vcpu_is_as_fast_as_assumed_beside_a_core_of_this_machine(
     speeds: dict[Precision, float],
     expected: list[tuple[Precision, float, float]],
 ) -> None:
-    asked = wishes(ClusterConfig(), engine=Engine.OPENVINO, precision=precision)
+    asked = candidates(ClusterConfig(), engine=Engine.OPENVINO, precision=precision)
 
-    shapes = [cluster_shape(wish, MACHINES, speeds, Engine.OPENVINO, ROUND) for wish in asked]
+    shapes = [
+        cluster_shape(candidate, MACHINES, speeds, Engine.OPENVINO, ROUND) for candidate in asked
+    ]
 
     assert [shape.slots for shape in shapes] == [12, 24, 12]
     assert [shape.precision for shape in shapes] == [one for one, _, _ in expected]
@@ -301,10 +321,10 @@ def test_a_vcpu_is_as_fast_as_assumed_beside_a_core_of_this_machine(
 
 def test_a_node_with_little_memory_has_fewer_workers_of_the_heavy_engine() -> None:
     cluster = ClusterConfig(core_type="c5.xlarge", task_count=0)
-    (wish, *_) = wishes(cluster, engine=Engine.TENSORFLOW, precision=F32)
+    (candidate, *_) = candidates(cluster, engine=Engine.TENSORFLOW, precision=F32)
 
-    light = cluster_shape(wish, MACHINES, {F32: 1.0}, Engine.OPENVINO)
-    heavy = cluster_shape(wish, MACHINES, {F32: 1.0}, Engine.TENSORFLOW)
+    light = cluster_shape(candidate, MACHINES, {F32: 1.0}, Engine.OPENVINO)
+    heavy = cluster_shape(candidate, MACHINES, {F32: 1.0}, Engine.TENSORFLOW)
 
     assert heavy.slots < light.slots <= 8
 
@@ -318,11 +338,11 @@ def test_a_node_with_little_memory_has_fewer_workers_of_the_heavy_engine() -> No
     ],
 )
 def test_types_that_cannot_run_the_job_are_told(change: dict[str, str], told: str) -> None:
-    (wish, *_) = wishes(ClusterConfig(**change), engine=Engine.OPENVINO, precision=F32)
+    (candidate, *_) = candidates(ClusterConfig(**change), engine=Engine.OPENVINO, precision=F32)
     machines = {**MACHINES, "odd.arm": Machine(4, 16384, is_arm=True)}
 
     with pytest.raises(UsageError, match=told):
-        cluster_shape(wish, machines, {F32: 1.0}, Engine.OPENVINO)
+        cluster_shape(candidate, machines, {F32: 1.0}, Engine.OPENVINO)
 
 
 def test_bf16_gains_what_was_measured_here_or_more_or_what_is_assumed() -> None:

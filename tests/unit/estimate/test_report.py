@@ -16,9 +16,9 @@ from fruits_cli.estimate.calculation import (
     Shape,
     Work,
     break_even,
+    candidates,
     cluster_shape,
     estimated,
-    wishes,
 )
 from fruits_cli.estimate.report import (
     Measured,
@@ -40,8 +40,10 @@ def report(work: Work = WORK, prices: PriceBook | None = None) -> Report:
     """What is said of a laptop of two cores with 150 images/s each, and of the default cluster."""
     prices = prices or table_prices(MACHINES, "eu-west-3")
     here = Shape(HERE, F32, 2, Range(150, 150))
-    asked = wishes(ClusterConfig(), engine=Engine.OPENVINO, precision=F32)
-    shapes = [cluster_shape(wish, MACHINES, {F32: 150.0}, Engine.OPENVINO) for wish in asked]
+    asked = candidates(ClusterConfig(), engine=Engine.OPENVINO, precision=F32)
+    shapes = [
+        cluster_shape(candidate, MACHINES, {F32: 150.0}, Engine.OPENVINO) for candidate in asked
+    ]
     return Report(
         source="./Test",
         work=work,
