@@ -151,7 +151,11 @@ def machine() -> str:
     cpu = next(
         (line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), ""
     )
-    flags = sorted({"amx_bf16", "avx512_bf16", "avx512f", "avx2"}.intersection(text.split()))
+    flags = sorted(
+        {"amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512f", "avx2"}.intersection(
+            text.split()
+        )
+    )
     packages = ("openvino", "tensorflow", "pyspark", "numpy", "pillow", "simplejpeg", "pyarrow")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     cores = f"{os.cpu_count()} cores, Python {platform.python_version()}"

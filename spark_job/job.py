@@ -272,11 +272,7 @@ class Job:
             return None
         reporter.stage("pca", pictures=plan.pictures)
         began_s = time.monotonic()
-        sums = reduced(
-            self._over_chunks(plan).mapPartitions(
-                functools.partial(tasks.chunk_sums, self.asked.output)
-            )
-        )
+        sums = self._sums(plan)
         model = pca.fit(
             sums,
             k=self.asked.pca_k,
@@ -293,6 +289,13 @@ class Job:
         self._over_chunks(plan).mapPartitions(task).sum()
         self._clock("pca", began_s)
         return model
+
+    def _sums(self, plan: Plan) -> pca.Sums:
+        add = functools.partial(tasks.chunk_sums, self.asked.output)
+        if plan.pictures <= pca.BLOCK_ROWS:
+            # Their features are fewer bytes than the partial sums of a stage.
+            return next(add(range(plan.chunks)))
+        return reduced(self._over_chunks(plan).mapPartitions(add))
 
     # manifest
 

@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating[Any]]
 
 # The product of more rows at once is no faster; it only needs more memory.
-_BLOCK_ROWS = 2048
+BLOCK_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def _regrouped(blocks: Iterable[Features]) -> Iterator[Features]:
     # Adding two (d, d) scatters costs as much as the product of some hundred rows.
     held: list[Features] = []
     for block in blocks:
-        for start in range(0, len(block), _BLOCK_ROWS):
-            held.append(block[start : start + _BLOCK_ROWS])
-            if sum(map(len, held)) >= _BLOCK_ROWS:
+        for start in range(0, len(block), BLOCK_ROWS):
+            held.append(block[start : start + BLOCK_ROWS])
+            if sum(map(len, held)) >= BLOCK_ROWS:
                 yield np.concatenate(held)
                 held = []
     if held:
@@ -126,14 +126,47 @@ def fit(
         varies = deviation > 1e-12 * np.maximum(1.0, np.abs(sums.mean))
         scale[varies] = deviation[varies]
         covariance = covariance / np.multiply.outer(scale, scale)
-    values, vectors = np.linalg.eigh(covariance)
     most = min(sums.n - 1, d)
+    values, vectors = _eigenpairs(covariance, most)
     explained = np.maximum(values[::-1][:most], 0.0)
     total = explained.sum()
     ratio = explained / total if total > 0 else np.zeros_like(explained)
     kept = _kept(ratio, k, variance, sums.n)
     components = _with_fixed_signs(vectors[:, ::-1][:, :kept].T)
     return PcaModel(sums.mean, scale, components, explained[:kept], ratio[:kept])
+
+
+def _eigenpairs(covariance: Floats, rank: int) -> tuple[Floats, Floats]:
+    """Rising eigenvalues (m,) and their vectors (d, m), m at least `rank`, which bounds that of
+    the (d, d) covariance: of few rows the small product of its root has the same ones.
+    """
+    if rank > len(covariance) // 2:
+        return np.linalg.eigh(covariance)
+    root = _root(covariance, rank)
+    values, small = np.linalg.eigh(root.T @ root)
+    # Beyond the true rank lie zeros, whose vectors are any that are orthogonal to the others.
+    lengths = np.sqrt(np.maximum(values, np.finfo(np.float64).tiny))
+    vectors, triangle = np.linalg.qr((root @ small / lengths)[:, ::-1])
+    return values, (vectors * np.where(np.diagonal(triangle) < 0, -1.0, 1.0))[:, ::-1]
+
+
+def _root(covariance: Floats, rank: int) -> Floats:
+    """(d, rank) R with R @ R.T = covariance, which has no higher rank.
+
+    Source: Cholesky with complete pivoting; Higham, Accuracy and Stability, 10.3.
+    """
+    root = np.zeros((len(covariance), rank))
+    left = np.diagonal(covariance).copy()
+    least = np.finfo(np.float64).eps * len(covariance) * max(left.max(), 0.0)
+    for column in range(rank):
+        pivot = int(left.argmax())
+        if left[pivot] <= least:
+            break
+        part = covariance[:, pivot] - root[:, :column] @ root[pivot, :column]
+        root[:, column] = part / np.sqrt(left[pivot])
+        left -= root[:, column] ** 2
+        left[pivot] = 0.0
+    return root
 
 
 def _kept(ratio: Floats, k: int | None, variance: float | None, n: int) -> int:

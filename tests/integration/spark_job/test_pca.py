@@ -266,3 +266,29 @@ def test_the_file_holds_float64_arrays_of_the_documented_shapes() -> None:
         "explained_variance_ratio": (3,),
     }
     assert kinds == {np.dtype(np.float64)}
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 5, 9])
+def test_few_rows_with_repetitions_give_orthonormal_components(distinct: int) -> None:
+    rows = np.tile(separated(distinct, 64, offset=3.0), (20 // distinct + 1, 1))[:20]
+
+    model = fitted(rows, k=15)
+
+    assert np.abs(model.components @ model.components.T - np.eye(15)).max() < 1e-9
+    theirs = PCA(n_components=15, svd_solver="full").fit(rows)
+    assert np.abs(model.explained_variance - theirs.explained_variance_).max() < 1e-9
+    # Directions beyond the rank explain nothing and project to nothing.
+    assert np.abs(model.project(rows)[:, distinct:]).max(initial=0) < 1e-6
+
+
+def test_both_ways_to_the_eigenvectors_agree_at_the_width_of_the_job() -> None:
+    rows = separated(641, 40, seed=2)
+    wide = (
+        np.concatenate([rows, np.zeros((641, 1240))], axis=1)
+        @ np.linalg.qr(np.random.default_rng(1).normal(size=(1280, 1280)))[0]
+    )
+
+    few, many = fitted(wide[:640], k=20), fitted(np.concatenate([wide[:640]] * 3), k=20)
+
+    assert np.abs(few.components - many.components).max() < 1e-8
+    assert np.abs(few.explained_variance_ratio - many.explained_variance_ratio).max() < 1e-12
