@@ -26,7 +26,14 @@ from fruits_cli.report.plots import (
 )
 from fruits_cli.report.similar import Match
 from fruits_cli.report.template import Thumbnails, render
-from fruits_cli.report.thumbnails import LARGE_PX, SMALL_PX, Sheets, make_sheets, thumbnail
+from fruits_cli.report.thumbnails import (
+    LARGE_PX,
+    SMALL_PX,
+    Sheets,
+    make_all_sheets,
+    make_sheets,
+    thumbnail,
+)
 
 # Up to so many points each has a large thumbnail.
 _FEW_POINTS = 4000
@@ -38,12 +45,12 @@ def report_page(report: Report, album: Album) -> str:
     """The whole page as text, thumbnails, plots and their JavaScript within."""
     rows = report.source.rows
     special = list(_special_paths(report))
+    wanted: list[tuple[Sequence[str], int]]
     if len(rows) <= _FEW_POINTS:
-        every = make_sheets([*rows.paths, *special], album, side_px=LARGE_PX)
-        large = Sheets(LARGE_PX)
+        wanted = [([*rows.paths, *special], LARGE_PX), ([], LARGE_PX)]
     else:
-        every = make_sheets(rows.paths, album, side_px=SMALL_PX)
-        large = make_sheets(special, album, side_px=LARGE_PX)
+        wanted = [(rows.paths, SMALL_PX), (special, LARGE_PX)]
+    every, large = make_all_sheets(wanted, album)
     thumbnails = Thumbnails(every, large, {path: n for n, path in enumerate(rows.paths)})
     labels = list(report.source.label_counts)
     return render(

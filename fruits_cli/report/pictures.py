@@ -30,13 +30,15 @@ class Album:
     storage: Storage | None = None
     all_paths: Sequence[str] = field(default=(), repr=False)
     warn: Callable[[str], None] = lambda _: None
+    # Thumbnails are not worth more of S3's transfer, nor of the user's time.
+    most_fetched: int = 256 * 2**20
 
     def contents(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Path and bytes of each of these pictures that can be had, in any order."""
         try:
             yield from self._contents(paths) if self.images else ()
         except FruitsError as error:
-            self.warn(f"Thumbnails are missing: {error}")
+            self.warn(" ".join(filter(None, (f"Thumbnails are missing: {error}", error.hint))))
 
     def _contents(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         if is_s3_uri(self.images):
@@ -58,8 +60,15 @@ class Album:
         if self.storage is None or (told := self.storage.fetch_bytes(uri / DATASET_FILE)) is None:
             return
         manifest = parse_manifest(told.content, origin=str(uri / DATASET_FILE))
+        sizes, fetched = {shard.name: shard.bytes for shard in manifest.shards}, 0
         with tempfile.TemporaryDirectory(prefix="fruits-report-") as scratch:
             for name, wanted in self._shards(manifest, paths):
+                fetched += sizes[name]
+                if fetched > self.most_fetched:
+                    raise FruitsError(
+                        f"more than {self.most_fetched // 2**20} MiB of {uri} would be fetched.",
+                        hint="--images FOLDER takes them from this machine.",
+                    )
                 file = Path(scratch) / name
                 self.storage.fetch_file(uri / name, file)
                 yield from _from_shard(file, wanted)

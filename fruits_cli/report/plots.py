@@ -69,6 +69,9 @@ def map_item(rows: Rows, labels: Sequence[str]) -> dict[str, Any]:
         active_drag="lasso_select",
         x_axis_label="component 1",
         y_axis_label="component 2",
+        # Ranges of their own would move whenever labels are switched.
+        x_range=_range(columns["pc_1"]),
+        y_range=_range(columns["pc_2"]),
         toolbar_location="above",
     )
     # Without a key pressed the wheel is for the page.
@@ -93,6 +96,12 @@ def map_item(rows: Rows, labels: Sequence[str]) -> dict[str, Any]:
         **glyph,
     )
     return dict(json_item(plot))
+
+
+def _range(values: Any) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    space = (high - low) * 0.05 or 1.0
+    return low - space, high + space
 
 
 def label_codes(rows: Rows, labels: Sequence[str]) -> Any:

@@ -8,7 +8,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 SMALL_PX, LARGE_PX = 32, 64
 # A sheet of 2048 x 2048 pixels is decoded into 16 MiB.
 _SHEET_PX = 2048
-_QUALITY, _BLOCK = 50, 256
+# So many files are held at once.
+_QUALITY, _BLOCK = 50, 32
 _MOST_PIXELS = 100_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _GRAY = (128, 128, 128)
@@ -59,39 +60,57 @@ class Sheets:
         return _SHEET_PX // self.side_px
 
 
+class _Growing:
+    """Sheets to which thumbnails are added one by one."""
+
+    def __init__(self, paths: Iterable[str], side_px: int) -> None:
+        self.paths, self.side_px, self.columns = frozenset(paths), side_px, _SHEET_PX // side_px
+        self._cells: dict[str, int] = {}
+        self._images: list[bytes] = []
+        self._sheet: Image.Image | None = None
+
+    def add(self, path: str, small: Image.Image) -> None:
+        from PIL import Image
+
+        place = len(self._cells) % self.columns**2
+        if place == 0:
+            self._images += [_encoded(self._sheet)] if self._sheet else []
+            self._sheet = Image.new("RGB", (_SHEET_PX, _SHEET_PX), _GRAY)
+        assert self._sheet is not None
+        row, column = divmod(place, self.columns)
+        self._sheet.paste(small, (column * self.side_px, row * self.side_px))
+        self._cells[path] = len(self._cells)
+
+    def finished(self) -> Sheets:
+        if self._sheet:
+            rows = -(-((len(self._cells) - 1) % self.columns**2 + 1) // self.columns)
+            used = self._sheet.crop((0, 0, _SHEET_PX, rows * self.side_px))
+            self._images.append(_encoded(used))
+        return Sheets(self.side_px, tuple(self._images), self._cells)
+
+
 def make_sheets(paths: Sequence[str], album: Album, *, side_px: int) -> Sheets:
     """Thumbnails of those of the pictures that can be had and decoded, each path once."""
-    from PIL import Image
-
-    columns = _SHEET_PX // side_px
-    cells: dict[str, int] = {}
-    images: list[bytes] = []
-    sheet: Image.Image | None = None
-    for path, thumbnail in _thumbnails(list(dict.fromkeys(paths)), album, side_px):
-        number = len(cells) % columns**2
-        if number == 0:
-            images += [_encoded(sheet)] if sheet else []
-            sheet = Image.new("RGB", (_SHEET_PX, _SHEET_PX), _GRAY)
-        assert sheet is not None
-        sheet.paste(thumbnail, (number % columns * side_px, number // columns * side_px))
-        cells[path] = len(cells)
-    if sheet:
-        rows = -(-((len(cells) - 1) % columns**2 + 1) // columns)
-        images.append(_encoded(sheet.crop((0, 0, _SHEET_PX, rows * side_px))))
-    return Sheets(side_px, tuple(images), cells)
+    return make_all_sheets([(paths, side_px)], album)[0]
 
 
-def _thumbnails(
-    paths: Sequence[str], album: Album, side_px: int
-) -> Iterator[tuple[str, Image.Image]]:
-    contents = album.contents(paths)
+def make_all_sheets(wanted: Sequence[tuple[Sequence[str], int]], album: Album) -> list[Sheets]:
+    """The same for several lists of paths, each with its side; a picture is read once for all."""
+    growing = [_Growing(paths, side_px) for paths, side_px in wanted]
+
+    def thumbnails(one: tuple[str, bytes]) -> list[Image.Image | None]:
+        path, content = one
+        return [thumbnail(content, to.side_px) if path in to.paths else None for to in growing]
+
+    contents = album.contents(dict.fromkeys(path for paths, _ in wanted for path in paths))
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         while block := list(itertools.islice(contents, _BLOCK)):
-            made = pool.map(lambda one: thumbnail(one[1], side_px), block)
-            for (path, _), small in zip(block, made, strict=True):
-                if small is not None:
-                    yield path, small
+            for (path, _), made in zip(block, pool.map(thumbnails, block), strict=True):
+                for to, small in zip(growing, made, strict=True):
+                    if small is not None:
+                        to.add(path, small)
+    return [to.finished() for to in growing]
 
 
 def thumbnail(content: bytes, side_px: int) -> Image.Image | None:

@@ -233,9 +233,19 @@
         dots.glyph[way] = { field: `pc_${select.value}` };
         axis.axis_label = axisText(select.value);
       };
-      select.addEventListener("change", () => { set(); view.model.reset?.emit?.(); });
+      select.addEventListener("change", () => { set(); fitRange(view.model[`${way}_range`], select.value); });
       axis.axis_label = axisText(first);
     }
+  }
+
+  function fitRange(range, number) {
+    const values = points.data[`pc_${number}`];
+    let low = Infinity, high = -Infinity;
+    for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+    const space = (high - low) * 0.05 || 1;
+    const ends = { start: low - space, end: high + space };
+    range.setv({ ...ends, reset_start: ends.start, reset_end: ends.end });
+    hover(-1);
   }
 
   function axisText(number) {

@@ -7,15 +7,17 @@ import contextlib
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fruits_cli.report.comparison import compare
 from fruits_cli.report.facts import ClusterFacts, make_report
 from fruits_cli.report.files import write_report
-from fruits_cli.report.page import report_page
+from fruits_cli.report.page import comparison_page, report_page
 from fruits_cli.report.pictures import Album
 from fruits_cli.report.source import load_source
 from fruits_cli.tunnel.browser import find_browser
@@ -73,7 +75,7 @@ async def opened(file: Path, folder: Path) -> AsyncIterator[Page]:
                 await page.command("Page.navigate", url=file.as_uri())
                 await page.until("!!window.fruits")
                 await page.awaited("fruits.ready.then(() => 1)")
-                await page.value("document.querySelector('#map .bar').scrollIntoView()")
+                await page.value("document.querySelector('#map .bar')?.scrollIntoView()")
                 yield page
         finally:
             own.kill()
@@ -198,6 +200,8 @@ def test_labels_are_searched_and_switched_and_a_lasso_lists_what_is_shown(tmp_pa
         await page.value("document.querySelector('#found-labels').click()")
         shown = "fruits.views.map.model.document.get_model_by_name('shown').booleans"
         assert await page.value(f"{shown}.filter((one) => one).length") == 12
+        ends = "[fruits.views.map.model.x_range.start, fruits.views.map.model.x_range.end]"
+        assert await page.value(ends) == pytest.approx(reach(run.components[:, 0]), rel=1e-3)
         places = np.array(await page.value(_PLACES))
         low, high = places.min(axis=0) - 20, places.max(axis=0) + 20
         await lasso(page, [low, (high[0], low[1]), high, (low[0], high[1]), low])
@@ -224,7 +228,15 @@ def test_labels_are_searched_and_switched_and_a_lasso_lists_what_is_shown(tmp_pa
     assert len(lines) == 13
 
 
+def reach(values: Any) -> tuple[float, float]:
+    """Where an axis begins and ends: five percent beyond its values."""
+    space = np.ptp(values) * 0.05
+    return float(values.min() - space), float(values.max() + space)
+
+
 def test_pictures_are_found_by_their_path_and_axes_are_switched(tmp_path: Path) -> None:
+    run = three_clouds()
+
     async def story(page: Page) -> None:
         await page.value(
             "(() => { const box = document.querySelector('#find'); box.value = '01';"
@@ -235,11 +247,13 @@ def test_pictures_are_found_by_their_path_and_axes_are_switched(tmp_path: Path) 
             "(() => { const axis = document.querySelector('#y-axis'); axis.value = '4';"
             " axis.dispatchEvent(new Event('change')); })()"
         )
+        start = await page.value("fruits.views.map.model.y_range.start")
+        assert start == pytest.approx(reach(run.components[:, 3])[0], rel=1e-3)
         dots = "fruits.views.map.model.document.get_model_by_name('dots')"
         assert await page.value(f"{dots}.glyph.y.field") == "pc_4"
         assert "component 4" in await page.value("fruits.views.map.model.left[0].axis_label")
 
-    visit(written_page(three_clouds(), tmp_path), tmp_path, story)
+    visit(written_page(run, tmp_path), tmp_path, story)
 
 
 def test_arrow_keys_go_from_dot_to_dot_and_enter_shows_the_nearest(tmp_path: Path) -> None:
@@ -279,6 +293,26 @@ def test_plots_are_saved_and_follow_the_dark_page(tmp_path: Path) -> None:
         assert await page.value("getComputedStyle(document.body).color") == "rgb(236, 236, 238)"
 
     visit(written_page(three_clouds(), tmp_path), tmp_path, story)
+
+
+def test_runs_side_by_side_open_without_an_error(tmp_path: Path) -> None:
+    run = three_clouds()
+    dice = np.random.default_rng(0)
+    blurred = run.components + dice.normal(size=run.components.shape).astype(np.float32) * 40
+    draw_folder(tmp_path / "in", list(run.paths))
+    folders = [run.write(tmp_path / "a"), replace(run, components=blurred).write(tmp_path / "b")]
+    compared = compare([make_report(load_source(one), ClusterFacts()) for one in folders])
+    page = comparison_page(compared, Album(str(tmp_path / "in")))
+    file = write_report(page, {}, {}, tmp_path / "out")
+
+    async def story(page: Page) -> None:
+        assert compared.changed
+        shown = "document.querySelectorAll('#changed .pic').length"
+        assert await page.value(shown) == len(compared.changed)
+        saved = "fruits.views.curves.export('svg', true).to_blob().then((one) => one.size)"
+        assert await page.awaited(saved) > 2000
+
+    visit(file, tmp_path, story)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fruits_cli.report.pictures import Album
-from fruits_cli.report.thumbnails import Sheets, make_sheets, thumbnail
+from fruits_cli.report.thumbnails import Sheets, make_all_sheets, make_sheets, thumbnail
 from fruits_cli.s3uri import S3Uri
 from tests.support.datasets import row, write_manifest, write_shard
 from tests.support.fakes import FakeAws
@@ -82,6 +83,39 @@ def test_only_the_shards_that_hold_wanted_pictures_are_read(tmp_path: Path) -> N
     assert told == []
     assert list(album.contents([NAMES[4]])) == []
     assert told[0].startswith("Thumbnails are missing: ")
+
+
+def test_no_more_is_fetched_from_s3_than_is_worth_it(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "in", NAMES)
+    whole = from_s3(tmp_path / "in")
+    told: list[str] = []
+    first = next((tmp_path / "set").glob("*.parquet")).stat().st_size
+    few = replace(whole, most_fetched=int(first * 1.5), warn=told.append)
+
+    found = [path for path, _ in few.contents(NAMES)]
+
+    assert found == NAMES[:3]
+    assert told[0].endswith("would be fetched. --images FOLDER takes them from this machine.")
+    assert [path for path, _ in whole.contents(NAMES)] == NAMES
+
+
+def test_sheets_of_two_sides_come_of_one_reading(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "in", NAMES)
+    read: list[str] = []
+
+    class Counting(Album):
+        def contents(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+            for path, content in super().contents(paths):
+                read.append(path)
+                yield path, content
+
+    small, large = make_all_sheets(
+        [(NAMES[:5], 32), (NAMES[3:], 64)], Counting(str(tmp_path / "in"))
+    )
+
+    assert sorted(read) == NAMES
+    assert (set(small.cells), set(large.cells)) == (set(NAMES[:5]), set(NAMES[3:]))
+    assert near(cell(large, NAMES[4]), jpeg(4), 64) < near(cell(large, NAMES[4]), jpeg(5), 64)
 
 
 def test_what_is_missing_broken_or_elsewhere_has_no_thumbnail(tmp_path: Path) -> None:
