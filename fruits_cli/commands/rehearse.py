@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,16 +16,20 @@ import typer
 
 from fruits_cli import rehearsal
 from fruits_cli.config import Config
+from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
+from fruits_cli.doctor.machine import IMAGENET_URL
 from fruits_cli.errors import UsageError
-from fruits_cli.files import expanded
+from fruits_cli.files import cache_dir, expanded
 from fruits_cli.ledger import new_run_id
-from fruits_cli.options import with_config
+from fruits_cli.options import Yes, with_config
 from fruits_cli.rehearsal.state import Rehearsal
+from fruits_cli.rehearsal.tour import FRUITS, stops, take_tour, wait_for
 from fruits_cli.screen import Outcome, Screen
 
 Images = Annotated[str | None, typer.Argument(help="Folder of pictures.", show_default=False)]
 Sample = Annotated[bool, typer.Option("--sample", help="Run on a small drawn set of fruit.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Leave the embedded AWS up for more commands.")]
+Tour = Annotated[bool, typer.Option("--tour", help="Walk through all commands, one by one.")]
 Stop = Annotated[bool, typer.Option("--stop", help="End the one that --keep left up.")]
 
 
@@ -37,6 +40,8 @@ def rehearse(
     sample: Sample = False,
     keep: Keep = False,
     stop: Stop = False,
+    tour: Tour = False,
+    yes: Yes = False,
     config: Config,
     screen: Screen,
     flags: Mapping[str, Mapping[str, Any]],
@@ -46,16 +51,24 @@ def rehearse(
     \b
     fruits rehearse --sample    upload, cluster, job, results, bill
     fruits rehearse --keep      an embedded AWS for all other commands
+    fruits rehearse --tour      command by command, with a pause after each
     """
     has_pictures = images is not None or sample
-    if (images is not None and sample) or stop == (has_pictures or keep):
-        raise UsageError("Give IMAGES or --sample, with or without --keep, or --stop.")
+    if (images is not None and sample) or stop == (has_pictures or keep or tour) or (keep and tour):
+        raise UsageError("Give IMAGES or --sample, with or without --keep or --tour, or --stop.")
     state = kept_state(Path.cwd())
     if stop:
         ended = rehearsal.stop(state)
         return Outcome(["The rehearsal ended." if ended else "None was up."], {"ended": ended})
     job = {k: v for k, v in flags.get("job", {}).items() if k not in ("output_dir", "target")}
     output = config.job.output_dir or Path("fruits-runs") / new_run_id()
+    if tour:
+        if not yes and not sys.stdin.isatty():
+            raise UsageError("There is no terminal to wait at.", hint="Give --yes.")
+        folder = expanded(images).absolute() if images else ensure_sample(sample_folder(os.environ))
+        story = stops(folder, output.absolute(), tour_flags(job, screen), bucket=BUCKET)
+        pause = partial(pause_of, screen, yes=yes)
+        raise typer.Exit(take_tour(story, tell=screen.tell, pause=pause))
     played = Played(images, sample, output, job, screen.flags)
     if not keep:
         raise typer.Exit(play_once(played))
@@ -64,6 +77,22 @@ def rehearse(
     screen.tell("The embedded AWS stays up; fruits rehearse --stop ends it. For another terminal:")
     facts = {"environ": living.environ, "exit_code": code}
     return Outcome(export_lines(living), facts, code)
+
+
+def pause_of(screen: Screen, *, yes: bool) -> None:
+    """Return once the user has looked; at once with --yes."""
+    if not yes:
+        screen.tell("Enter goes on, Ctrl-C ends the tour.")
+        sys.stdin.readline()
+
+
+def tour_flags(job: Mapping[str, Any], screen: Screen) -> list[str]:
+    """The flags of the tour's `fruits submit`; nothing is downloaded for it."""
+    cached = cache_dir(os.environ) / "models" / Path(IMAGENET_URL).name
+    if "weights" not in job and not cached.is_file():
+        screen.tell(f"ImageNet's weights are not in the cache: {IF_ABSENT}.")
+        job = {**job, "weights": "random"}
+    return [word for key, value in job.items() for word in _flag(key, value)]
 
 
 BUCKET = "fruits-rehearsal"
@@ -123,13 +152,7 @@ def play(played: Played, living: Rehearsal, state: Path) -> int:
     work = state / "work"
     work.mkdir(exist_ok=True)
     environ = rehearsal.environ_beside(living, os.environ) | dict.fromkeys(_REAL, "")
-    # A module's `-m` would look for it in the current folder first; -P does not.
-    command = [sys.executable, "-P", "-c", "from fruits_cli.app import main; main()"]
-    with subprocess.Popen([*command, *played.words()], env=environ, cwd=work) as child:
-        while True:
-            # Ctrl-C reaches the child as well, which then ends its cluster: wait for that.
-            with contextlib.suppress(KeyboardInterrupt):
-                return child.wait()
+    return wait_for([*FRUITS, *played.words()], environ, work)
 
 
 def export_lines(living: Rehearsal) -> list[str]:

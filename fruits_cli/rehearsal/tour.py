@@ -1,0 +1,128 @@
+"""A tour of fruits on an embedded AWS: each command announced, run and looked at."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fruits_cli import rehearsal
+from fruits_cli.files import cache_dir
+
+# A module's `-m` would look for it in the current folder first; -P does not.
+FRUITS = (sys.executable, "-P", "-c", "from fruits_cli.app import main; main()")
+_LAST_LINE_OF_TUNNEL = "proxy.pac"
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One command of the tour. `stays`: it runs until it is interrupted. `may_fail`: it informs."""
+
+    why: str
+    words: tuple[str, ...]
+    stays: bool = False
+    may_fail: bool = False
+
+
+def stops(pictures: Path, results: Path, job: Sequence[str], *, bucket: str) -> list[Stop]:
+    """The whole story, in the order in which a new user would type it."""
+    where = ("--bucket", bucket, "--region", "eu-west-3")
+    return [
+        Stop(
+            "Name the bucket and the region, and make a key pair for the tunnel",
+            ("init", *where, "--key", "--yes"),
+        ),
+        Stop("Check everything that could make a run fail", ("doctor",), may_fail=True),
+        Stop("Pack the pictures into a dataset and send it", ("upload", str(pictures), "--yes")),
+        Stop("Start a cluster that stays", ("create-cluster", "--yes")),
+        Stop("Run the job on it", ("submit", "--wait", *job)),
+        Stop("What lives, what it does, what it costs", ("status",)),
+        Stop(
+            "Open the cluster's pages: the job is in Spark's own History Server",
+            ("tunnel", "--open", "spark"),
+            stays=True,
+        ),
+        Stop(
+            "Fetch features and components",
+            ("fetch-results", "--output-dir", str(results), "--no-report"),
+        ),
+        Stop("Make a page of them to look at", ("report", str(results))),
+        Stop("End the cluster, and read its bill", ("terminate", "--yes")),
+    ]
+
+
+def take_tour(
+    story: Sequence[Stop], *, tell: Callable[[str], None], pause: Callable[[], None]
+) -> int:
+    """Run the story on an embedded AWS of its own; the exit code of the first stop that failed.
+
+    Folder, home and key pair of the commands are the tour's own and end with it; the cache is the
+    user's. pause: returns when the user has looked.
+    """
+    with tempfile.TemporaryDirectory(prefix="fruits-tour-") as scratch:
+        state, work = Path(scratch), Path(scratch) / "work"
+        work.mkdir()
+        try:
+            environ = _own_environ(rehearsal.start(state, leashed=True), work)
+            for number, stop in enumerate(story, start=1):
+                tell("")
+                tell(f"{number} of {len(story)}: {stop.why}")
+                tell(f"$ fruits {shlex.join(stop.words)}")
+                if stop.stays:
+                    code = _visit(stop.words, work, environ, pause)
+                else:
+                    code = wait_for([*FRUITS, *stop.words], environ, work)
+                if code == _INTERRUPTED or (code and not stop.may_fail):
+                    return code
+                if not stop.stays and number < len(story):
+                    pause()
+        finally:
+            rehearsal.stop(state)
+    return 0
+
+
+def _own_environ(living: rehearsal.Rehearsal, work: Path) -> dict[str, str]:
+    """No configuration of the user's is in the way, and no key of theirs read or written."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FRUITS_")}
+    return rehearsal.environ_beside(living, kept) | {
+        "HOME": str(work),
+        "XDG_CACHE_HOME": str(cache_dir(os.environ).parent.absolute()),
+        "XDG_STATE_HOME": str(work / "state"),
+    }
+
+
+def wait_for(command: Sequence[str], environ: Mapping[str, str], folder: Path) -> int:
+    """The exit code of a child on the same terminal."""
+    with subprocess.Popen(command, env=environ, cwd=folder) as child:
+        while True:
+            # Ctrl-C reaches the child as well, which then ends its cluster: wait for that.
+            with suppress(KeyboardInterrupt):
+                return child.wait()
+
+
+def _visit(
+    words: Sequence[str], work: Path, environ: Mapping[str, str], pause: Callable[[], None]
+) -> int:
+    """Run a command that stays until the user has looked, and end it as Ctrl-C does."""
+    with subprocess.Popen(
+        [*FRUITS, *words], env=environ, cwd=work, stdout=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            for line in child.stdout or ():
+                sys.stdout.write(line)
+                sys.stdout.flush()
+                if _LAST_LINE_OF_TUNNEL in line:
+                    pause()
+                    break
+        finally:
+            child.send_signal(signal.SIGINT)
+        code = child.wait()
+    return 0 if code == _INTERRUPTED else code
