@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Any
@@ -100,6 +101,16 @@ def _fleet(group: NodeGroup) -> dict[str, Any]:
 
 def _configurations(spec: ClusterSpec) -> list[dict[str, Any]]:
     configurations: list[dict[str, Any]] = []
+    if _can_label_nodes(spec.release_label) and any(
+        one.market is Market.SPOT for one in spec.groups
+    ):
+        # A Spot node that is taken away would end the job with its application master. Source:
+        # EMR best practices, managed scaling: AM exclusivity to On-Demand nodes.
+        labels = {
+            "yarn.node-labels.enabled": "true",
+            "yarn.node-labels.am.default-node-label-expression": "ON_DEMAND",
+        }
+        configurations.append({"Classification": "yarn-site", "Properties": labels})
     if spec.python:
         # Both, so that steps and Livy's sessions find the same interpreter.
         configurations.append(
@@ -141,6 +152,12 @@ def _configurations(spec: ClusterSpec) -> list[dict[str, Any]]:
             }
         )
     return configurations
+
+
+def _can_label_nodes(release_label: str) -> bool:
+    """EMR labels nodes by their market from 7.2 on."""
+    found = re.match(r"emr-7\.(\d+)\.", release_label)
+    return found is not None and int(found[1]) >= 2
 
 
 def _bootstrap_action(action: BootstrapAction) -> dict[str, Any]:

@@ -162,7 +162,10 @@ class Ec2Side:
         if found:
             return str(found[0]["GroupId"])
         made = self._ec2.create_security_group(
-            GroupName=name, VpcId=vpc_id, Description="made by the rehearsal's EMR"
+            GroupName=name,
+            VpcId=vpc_id,
+            Description="made by the rehearsal's EMR",
+            TagSpecifications=[{"ResourceType": "security-group", "Tags": [_POLICY_TAG]}],
         )
         return str(made["GroupId"])
 

@@ -115,6 +115,34 @@ def test_a_launch_carries_the_tags_by_which_it_is_found() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("label", "market", "is_kept_away"),
+    [
+        ("emr-7.14.0", "spot", True),
+        ("emr-7.2.0", "spot", True),
+        ("emr-7.1.0", "spot", False),
+        ("emr-6.15.0", "spot", False),
+        ("emr-7.14.0", "on-demand", False),
+    ],
+)
+def test_the_application_master_is_kept_away_from_spot_nodes(
+    label: str, market: str, is_kept_away: bool
+) -> None:
+    asked = config(cluster={"release_label": label, "task_market": market})
+    spec = plan_cluster(asked, observed(), run_id=RUN_ID, launch_id="l1", python=PYTHON).spec
+
+    found = {
+        one["Classification"]: one["Properties"]
+        for one in payloads.run_job_flow_payload(spec)["Configurations"]
+    }
+
+    labels = {
+        "yarn.node-labels.enabled": "true",
+        "yarn.node-labels.am.default-node-label-expression": "ON_DEMAND",
+    }
+    assert found.get("yarn-site") == (labels if is_kept_away else None)
+
+
 def test_notebooks_are_kept_in_the_bucket_only_where_jupyterhub_runs() -> None:
     def classes(spec: ClusterSpec) -> list[str]:
         configurations = payloads.run_job_flow_payload(spec)["Configurations"]
@@ -122,7 +150,7 @@ def test_notebooks_are_kept_in_the_bucket_only_where_jupyterhub_runs() -> None:
 
     assert "jupyter-s3-conf" in classes(standing())
     assert "jupyter-s3-conf" not in classes(standing(applications=["Spark"]))
-    assert classes(transient()) == ["spark-defaults", "spark-env"]
+    assert classes(transient()) == ["yarn-site", "spark-defaults", "spark-env"]
 
 
 @pytest.mark.parametrize(
