@@ -73,21 +73,10 @@ def run(
     images = str(ensure_sample(sample_folder(os.environ))) if sample else images
     if record:
         outcome = resume_on_emr(
-            resumed_config(config, record, flags),
-            session,
-            record,
-            has_new_options=bool(flags.get("job", {}).keys() - {"output_dir"}),
-            **how,
+            resumed_config(config, record, flags), session, record, flags, **how
         )
     else:
-        outcome = run_on_emr(
-            config,
-            session,
-            new_run_id(),
-            images=images,
-            sample=sample,
-            **how,
-        )
+        outcome = run_on_emr(config, session, new_run_id(), images=images, sample=sample, **how)
     return with_report(outcome, screen, flags, images=images) if report else outcome
 
 

@@ -22,6 +22,7 @@ from fruits_cli.errors import CloudError, ConfigError, UsageError
 from fruits_cli.ledger import Ledger, RunRecord, ledger_here
 from fruits_cli.options import ClusterChoice, with_config
 from fruits_cli.runs.follow import diagnosed, follow, has_failed, state_of
+from fruits_cli.runs.overview import HEADS, known_runs, run_facts, run_rows
 from fruits_cli.screen import Outcome, Screen, Table
 from fruits_cli.session import Session
 
@@ -195,22 +196,7 @@ def all_clusters(clouds: Iterable[Cloud], screen: Screen, clock: Clock) -> Outco
 
 def local_status(ledger: Ledger) -> Outcome:
     """The runs that this folder knows of, the newest first."""
-    records = [record for record in ledger.records() if record.output]
-    rows: list[Sequence[object]] = [("run", "target", "phase", "images", "output")]
-    rows += [
-        (one.run_id, one.target.value, one.phase.value, one.images, one.output) for one in records
-    ]
-    lines: list[str | Table] = [Table(rows)] if records else ["This folder knows no runs."]
-    return Outcome(lines, {"runs": [_run_facts(record) for record in records]})
-
-
-def _run_facts(record: RunRecord) -> dict[str, Any]:
-    return {
-        "run_id": record.run_id,
-        "target": record.target.value,
-        "phase": record.phase.value,
-        "images": record.images,
-        "output": record.output,
-        "cluster_id": record.cluster_id,
-        "updated_at": record.updated_at,
-    }
+    runs = known_runs(ledger, None, None)
+    lines: list[str | Table] = [Table([HEADS, *run_rows(runs)])]
+    facts = {"runs": [run_facts(one) for one in runs]}
+    return Outcome(lines if runs else ["This folder knows no runs."], facts)

@@ -88,8 +88,8 @@ def resume_on_emr(
     config: Config,
     session: Session,
     record: RunRecord,
+    flags: Mapping[str, Mapping[str, Any]],
     *,
-    has_new_options: bool = False,
     keep: bool = False,
     detach: bool = False,
     dry_run: bool = False,
@@ -97,9 +97,11 @@ def resume_on_emr(
 ) -> Outcome:
     """Go on with a run: follow it where it is at work, fetch it where it is done, else run it.
 
-    has_new_options: what is finished is to be fitted again. Raises as `run_on_emr` does.
+    flags: those of the command; with another option of the job what is finished is fitted again.
+    Raises as `run_on_emr` does.
     """
     keep = keep or record.is_kept
+    has_new_options = bool(flags.get("job", {}).keys() - {"output_dir"})
     output = parse_s3_uri(record.output)
     cluster = _own_cluster(record, session)
     with termination_as_interrupt():

@@ -1,7 +1,9 @@
 import gzip
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,10 +52,11 @@ def run(
     run_id: str = RUN_ID,
     resume: RunRecord | None = None,
     yes: bool = True,
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
     **more: bool,
 ) -> Outcome:
     if resume:
-        return resume_on_emr(settings, here, resume, yes=yes, **more)
+        return resume_on_emr(settings, here, resume, flags or {}, yes=yes, **more)
     images = str(folder) if folder else None
     return run_on_emr(settings, here, run_id, images=images, yes=yes, **more)
 
@@ -313,7 +316,7 @@ def test_a_kept_run_that_failed_goes_on_with_new_options_on_its_own_cluster(
     other = settings(tmp_path).job.model_copy(update={"pca_k": 2})
 
     resumed = settings(tmp_path).model_copy(update={"job": other})
-    run(resumed, here, None, resume=record, has_new_options=True)
+    run(resumed, here, None, resume=record, flags={"job": {"pca_k": 2}})
 
     assert aws.clusters.starts == 1
     assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
@@ -551,7 +554,9 @@ def test_new_options_run_a_finished_run_again(tmp_path: Path, folder: Path) -> N
     here = session(aws, tmp_path)
     run(settings(tmp_path), here, folder)
 
-    run(settings(tmp_path), here, None, resume=here.ledger.load(RUN_ID), has_new_options=True)
+    run(
+        settings(tmp_path), here, None, resume=here.ledger.load(RUN_ID), flags={"job": {"pca_k": 2}}
+    )
 
     assert aws.clusters.starts == 2
 
