@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from fruits_cli.commands.report import find_place, open_album
-from fruits_cli.config import Config, JobConfig
+from fruits_cli.config import Config, JobConfig, Precision
 from fruits_cli.errors import UsageError
 from fruits_cli.files import expanded
 from fruits_cli.job.embedding import embed_picture
@@ -38,6 +38,10 @@ Weights = Annotated[
     str | None,
     typer.Option(help="The run's weights file, where its model is not in the cache any more."),
 ]
+Computed = Annotated[
+    Precision | None,
+    typer.Option(help="What the picture is computed in; unset: the run's own precision."),
+]
 Images = Annotated[
     str | None, typer.Option(help="Where the run's pictures are now, for their thumbnails.")
 ]
@@ -52,6 +56,7 @@ def similar(
     by: Compared = By.FEATURES,
     count: Count = 12,
     weights: Weights = None,
+    precision: Computed = None,
     images: Images = None,
     opened: Opened = False,
     config: Config,
@@ -70,18 +75,17 @@ def similar(
     manifest = load_manifest(folder)
     artefact = run_model(manifest, record, weights, screen, os.environ)
     with screen.waiting("Comparing"):
-        features = embed_picture(
-            picture, artefact, manifest["engine"], manifest["precision"], os.environ
-        )
+        computed = precision.value if precision else manifest["precision"]
+        features = embed_picture(picture, artefact, manifest["engine"], computed, os.environ)
         find = nearest_by_features if by is By.FEATURES else nearest_by_components
         found = find(features, folder, count)
     rows = [(f"{one.similarity:.4f}", one.label, one.path) for one in found]
     run_id = str(manifest.get("run_id", folder.name))
-    facts = {"picture": str(picture), "run_id": run_id, "by": by.value}
-    facts_found = {"similar": [vars(one) for one in found]}
+    similar = [vars(match) for match in found]
+    facts = {"picture": str(picture), "run_id": run_id, "by": by.value, "similar": similar}
     lines: list[str | Table] = [Table([("similarity", "label", "path"), *rows])]
     if not opened:
-        return Outcome(lines, {**facts, **facts_found})
+        return Outcome(lines, facts)
     from fruits_cli.report.files import write_text
     from fruits_cli.report.page import similar_page
 
@@ -90,7 +94,7 @@ def similar(
     write_text(file, similar_page(picture, found, by=by.value, run_id=run_id, album=album))
     if not webbrowser.open(file.as_uri()):
         screen.tell("There is no browser to open it in.")
-    return Outcome([*lines, f"Page: {file}"], {**facts, **facts_found, "page": str(file)})
+    return Outcome([*lines, f"Page: {file}"], {**facts, "page": str(file)})
 
 
 def run_model(

@@ -63,6 +63,18 @@ def test_a_picture_of_the_run_finds_itself(
     assert found["similar"][0]["similarity"] == pytest.approx(1, abs=1e-5)
 
 
+def test_a_precision_that_the_engine_lacks_is_refused(
+    run_folder: Path, environ: dict[str, str], tmp_path: Path
+) -> None:
+    manifest = json.loads((run_folder / "manifest.json").read_text())
+    (run_folder / "manifest.json").write_text(json.dumps({**manifest, "engine": "tensorflow"}))
+
+    refused = similar(environ, tmp_path, "in/Kiwi/3.jpg", "--run", "./run", "--precision", "bf16")
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "The engine tensorflow computes in f32 only." in refused.stderr
+
+
 def test_as_a_table_and_a_page(run_folder: Path, environ: dict[str, str], tmp_path: Path) -> None:
     told = similar(environ, tmp_path, "in/Kiwi/3.jpg", "--run", "./run", "--open")
 
