@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.pictures import make_pictures, sources
 from fruits_cli.config import JobConfig
-from fruits_cli.job.bundle import cache_dir
+from fruits_cli.files import cache_dir
 from fruits_cli.job.model import model_artefact
 
 SMALL = 10  # the small set is a tenth of the large one
@@ -38,6 +38,7 @@ class Bench:
     pictures: dict[str, str]
     weights: str
     artefact: str
+    int8_artefact: str
 
     def job(self, size: str, precision: str, master: str = "") -> dict[str, Any]:
         out = self.scratch / "job"
@@ -50,7 +51,8 @@ class Bench:
         return _module(out, *words)
 
     def bare(self, size: str, precision: str) -> dict[str, Any]:
-        words = ["benchmarks.bare_loop", self.pictures[size], self.artefact, precision]
+        artefact = self.int8_artefact if precision == "int8" else self.artefact
+        words = ["benchmarks.bare_loop", self.pictures[size], artefact, precision]
         return _module(self.scratch / "bare", *words)
 
 
@@ -77,6 +79,8 @@ def _help() -> dict[str, Any]:
 CONTENDERS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "job-f32": lambda bench: bench.job("large", "f32"),
     "job-bf16": lambda bench: bench.job("large", "bf16"),
+    "job-int8": lambda bench: bench.job("large", "int8"),
+    "bare-int8": lambda bench: bench.bare("large", "int8"),
     "bare-f32": lambda bench: bench.bare("large", "f32"),
     "bare-bf16": lambda bench: bench.bare("large", "bf16"),
     "job-f32-small": lambda bench: bench.job("small", "f32"),
@@ -110,6 +114,9 @@ class Row:
 ROWS = [
     Row("features f32, times the notebook's", "notebook", "job-f32", "features_s", "3.5", "4.2"),
     Row("features bf16, times the notebook's", "notebook", "job-bf16", "features_s", "6.5", "9"),
+    Row("features int8, times the notebook's", "notebook", "job-int8", "features_s", "", ""),
+    Row("features int8, times f32", "job-f32", "job-int8", "features_s", "", ""),
+    Row("features int8, share of the loop", "bare-int8", "job-int8", "features_s", "", ""),
     Row("the same of a tenth, f32", "notebook-small", "job-f32-small", "features_s", "10", "15"),
     Row("features f32, share of the bare loop", "bare-f32", "job-f32", "features_s", ".8", ".95"),
     Row("features bf16, share of the loop", "bare-bf16", "job-bf16", "features_s", ".65", ".9"),
@@ -194,7 +201,9 @@ def _prepared(asked: argparse.Namespace) -> Bench:
     weights = asked.weights
     if weights == "random":
         weights = str(next((cache_dir(os.environ) / "models").glob("random-*.weights.h5")))
-    return Bench(asked.folder, pictures, weights, str(artefact.folder))
+    int8 = JobConfig(weights=asked.weights, precision="int8", calibration=Path(pictures["large"]))
+    quantised = model_artefact(int8, environ=os.environ)
+    return Bench(asked.folder, pictures, weights, str(artefact.folder), str(quantised.folder))
 
 
 if __name__ == "__main__":

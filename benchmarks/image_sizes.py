@@ -21,12 +21,14 @@ from fruits_cli.job.model import model_artefact
 from fruits_cli.job.results import load_manifest
 from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
 
-SIZES, PRECISIONS = (224, 160, 128, 96), ("f32", "bf16")
+SIZES, PRECISIONS = (224, 160, 128, 96), ("f32", "bf16", "int8")
 
 
 def measured(images: str, weights: str, side_px: int, precision: str) -> tuple[float, float]:
     """Seconds of the feature stage, and accuracy."""
-    job = JobConfig(weights=weights, image_size=side_px, precision=precision, pca_k=50)
+    job = JobConfig(
+        weights=weights, image_size=side_px, precision=precision, pca_k=50, calibration=Path(images)
+    )
     artefact = model_artefact(job, environ=os.environ)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "run"

@@ -65,7 +65,7 @@ def _pss_kb(pid: int) -> int:
 
 
 def main(images: str, out: str, weights: str, precision: str, master: str = "") -> None:
-    job = JobConfig(weights=weights, precision=precision, pca_k=50)
+    job = JobConfig(weights=weights, precision=precision, pca_k=50, calibration=Path(images))
     started = time.perf_counter()
     artefact = model_artefact(job, environ=os.environ)
     artefact_s = time.perf_counter() - started
