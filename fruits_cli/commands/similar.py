@@ -114,6 +114,10 @@ def run_model(
     told = (record.job.get("weights") if record else None) or manifest.get("weights", "")
     wanted = weights or str(told)
     job = JobConfig(weights=wanted, image_size=int(manifest["image_size"]))
+    if manifest.get("precision") == "int8":
+        folder = record.job.get("calibration") if record else None
+        calibration = Path(str(folder)) if folder else None
+        job = job.model_copy(update={"precision": Precision.INT8, "calibration": calibration})
     artefact, _ = obtain_model(job, screen, environ)
     if artefact.fingerprint != fingerprint:
         raise UsageError(
