@@ -225,7 +225,7 @@ def test_a_folder_without_pictures_is_2(machine: Machine) -> None:
         ),
         (["--resume", "nope"], "This folder knows no run ({work}/.fruits/runs is empty)."),
         (["--resume", "./pictures"], "{work}/pictures holds no run that could be continued."),
-        (["pictures", "--image-size", "95"], "command line: job.image_size: "),
+        (["pictures", "--image-size", "95"], "--image-size must be 96 to 320 (given: 95)"),
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )
