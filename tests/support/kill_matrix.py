@@ -185,7 +185,7 @@ def _be_the_command(place: Place, words: Sequence[str]) -> None:
 
 
 def _open_port() -> None:
-    """What `fruits tunnel` changes in an account; a rehearsed cluster has no host to reach."""
+    """What `fruits tunnel` changes in an account, without the time that a connection takes."""
     from fruits_cli.aws import cluster_access, connect
     from fruits_cli.config import load_config
     from fruits_cli.tunnel.cluster_access import SshPort
