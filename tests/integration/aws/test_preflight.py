@@ -339,15 +339,6 @@ def test_a_simulation_that_is_forbidden_names_its_right(
     assert denied.value.hint == "The right that is missing is iam:SimulatePrincipalPolicy."
 
 
-def test_a_role_that_may_not_be_looked_at_is_not_absent(
-    stubs: Stubs, stubbed: AwsPreflight
-) -> None:
-    refused(stubs, "get_role", "AccessDenied", "no", service="iam", status=403)
-
-    with pytest.raises(AccessDenied, match="look at role emr"):
-        stubbed.role("emr")
-
-
 def timed(date: str) -> dict[str, Any]:
     return {"HTTPStatusCode": 200, "HTTPHeaders": {"date": date} if date else {}}
 
