@@ -67,10 +67,16 @@ class Report:
 
     @property
     def images_s(self) -> float | None:
-        """Pictures whose features were computed, per second of that stage."""
-        counts, seconds = self.source.manifest.get("counts", {}), self.seconds
-        computed, spent = counts.get("inferences"), seconds.get("features", 0)
+        """Pictures computed per second of that stage; None where others were copied in it."""
+        counts, spent = self.counts, self.seconds.get("features", 0)
+        computed = 0 if counts.get("reused") else counts.get("inferences")
         return computed / spent if computed and spent else None
+
+    @property
+    def counts(self) -> Mapping[str, Any]:
+        """The manifest's counts; an older run has no `reused`, `twins` and `gone`."""
+        counts: Mapping[str, Any] = self.source.manifest.get("counts", {})
+        return counts
 
     @property
     def seconds(self) -> Mapping[str, float]:
@@ -95,6 +101,7 @@ def report_facts(report: Report) -> dict[str, Any]:
         "pictures": source.pictures + len(source.rejected),
         "features": source.pictures,
         "rejected": len(source.rejected),
+        **{key: report.counts.get(key) for key in ("inferences", "reused", "twins", "gone")},
         "labels": dict(source.label_counts),
         "points": len(source.rows),
         "pca_k": report.k or None,

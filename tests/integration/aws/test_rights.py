@@ -60,6 +60,16 @@ def test_a_look_that_is_refused_is_not_taken_for_absence() -> None:
     assert denied.value.hint == "The right that is missing is iam:GetRole."
 
 
+def test_a_role_that_may_not_be_looked_at_is_not_absent() -> None:
+    stubs = Stubs()
+    refused(stubs, "get_role", "AccessDenied", "no", status=403, service="iam")
+
+    with pytest.raises(AccessDenied) as denied:
+        AwsRights(stubs).role(SPEC)
+
+    assert denied.value.hint == "The right that is missing is iam:GetRole."
+
+
 def test_a_security_group_in_use_is_left_with_what_ec2_says() -> None:
     stubs = Stubs()
     group = {"GroupId": "sg-1", "GroupName": "fruits-x-ssh"}

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,17 @@ def test_the_page_tells_what_the_report_found(tmp_path: Path) -> None:
     assert "empty: No bytes." in page
     assert 'id="map-item"' in page
     assert 'id="variance-item"' in page
+
+
+def test_what_earlier_runs_had_computed_is_told(tmp_path: Path) -> None:
+    run = clouds()
+    counts = {"inferences": 3, "reused": len(run.paths) - 3, "twins": 0, "gone": 2}
+    report = made(replace(run, facts={"counts": counts}), tmp_path)
+
+    assert "of earlier runs; 3 computed, 2 gone" in report_page(report, Album())
+    assert report_facts(report)["reused"] == len(run.paths) - 3
+    # The stage copied most rows: its pace says nothing of the model's.
+    assert report.images_s is None
 
 
 def test_names_with_html_are_text_everywhere(tmp_path: Path) -> None:
