@@ -230,7 +230,7 @@ def test_resume_computes_only_what_is_missing(
     hundred: Path, run_job: RunJob, tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
-    assert run_job(hundred, output) == 0
+    assert run_job(hundred, output, "--slots", "6") == 0
     before, first = Results(output).stamps("features"), Results(output).rows("features")
     assert Results(output).counts["chunks"] == 6
     (output / "_chunks" / "1.json").unlink()
