@@ -100,58 +100,38 @@ def _fleet(group: NodeGroup) -> dict[str, Any]:
 
 
 def _configurations(spec: ClusterSpec) -> list[dict[str, Any]]:
-    configurations: list[dict[str, Any]] = []
-    if _can_label_nodes(spec.release_label) and any(
-        one.market is Market.SPOT for one in spec.groups
-    ):
+    found: list[dict[str, Any]] = []
+    has_spot = any(one.market is Market.SPOT for one in spec.groups)
+    if has_spot and _can_label_nodes(spec.release_label):
         # A Spot node that is taken away would end the job with its application master. Source:
         # EMR best practices, managed scaling: AM exclusivity to On-Demand nodes.
         labels = {
             "yarn.node-labels.enabled": "true",
             "yarn.node-labels.am.default-node-label-expression": "ON_DEMAND",
         }
-        configurations.append({"Classification": "yarn-site", "Properties": labels})
+        found.append(_classified("yarn-site", labels))
     if spec.python:
         # Both, so that steps and Livy's sessions find the same interpreter.
-        configurations.append(
-            {
-                "Classification": "spark-defaults",
-                "Properties": {"spark.pyspark.python": spec.python},
-            }
-        )
-        configurations.append(
-            {
-                "Classification": "spark-env",
-                "Properties": {},
-                "Configurations": [
-                    {
-                        "Classification": "export",
-                        "Properties": {"PYSPARK_PYTHON": spec.python},
-                    }
-                ],
-            }
-        )
+        found.append(_classified("spark-defaults", {"spark.pyspark.python": spec.python}))
+        export = _classified("export", {"PYSPARK_PYTHON": spec.python})
+        found.append(_classified("spark-env", {}) | {"Configurations": [export]})
     if spec.notebook_bucket and _NOTEBOOKS in spec.applications:
-        configurations.append(
-            {
-                "Classification": "jupyter-s3-conf",
-                "Properties": {
-                    "s3.persistence.enabled": "true",
-                    "s3.persistence.bucket": spec.notebook_bucket,
-                },
-            }
-        )
+        persistence = {
+            "s3.persistence.enabled": "true",
+            "s3.persistence.bucket": spec.notebook_bucket,
+        }
+        found.append(_classified("jupyter-s3-conf", persistence))
     if "Livy" in spec.applications:
-        configurations.append(
-            {
-                "Classification": "livy-conf",
-                "Properties": {
-                    "livy.server.session.timeout": "2h",
-                    "livy.server.yarn.app-lookup-timeout": "120s",
-                },
-            }
-        )
-    return configurations
+        sessions = {
+            "livy.server.session.timeout": "2h",
+            "livy.server.yarn.app-lookup-timeout": "120s",
+        }
+        found.append(_classified("livy-conf", sessions))
+    return found
+
+
+def _classified(name: str, properties: dict[str, str]) -> dict[str, Any]:
+    return {"Classification": name, "Properties": properties}
 
 
 def _can_label_nodes(release_label: str) -> bool:

@@ -45,9 +45,7 @@ def map_item(rows: Rows, labels: Sequence[str]) -> dict[str, Any]:
         CDSView,
         ColumnDataSource,
         LinearColorMapper,
-        WheelZoomTool,
     )
-    from bokeh.plotting import figure
 
     styles = label_styles(labels)
     codes = label_codes(rows, labels)
@@ -61,6 +59,30 @@ def map_item(rows: Rows, labels: Sequence[str]) -> dict[str, Any]:
     if len(labels) > len(_COLOURS):
         columns["form"] = [styles[code][1] for code in codes]
         glyph = {"marker": "form"}
+    plot = _map_figure(columns)
+    shown = BooleanFilter(booleans=[True] * len(rows), name="shown")
+    low, high = -0.5, max(len(labels), 1) - 0.5
+    palette = [colour for colour, _ in styles] or [_COLOURS[0]]
+    plot.scatter(
+        "pc_1",
+        "pc_2",
+        source=ColumnDataSource(columns, name="points"),
+        view=CDSView(filter=shown),
+        size=9 if is_few else 6,
+        color={"field": "code", "transform": LinearColorMapper(palette, low=low, high=high)},
+        line_color=None,
+        fill_alpha=0.8 if is_few else 0.6,
+        nonselection_fill_alpha=0.08,
+        name="dots",
+        **glyph,
+    )
+    return dict(json_item(plot))
+
+
+def _map_figure(columns: dict[str, Any]) -> Any:
+    from bokeh.models import WheelZoomTool
+    from bokeh.plotting import figure
+
     plot = figure(
         height=600,
         sizing_mode="stretch_width",
@@ -79,23 +101,7 @@ def map_item(rows: Rows, labels: Sequence[str]) -> dict[str, Any]:
     plot.toolbar.logo = None
     lasso = next(tool for tool in plot.tools if type(tool).__name__ == "LassoSelectTool")
     lasso.continuous = False
-    shown = BooleanFilter(booleans=[True] * len(rows), name="shown")
-    low, high = -0.5, max(len(labels), 1) - 0.5
-    palette = [colour for colour, _ in styles] or [_COLOURS[0]]
-    plot.scatter(
-        "pc_1",
-        "pc_2",
-        source=ColumnDataSource(columns, name="points"),
-        view=CDSView(filter=shown),
-        size=9 if is_few else 6,
-        color={"field": "code", "transform": LinearColorMapper(palette, low=low, high=high)},
-        line_color=None,
-        fill_alpha=0.8 if is_few else 0.6,
-        nonselection_fill_alpha=0.08,
-        name="dots",
-        **glyph,
-    )
-    return dict(json_item(plot))
+    return plot
 
 
 def _range(values: Any) -> tuple[float, float]:
