@@ -535,7 +535,7 @@ def test_a_task_that_died_does_not_compute_its_finished_chunks_again(
     draw_folder(tmp_path / "in", [f"{n:03}.jpg" for n in range(80)])
     output = files.place(str(tmp_path / "out"))
     listing = chunks.list_inputs(
-        files.place(str(tmp_path / "in")), output, extensions=["jpg"], slots=2
+        files.place(str(tmp_path / "in")), output, extensions=["jpg"], slots=4
     )
     artefact = engines.load_artefact(str(artefact_folder))
     plan = Plan(

@@ -144,7 +144,9 @@ def test_a_packed_dataset_reuses_what_its_folder_computed(shelf: Shelf, tmp_path
 
 @pytest.mark.slow
 def test_a_features_file_that_is_gone_cut_or_swapped_is_computed_again(shelf: Shelf) -> None:
-    draw_folder(shelf.folder, [f"more/{n:03}.jpg" for n in range(120)])
+    (shelf.folder / "more").mkdir()
+    for number in range(120):
+        (shelf.folder / "more" / f"{number:03}.jpg").write_bytes(jpeg(1000 + number))
     first = shelf.run("--slots", "6")
     files = sorted((first.folder / "features").iterdir())
     files[0].unlink()

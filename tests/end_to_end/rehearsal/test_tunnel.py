@@ -43,7 +43,15 @@ def make_cluster(aws, **instances):
     name = f"pears-{uuid.uuid4().hex[:8]}"
     (vpc,) = aws.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     group = aws.ec2.create_security_group(
-        GroupName=f"fruits-{name}-ssh", Description="SSH", VpcId=vpc["VpcId"]
+        GroupName=f"fruits-{name}-ssh",
+        Description="SSH",
+        VpcId=vpc["VpcId"],
+        TagSpecifications=[
+            {
+                "ResourceType": "security-group",
+                "Tags": [{"Key": "fruits:launch-id", "Value": name}],
+            }
+        ],
     )
     request = aws.request(keep_alive=True, Name=f"fruits-{name}")
     request["Tags"] = [{"Key": "fruits:name", "Value": name}]
