@@ -144,6 +144,12 @@ def write_table(output: Place, name: str, table: pa.Table) -> dict[str, int | st
     return {"bytes": content.size, "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def read_table(place: Place, name: str, columns: list[str]) -> pa.Table:
+    """Columns of a Parquet file of a run. Raises OSError, ArrowException."""
+    with place.open(name) as stream:
+        return pq.ParquetFile(stream).read(columns)
+
+
 def pictures_of(
     plan: Plan,
     source: Place,

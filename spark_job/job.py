@@ -202,10 +202,10 @@ class Job:
 
     def _computed(self, plan: Plan, todo: list[int]) -> Tally:
         reuse.sweep(self.output)
-        self.sources = self._sources(plan)
-        worker = replace(self._worker(plan), sources=tuple(self.sources))
-        tally = NOTHING
+        worker, tally = self._worker(plan), NOTHING
         if self.asked.reuse_below or self.asked.reuse_run:
+            self.sources = self._sources(plan)
+            worker = replace(worker, sources=tuple(self.sources))
             twins, self.gone = reuse.find_hits(
                 self.spark, plan, todo, self.sources, self.asked.output, slots=self.slots
             )

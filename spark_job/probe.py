@@ -6,6 +6,7 @@ A decoder that changes its pixels changes it; one that only has another version 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 
 from spark_job import images
@@ -71,6 +72,7 @@ _PICTURES = (
 )
 
 
+@functools.cache
 def digest(side_px: int) -> str:
     """sha256 over the pixels of all of them at this side."""
     pixels = hashlib.sha256()

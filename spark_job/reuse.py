@@ -102,7 +102,9 @@ def known_rows(
     """Digests of the chunks (source, chunk), by bucket; a file that cannot be read gives none."""
     for source, chunk in numbers:
         try:
-            table = _read(files.place(sources[source].uri), chunks.features_file(chunk), ["sha256"])
+            table = features.read_table(
+                files.place(sources[source].uri), chunks.features_file(chunk), ["sha256"]
+            )
         except (OSError, pa.ArrowException, KeyError):
             continue
         digests = [bytes.fromhex(text) for text in table.column("sha256").to_pylist()]
@@ -312,7 +314,7 @@ def _origin(output: Place, sources: Sequence[Source], source: int, chunk: int) -
     columns = ["sha256", "features"]
     try:
         if source == TWIN:
-            return _read(output, f"{_TWINS_DIR}/{chunk:07}.parquet", columns)
+            return features.read_table(output, f"{_TWINS_DIR}/{chunk:07}.parquet", columns)
         run, name = files.place(sources[source].uri), chunks.features_file(chunk)
         content = run.read(name)
         told = json.loads(run.read(chunks.marker_file(chunk)))["files"][name]["sha256"]
@@ -339,11 +341,6 @@ def _renamed(
         )
     columns = [names["path"], names["label"], table["sha256"], table["features"]]
     return pa.Table.from_arrays(columns, schema=schema.FEATURE_ROWS)
-
-
-def _read(place: Place, name: str, columns: list[str]) -> pa.Table:
-    with place.open(name) as stream:
-        return pq.ParquetFile(stream).read(columns)
 
 
 def merged(

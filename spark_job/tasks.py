@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from spark_job import chunks, engines, features, files, guard, pca, reuse, schema
 from spark_job.chunks import NOTHING, Plan, Tally
@@ -104,7 +103,8 @@ def chunk_sums(output_uri: str, numbers: Iterable[int]) -> Iterator[pca.Sums]:
     """One partial sum over the features of these chunks."""
     output = files.place(output_uri)
     blocks = (
-        feature_array(read_table(output, chunks.features_file(n), ["features"])) for n in numbers
+        feature_array(features.read_table(output, chunks.features_file(n), ["features"]))
+        for n in numbers
     )
     yield pca.sums_of(blocks, schema.FEATURES)
 
@@ -119,7 +119,9 @@ def project_chunks(
     """Write the components of these chunks; yields the number of rows of each."""
     output, columns = files.place(output_uri), schema.pca_rows(keep_features=keep_features)
     for number in numbers:
-        table = read_table(output, chunks.features_file(number), ["path", "label", "features"])
+        table = features.read_table(
+            output, chunks.features_file(number), ["path", "label", "features"]
+        )
         projected = features.list_column(model.value.project(feature_array(table)))
         table = table.append_column("pca_features", projected).select(columns.names)
         try:
@@ -127,12 +129,6 @@ def project_chunks(
         except OSError as error:
             raise features.no_space(error, output) or error from error
         yield table.num_rows
-
-
-def read_table(output: files.Place, name: str, columns: list[str]) -> pa.Table:
-    """Columns of a Parquet file of this run."""
-    with output.open(name) as stream:
-        return pq.ParquetFile(stream).read(columns)
 
 
 def feature_array(table: pa.Table) -> npt.NDArray[np.float32]:

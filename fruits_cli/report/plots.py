@@ -119,26 +119,14 @@ def label_codes(rows: Rows, labels: Sequence[str]) -> Any:
 def variance_item(ratio: Sequence[float], k: int) -> dict[str, Any]:
     """Share of each component, their sum, and where the run stopped, as a Bokeh document."""
     from bokeh.embed import json_item
-    from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Span
-    from bokeh.plotting import figure
+    from bokeh.models import ColumnDataSource, HoverTool, Span
 
     most = shown_components(ratio, k)
     numbers = np.arange(1, most + 1)
     source = ColumnDataSource(
         {"number": numbers, "share": ratio[:most], "sum": np.cumsum(ratio[:most])}
     )
-    plot = figure(
-        height=320,
-        sizing_mode="stretch_width",
-        tools="pan,box_zoom,reset",
-        x_axis_label="components",
-        y_axis_label="share of the variance",
-        y_range=(0, 1.02),
-        x_range=(0.5, most + 0.5),
-        toolbar_location="above",
-    )
-    plot.toolbar.logo = None
-    plot.yaxis.formatter = NumeralTickFormatter(format="0 %")
+    plot = _variance_figure(height=320, x_range=(0.5, most + 0.5))
     bars = plot.vbar("number", top="share", width=0.9, source=source, color=_COLOURS[0])
     line = plot.line("number", "sum", source=source, color=_COLOURS[3], line_width=2.5)
     bars.level = "glyph"
@@ -149,23 +137,30 @@ def variance_item(ratio: Sequence[float], k: int) -> dict[str, Any]:
     return dict(json_item(plot))
 
 
-def curves_item(names: Sequence[str], ratios: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """For each run what its first components hold together, as a Bokeh document."""
-    from bokeh.embed import json_item
+def _variance_figure(**shape: Any) -> Any:
+    """Components across, their share of the variance up."""
     from bokeh.models import NumeralTickFormatter
     from bokeh.plotting import figure
 
     plot = figure(
-        height=360,
         sizing_mode="stretch_width",
         tools="pan,box_zoom,reset",
         x_axis_label="components",
         y_axis_label="share of the variance",
         y_range=(0, 1.02),
         toolbar_location="above",
+        **shape,
     )
     plot.toolbar.logo = None
     plot.yaxis.formatter = NumeralTickFormatter(format="0 %")
+    return plot
+
+
+def curves_item(names: Sequence[str], ratios: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """For each run what its first components hold together, as a Bokeh document."""
+    from bokeh.embed import json_item
+
+    plot = _variance_figure(height=360)
     dashes = itertools.cycle(("solid", "dashed", "dotted", "dotdash"))
     colours = itertools.cycle(_COLOURS)
     for name, ratio, colour, dash in zip(names, ratios, colours, dashes, strict=False):
