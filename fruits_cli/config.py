@@ -369,7 +369,8 @@ def _complaints(error: ValidationError, origins: Mapping[str, str]) -> list[str]
         origin = origins.get(key, "configuration")
         where = spelled(key, origin)
         where = f"{origin}: {key}" if where == origin else where
-        given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r})"
+        value = fault["input"]
+        given = "" if isinstance(value, dict) else f" (given: {str(value)[:100] or 'nothing'})"
         lines.append(f"{where} {_rule(key, fault)}{given}")
     return lines
 

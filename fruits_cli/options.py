@@ -84,9 +84,13 @@ def with_config(*sections: str) -> Callable[[Callable[..., Outcome | None]], Cal
 def _option(section: str, key: str, field: FieldInfo) -> inspect.Parameter:
     flag = f"--{key.replace('_', '-')}"
     kind = _flag_type(field.annotation)
+    metavar = None
     if kind is bool:
         flag = f"{flag}/--no-{flag[2:]}"
-    option = typer.Option(flag, help=_help(field), show_default=False)
+    else:
+        # The configuration checks the text, and its complaint names the range.
+        kind, metavar = str, _metavar(kind)
+    option = typer.Option(flag, help=_help(field), show_default=False, metavar=metavar)
     return inspect.Parameter(
         f"{section}__{key}",
         inspect.Parameter.KEYWORD_ONLY,
@@ -109,8 +113,12 @@ def _sentence(field: FieldInfo) -> str:
     return text if text.split(",")[0].split()[0] in _VALUES else text[0].upper() + text[1:]
 
 
+def _metavar(kind: type) -> str:
+    return f"<{'|'.join(kind) if issubclass(kind, StrEnum) else kind.__name__.lower()}>"
+
+
 def _flag_type(annotation: Any) -> Any:
-    """The type that Typer parses: enums and numbers themselves, all else as a string."""
+    """The type of a key: enums and numbers themselves, all else is text."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is Literal or not isinstance(annotation, type):

@@ -19,7 +19,7 @@ from fruits_cli.cluster.plan import lifetime_min
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Engine, JobConfig, Precision
 from fruits_cli.dataset.images import find_images, local_images
-from fruits_cli.dataset.listing import list_pictures
+from fruits_cli.dataset.listing import list_pictures, no_picture
 from fruits_cli.dataset.manifest import DATASET_FILE, parse_manifest
 from fruits_cli.dataset.sample import ensure_sample, sample_folder
 from fruits_cli.errors import CloudError, ConfigError, FruitsError, UsageError
@@ -151,7 +151,7 @@ def _of_folder(config: Config, folder: Path, count: int | None, *, name: str) ->
 
     files = spread(counted(), _SAMPLE)
     if not files:
-        raise UsageError(f"There are no pictures in {folder}.")
+        raise no_picture(folder, config.job.extensions)
     mean_bytes, source = size / pictures, name
     if count is not None:
         pictures, source = count, f"as given, of {mean_bytes:,.0f} bytes each"

@@ -93,6 +93,11 @@ def local_logs(record: RunRecord, *, everything: bool = False) -> Outcome:
     file = Path(record.output) / LOG_FILE
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"Run {record.run_id} left no log in {record.output}.",
+            hint="It ended before its job began, or its folder was removed.",
+        ) from error
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
     facts = {"run_id": record.run_id, "logs": {LOG_FILE: text}}

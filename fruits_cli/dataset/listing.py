@@ -120,10 +120,17 @@ def require_pictures(folder: Path, extensions: Iterable[str]) -> Totals:
     return totals
 
 
+def require_a_picture(folder: Path, extensions: Iterable[str]) -> None:
+    """Raise UsageError where there is no picture; stops at the first one."""
+    extensions = tuple(extensions)
+    if next(list_pictures(folder, extensions), None) is None:
+        raise no_picture(folder, extensions)
+
+
 def no_picture(folder: Path, extensions: Iterable[str]) -> UsageError:
     """The refusal of a folder without a picture."""
     return UsageError(
-        f"There is no picture in {folder}.",
+        f"There are no pictures in {folder}.",
         hint=f"Pictures are files that end in {', '.join(extensions)}.",
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fruits_cli.config import COMMAND_LINE, Config, Layer, Target, configured
+from fruits_cli.dataset.listing import require_a_picture
 from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
 from fruits_cli.files import expanded
@@ -66,6 +67,8 @@ def run_here(
     plan = replace(plan, reuse=reuse_here(plan.job.reuse, plan.output, here.ledger))
     if dry_run:
         return Outcome(plan_lines(plan), plan_facts(plan))
+    if images is not None:
+        require_a_picture(Path(plan.images), plan.job.extensions)
     manifest = execute(plan, here)
     wall_s = time.monotonic() - began_s
     return run_summary(manifest, record=_record(plan), output=plan.output, wall_s=wall_s)
@@ -190,21 +193,20 @@ def execute(plan: LocalPlan, here: Surroundings) -> dict[str, Any]:
     """
     for line in plan_lines(plan):
         here.screen.tell(line)
+    sample = plan.images == str(sample_folder(here.environ))
+    if sample:
+        ensure_sample(Path(plan.images))
+    artefact, job = obtain_model(
+        plan.job,
+        here.screen,
+        here.environ,
+        if_absent=IF_ABSENT if sample else "",
+        pictures=plan.images,
+    )
+    plan = replace(plan, job=job)
     before = here.ledger.load(plan.run_id)
     record = here.ledger.write(_record(plan))
-    sample = plan.images == str(sample_folder(here.environ))
     try:
-        if sample:
-            ensure_sample(Path(plan.images))
-        artefact, job = obtain_model(
-            plan.job,
-            here.screen,
-            here.environ,
-            if_absent=IF_ABSENT if sample else "",
-            pictures=plan.images,
-        )
-        plan = replace(plan, job=job)
-        record = here.ledger.write(replace(record, job=plan.job.saved()))
         with contextlib.closing(run_job(plan, artefact, here.environ)) as states:
             here.screen.follow(states)
         results.write_pca_csv(plan.output)

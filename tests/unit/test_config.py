@@ -138,7 +138,7 @@ def test_a_key_that_a_record_holds_as_unset_excludes_nothing() -> None:
         ),
         (
             "[job]\nengine = 'torch'\n",
-            "job.engine must be 'openvino' or 'tensorflow' (given: 'torch')",
+            "job.engine must be 'openvino' or 'tensorflow' (given: torch)",
         ),
         (
             "[cluster]\ncore_count = 0\n",

@@ -114,6 +114,8 @@ def test_the_screen_is_as_the_flags_say(called: Called, words: list[str], screen
         (["--pca-variance", "nan"], "--pca-variance must be "),
         (["--max-rejected", "-1"], "--max-rejected must be 0"),
         (["--extensions", ","], "--extensions must "),
+        (["--engine", "torch"], "--engine must be 'openvino' or 'tensorflow' (given: torch)"),
+        (["--pca-k", "many"], "--pca-k must be a valid integer"),
         (["--pca-k", "1", "--pca-variance", "0.5"], "command line: give job.pca_k or"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -22,6 +22,15 @@ def test_a_local_runs_log_is_read_from_its_folder(fruits: Fruits, tmp_path: Path
     assert result.stdout == "one\ntwo \\x1b[31m\n"
 
 
+def test_a_local_run_that_never_began_has_no_log(fruits: Fruits, tmp_path: Path) -> None:
+    ledger_here(tmp_path).write(RunRecord(RUN_ID, Target.LOCAL, output=str(tmp_path / "out")))
+
+    result = fruits("logs")
+
+    assert result.exit_code == 2
+    assert f"Run {RUN_ID} left no log in {tmp_path}/out." in result.stderr
+
+
 def test_without_a_run_there_is_no_log(fruits: Fruits) -> None:
     result = fruits("logs")
 

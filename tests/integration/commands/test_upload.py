@@ -110,7 +110,7 @@ def test_an_empty_folder_is_refused_before_a_bucket_is_made(
     result = fruits("upload", "Test", *BUCKET, *flags, "--yes")
 
     assert result.exit_code == 2
-    assert "There is no picture in" in result.stderr
+    assert "There are no pictures in" in result.stderr
     assert boto3.client("s3").list_buckets()["Buckets"] == []
 
 

@@ -330,7 +330,7 @@ def test_a_link_that_leads_nowhere_is_a_row_without_content(tmp_path: Path) -> N
 def test_a_folder_without_a_matching_picture_is_refused(tmp_path: Path) -> None:
     draw(tmp_path / "pictures", ["a/readme.txt", ".jpg", "jpg"])
 
-    with pytest.raises(UsageError, match="There is no picture in") as refused:
+    with pytest.raises(UsageError, match="There are no pictures in") as refused:
         packed(tmp_path / "pictures", tmp_path / "set")
 
     assert "jpg, jpeg, png" in refused.value.hint
@@ -340,7 +340,7 @@ def test_a_folder_without_a_matching_picture_is_refused(tmp_path: Path) -> None:
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
 
-    with pytest.raises(UsageError, match="There is no picture in"):
+    with pytest.raises(UsageError, match="There are no pictures in"):
         packed(tmp_path / "pictures", tmp_path / "set")
 
 

@@ -200,6 +200,7 @@ def test_a_folder_without_pictures_is_2(machine: Machine) -> None:
 
     assert (code, stdout) == (2, "")
     assert f"Error: There are no pictures in {machine.work / 'empty'}." in stderr.splitlines()
+    assert not (machine.work / ".fruits").exists()
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ def test_a_folder_without_pictures_is_2(machine: Machine) -> None:
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )
-def test_what_cannot_be_used_is_2_with_one_sentence(
+def test_what_cannot_be_used_is_2_with_one_sentence_and_no_run(
     words: list[str], told: str, machine: Machine, pictures: Path
 ) -> None:
     code, stdout, stderr = machine.run(*words)
@@ -238,6 +239,7 @@ def test_what_cannot_be_used_is_2_with_one_sentence(
     (error,) = [line for line in stderr.splitlines() if line.startswith("Error: ")]
     assert error.startswith(f"Error: {told.format(work=machine.work)}")
     assert "Traceback" not in stderr
+    assert not (machine.work / ".fruits").exists()
 
 
 @pytest.mark.parametrize("images", ["pictures", "--sample"])

@@ -362,7 +362,7 @@ def test_without_any_pictures_there_is_no_run(tmp_path: Path) -> None:
 def test_a_folder_without_pictures_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
-    with pytest.raises(UsageError, match="There is no picture in"):
+    with pytest.raises(UsageError, match="There are no pictures in"):
         run(settings(tmp_path), session(FakeAws(), tmp_path), tmp_path / "empty")
 
 
