@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, OnFailure, StepSpec
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, OnFailure, StepSpec, StepState
 from fruits_cli.cloud.protocols import Clock, Clusters
 from fruits_cli.cluster.nodes import DRIVER_MIB, DRIVER_OVERHEAD_MIB, ExecutorPlan
 from fruits_cli.errors import CloudError, MachineError, Unanswered
@@ -118,7 +118,13 @@ def cancel(record: RunRecord, clusters: Clusters) -> None:
     EMR ends the step's own process alone: in cluster mode the application would go on.
     """
     was_running = clusters.step(record.cluster_id, record.step_id).started_at is not None
-    clusters.cancel_step(record.cluster_id, record.step_id, force=True)
+    try:
+        clusters.cancel_step(record.cluster_id, record.step_id, force=True)
+    except CloudError:
+        # EMR refuses a step that is ending already, after a cancel that was cut short perhaps.
+        state = clusters.step(record.cluster_id, record.step_id).state
+        if not (state.is_final or state is StepState.CANCEL_PENDING):
+            raise
     if was_running and clusters.cluster(record.cluster_id).state.is_live:
         clusters.add_step(record.cluster_id, kill_step(record.run_id))
 

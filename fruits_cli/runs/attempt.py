@@ -54,7 +54,7 @@ def close_attempt(attempt: Attempt, error: BaseException, session: Session, *, k
         if keep or not ENDS_CLUSTER[end]:
             _leave(record, end, session, keep=keep)
         else:
-            _end(record, session)
+            _end(record, session, end)
     except FruitsError as second:
         session.screen.warn(
             f"{second} End it with: fruits terminate --cluster {record.cluster_id or record.run_id}"
@@ -73,11 +73,13 @@ def _closed(record: RunRecord, end: RunEnd) -> RunRecord:
     return replace(record, phase=RunPhase.CANCELLED if stopped else RunPhase.FAILED)
 
 
-def _end(record: RunRecord, session: Session) -> None:
+def _end(record: RunRecord, session: Session, end: RunEnd) -> None:
     # Before any word: this request is what stops the costs.
     stop_cluster(record.cluster_id, session)
     came_again = heard_again()
     session.screen.tell(f"Ending cluster {record.cluster_id}.")
+    # Before we wait for its end, which may be cut: --resume must not take it for one at work.
+    write_record(_closed(record, end), session)
     if came_again:
         session.screen.tell("EMR has taken it; fruits status shows when it is gone.")
         return

@@ -104,8 +104,11 @@ def resume_on_emr(
     has_new_options = bool(flags.get("job", {}).keys() - {"output_dir"})
     output = parse_s3_uri(record.output)
     cluster = _own_cluster(record, session)
+    # Seconds after it was asked to end, EMR may still show cluster and step as they were.
+    is_ending = cluster is not None and record.phase.is_final
     with termination_as_interrupt():
-        if cluster and not dry_run and (at_work := _at_work(record, cluster, session)):
+        may_work = cluster is not None and not (dry_run or is_ending)
+        if cluster and may_work and (at_work := _at_work(record, cluster, session)):
             session.screen.tell(f"Run {record.run_id} is still at work; following it.")
             return _followed(config, session, Attempt(at_work), pictures=None, keep=keep)
         is_done = session.cloud.storage.fetch_bytes(output / MANIFEST_FILE) is not None
@@ -123,6 +126,9 @@ def resume_on_emr(
         return plan.outcome
     _confirm(plan, session, yes=yes)
     with termination_as_interrupt():
+        if cluster and is_ending:
+            session.screen.tell(f"Cluster {cluster.cluster_id} of the attempt before is ending.")
+            end_cluster(cluster.cluster_id, session)
         config, launchable, pictures = _ship(
             config, session, plan.plan, source, None, None, dataset=record.dataset_digest
         )

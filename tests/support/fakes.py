@@ -71,6 +71,7 @@ class FakeStorage:
         self.buckets: dict[str, str] = {}
         self.objects: dict[tuple[str, str], tuple[bytes, datetime]] = {}
         self.puts: list[str] = []
+        self.uploads: list[StoredObject] = []
         # S3's own time; None: that of the clock.
         self.served_at: datetime | None = None
 
@@ -137,6 +138,12 @@ class FakeStorage:
         for name in sorted(names):
             yield S3Uri(below.bucket, f"{below.key}{name}/")
 
+    def list_uploads(self, below: S3Uri) -> Iterator[StoredObject]:
+        return (one for one in list(self.uploads) if one.uri.key.startswith(below.key))
+
+    def abort_upload(self, upload: StoredObject) -> None:
+        self.uploads.remove(upload)
+
     def delete_object(self, uri: S3Uri) -> None:
         self.objects.pop((uri.bucket, uri.key), None)
 
@@ -170,6 +177,8 @@ class Script:
     # So long after its creation a Spark UI is attached, and its address ready.
     spark_ui_s: float = 10.0
     spark_ui_address_s: float = 20.0
+    # EMR shows a cluster that was asked to end as it was for so long.
+    end_unseen_s: float = 0.0
     # A new cluster is missing from the list for so long.
     unseen_s: float = 0.0
     on_step_end: Callable[[StepSpec], None] = lambda step: None
@@ -315,7 +324,7 @@ class FakeClusters:
     def _died_before(self, life: _Life, step_end_s: float) -> bool:
         if self.script.boot_error:
             return self._clock.now_s >= life.started_s + self.script.boot_s
-        return life.stopped_s is not None and life.stopped_s < step_end_s
+        return life.stopped_s is not None and life.stopped_s < min(step_end_s, self._clock.now_s)
 
     def step(self, cluster_id: str, step_id: str) -> Step:
         for step in self.steps(cluster_id):
@@ -339,7 +348,7 @@ class FakeClusters:
     def stop_cluster(self, cluster_id: str) -> None:
         life = self._life(cluster_id)
         if life.stopped_s is None:
-            life.stopped_s = self._clock.now_s
+            life.stopped_s = self._clock.now_s + self.script.end_unseen_s
 
     def create_spark_ui(self, cluster_arn: str) -> str:
         self._life(cluster_arn.rpartition("/")[2])

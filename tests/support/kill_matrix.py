@@ -61,6 +61,7 @@ _CREATE, _UPLOAD, _SUBMIT = (
     ("upload", "pictures", "--yes"),
     ("submit",),
 )
+_LAUNCHING = ("create-cluster", "run", "detach")
 _RUN = ("run", "pictures", "--target", "emr", "--yes", "--no-report")
 STORIES = [
     Story("init", ("init", "--key")),
@@ -77,6 +78,7 @@ STORIES = [
         (_UPLOAD, _CREATE, _SUBMIT),
         what="GetObject",
     ),
+    Story("detach", (*_RUN, "--detach")),
     Story("tunnel", ("tunnel",), (_CREATE,)),
     Story("terminate", ("terminate", "--yes"), (_CREATE,)),
     Story("purge", ("terminate", "--purge", "--yes"), (_CREATE,)),
@@ -269,11 +271,11 @@ def _check_killed(cell: Cell, place: Place, code: int, seen: dict[str, object]) 
         cell.faults.append(f"exit {code}: {text[-2000:]}")
     _check_names(cell, living)
     _check_ledger(cell, place, living, keys=("cluster_id", "launch_id"))
-    if cell.signals == "KILL" or cell.story.name not in ("create-cluster", "run"):
+    if cell.signals == "KILL" or cell.story.name not in _LAUNCHING:
         return
     if code not in (0, 130):
         cell.faults.append(f"exit {code} after {cell.signals}: {text[-1000:]}")
-    if cell.story.name == "run" and cell.signals != "HUP" and living:
+    if cell.story.name != "create-cluster" and cell.signals != "HUP" and living:
         cell.faults.append(f"{living} lives after {cell.signals}: {text[-1000:]}")
     for found in living:
         if found["id"] not in text:
@@ -364,7 +366,8 @@ def paid_points(cache: Path) -> Iterator[Cell]:
 def prepare(cache: Path) -> None:
     """Import and read all that each cell would import and read again; make the model."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
+    # Each session would read botocore's files again; session.py has the name for itself.
+    botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)
     import fruits_cli.app
     import fruits_cli.commands.create_cluster
     import fruits_cli.commands.run

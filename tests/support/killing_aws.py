@@ -23,8 +23,11 @@ from fruits_cli.rehearsal.__main__ import complete_moto, forget_the_user
 forget_the_user()
 
 # ruff: noqa: E402
+from moto.autoscaling.models import autoscaling_backends
+from moto.core.utils import get_service_model
 from moto.ec2.models import ec2_backends
-from moto.iam.models import iam_backends
+from moto.elbv2.models import elbv2_backends
+from moto.iam.models import get_account_id_from, iam_backends
 from moto.s3.models import s3_backends
 
 from fruits_cli.rehearsal.inside import Pace
@@ -188,8 +191,13 @@ def warm_up() -> None:
 
     for service in ("ec2", "iam", "s3", "sts"):
         create_backend_app(service)
+        get_service_model(service)
     iam_backends[ACCOUNT]["aws"].list_roles()
     ec2_backends[ACCOUNT][REGION].describe_security_groups()
+    # What the first request with a key, and the end of an instance, would load.
+    get_account_id_from("nobody's")
+    for backends in (autoscaling_backends, elbv2_backends):
+        assert backends[ACCOUNT][REGION]
 
 
 @contextmanager

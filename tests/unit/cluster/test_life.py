@@ -451,6 +451,22 @@ def test_cancelling_keeps_the_cluster(tmp_path: Path) -> None:
     assert record.phase is RunPhase.CANCELLED
 
 
+def test_cancelling_a_job_that_is_ending_is_no_error(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws(script=Script(step_s=3600)))
+    here = with_running_job(aws, tmp_path)
+    cancel = aws.clusters.cancel_step
+
+    def refused(cluster_id: str, step_id: str, *, force: bool = False) -> None:
+        cancel(cluster_id, step_id)
+        raise CloudError(f"EMR did not cancel {step_id}.")
+
+    aws.clusters.cancel_step = refused  # type: ignore[method-assign]
+
+    outcome = cancel_job(None, here, yes=True)
+
+    assert "was asked to stop" in outcome.lines[0]
+
+
 def test_a_dry_run_of_cancel_names_the_job_and_leaves_it(tmp_path: Path) -> None:
     aws = with_dataset(FakeAws(script=Script(step_s=3600)))
     here = with_running_job(aws, tmp_path)

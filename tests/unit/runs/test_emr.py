@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import json
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,9 @@ def test_a_bootstrap_that_fails_is_exit_1_with_its_return_code(
     assert aws.live_clusters() == []
 
 
+_SIGNALS = {KeyboardInterrupt: signal.SIGINT, TerminalClosed: signal.SIGHUP}
+
+
 class _Interrupting(FakeAws):
     """A user who presses Ctrl-C when the clock reaches `at_s`."""
 
@@ -245,9 +249,32 @@ class _Interrupting(FakeAws):
             nonlocal at_s
             if self.clock.now_s >= at_s:
                 at_s = float("inf")
-                raise kind
+                # The handler of the command raises, and lets later ones wait.
+                signal.raise_signal(_SIGNALS[kind])
 
         self.clock.sleep = interrupted  # type: ignore[method-assign]
+
+
+def test_a_run_resumed_while_its_cluster_ends_gets_another(tmp_path: Path, folder: Path) -> None:
+    aws = _Interrupting(150)
+    aws.script.on_step_end, aws.script.end_unseen_s = results(aws), 20
+    here = session(aws, tmp_path)
+    stop = aws.clusters.stop_cluster
+
+    def stopped(cluster_id: str) -> None:
+        stop(cluster_id)
+        signal.raise_signal(signal.SIGINT)
+
+    aws.clusters.stop_cluster = stopped  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path), here, folder)
+    aws.clusters.stop_cluster = stop  # type: ignore[method-assign]
+
+    run(settings(tmp_path), here, None, resume=here.ledger.load(RUN_ID))
+
+    assert aws.clusters.starts == 2
+    assert aws.live_clusters() == []
+    assert (tmp_path / "out" / "manifest.json").is_file()
 
 
 @pytest.mark.parametrize("at_s", [1, 70, 150], ids=["starting", "booting", "running"])
@@ -465,7 +492,8 @@ def test_the_plan_as_json_has_stable_keys(tmp_path: Path, folder: Path) -> None:
 
     assert set(json.loads(json.dumps(outcome.facts))) == {
         "run_id", "target", "region", "cluster", "release_label", "nodes", "price_usd_h",
-        "price_at_most_usd_h", "price_source", "to_be_made", "notes", "lifetime_min", "images",
+        "price_at_most_usd_h", "price_source", "to_be_made", "to_be_updated", "notes",
+        "lifetime_min", "images",
         "output", "step", "python", "bootstrap", "cost_at_most_usd",
     }  # fmt: skip
 
