@@ -172,3 +172,24 @@ class AwsStorage:
     def delete_object(self, uri: S3Uri) -> None:
         with asking(f"delete {uri}"):
             self._s3.delete_object(Bucket=uri.bucket, Key=uri.key)
+
+    def list_uploads(self, below: S3Uri) -> Iterator[StoredObject]:
+        pages = self._s3.get_paginator("list_multipart_uploads")
+        with asking(f"list the unfinished uploads of {below}"):
+            for page in pages.paginate(Bucket=below.bucket, Prefix=below.key):
+                for one in page.get("Uploads", ()):
+                    uri, upload_id = S3Uri(below.bucket, one["Key"]), one["UploadId"]
+                    size = self._size_of_parts(uri, upload_id)
+                    yield StoredObject(uri, size, one["Initiated"], upload_id)
+
+    def _size_of_parts(self, uri: S3Uri, upload_id: str) -> int:
+        pages = self._s3.get_paginator("list_parts")
+        parts = pages.paginate(Bucket=uri.bucket, Key=uri.key, UploadId=upload_id).search("Parts")
+        return sum(part["Size"] for part in parts if part)
+
+    def abort_upload(self, upload: StoredObject) -> None:
+        uri = upload.uri
+        with asking(f"abort the upload of {uri}"):
+            self._s3.abort_multipart_upload(
+                Bucket=uri.bucket, Key=uri.key, UploadId=upload.upload_id
+            )

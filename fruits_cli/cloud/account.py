@@ -114,7 +114,10 @@ class PriceBook:
 
 @dataclass(frozen=True)
 class Observed:
-    """The account as far as we may see it; None where it could not be asked."""
+    """The account as far as we may see it; None where it could not be asked.
+
+    outdated: what of `missing` is there, and will be brought up to date.
+    """
 
     account_id: str
     user: str
@@ -126,6 +129,7 @@ class Observed:
     spot: Quota | None
     prices: PriceBook
     partition: str = "aws"
+    outdated: frozenset[Foundation] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,14 @@ def _storage(scope: Scope) -> list[dict[str, Any]]:
     bucket_actions = (
         "s3:CreateBucket",
         "s3:ListBucket",
+        "s3:ListBucketMultipartUploads",
         "s3:PutBucketOwnershipControls",
         "s3:PutBucketPublicAccessBlock",
         "s3:PutEncryptionConfiguration",
         "s3:PutLifecycleConfiguration",
     )
-    objects = ("s3:DeleteObject", "s3:GetObject", "s3:PutObject")
+    uploads = ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
+    objects = (*uploads, "s3:DeleteObject", "s3:GetObject", "s3:PutObject")
     places = [f"{bucket}/{scope.prefix}*", f"{bucket}/jupyter/*"]
     return [_allow("Bucket", bucket_actions, bucket), _allow("Objects", objects, places)]
 

@@ -118,11 +118,12 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object of a listing."""
+    """One object of a listing; with `upload_id` the parts of an upload that was not finished."""
 
     uri: S3Uri
     size: int
     modified_at: datetime
+    upload_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,9 @@ class Storage(Protocol):
     def list_objects(self, below: S3Uri) -> Iterator[StoredObject]: ...
     def list_folders(self, below: S3Uri) -> Iterator[S3Uri]: ...
     def delete_object(self, uri: S3Uri) -> None: ...
+    # Unfinished ones, which no listing of objects shows, and which cost as much.
+    def list_uploads(self, below: S3Uri) -> Iterator[StoredObject]: ...
+    def abort_upload(self, upload: StoredObject) -> None: ...
 
 
 class Clusters(Protocol):

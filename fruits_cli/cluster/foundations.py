@@ -90,11 +90,13 @@ def observe(config: Config, cloud: Cloud, *, keep_alive: bool) -> Observed:
     scope = scope_of(
         config, account_id=identity.account_id, partition=partition, region=cloud.region
     )
+    missing, outdated = _missing(config, cloud, network, scope, keep_alive=keep_alive)
     return Observed(
         account_id=identity.account_id,
         user=identity.user,
         region=cloud.region,
-        missing=_missing(config, cloud, network, scope, keep_alive=keep_alive),
+        missing=missing,
+        outdated=outdated,
         machines=account.machines(types),
         network=network,
         on_demand=account.quota(Market.ON_DEMAND),
@@ -125,30 +127,38 @@ def _network(config: Config, cloud: Cloud) -> Network | None:
 
 def _missing(
     config: Config, cloud: Cloud, network: Network | None, scope: Scope, *, keep_alive: bool
-) -> frozenset[Foundation]:
+) -> tuple[frozenset[Foundation], frozenset[Foundation]]:
+    """What the launch has to see to, and what of it is there and only has to be updated."""
     names, rights = foundation_names(config, keep_alive=keep_alive), cloud.rights
+    outdated = set()
+
+    def is_up_to_date(what: Foundation, spec: RoleSpec) -> bool:
+        if (facts := rights.role(spec)) is None:
+            return False
+        require_ours(spec.name, facts)
+        if is_old := bool(spec.lacks(facts) or spec.differs(facts)):
+            outdated.add(what)
+        return not is_old
+
     questions: dict[Foundation, Callable[[], bool]] = {
         Foundation.BUCKET: lambda: check_bucket(cloud, scope.bucket),
         Foundation.CLEANUP_ROLE: lambda: rights.has_linked_role(CLEANUP_ROLE),
         Foundation.SPOT_ROLE: lambda: (
             not uses_spot(config.cluster) or rights.has_linked_role(SPOT_ROLE)
         ),
-        Foundation.INSTANCE_ROLE: lambda: _is_up_to_date(instance_role(scope), cloud),
-        Foundation.SERVICE_ROLE: lambda: _is_up_to_date(service_role(scope), cloud),
+        Foundation.INSTANCE_ROLE: lambda: is_up_to_date(
+            Foundation.INSTANCE_ROLE, instance_role(scope)
+        ),
+        Foundation.SERVICE_ROLE: lambda: is_up_to_date(
+            Foundation.SERVICE_ROLE, service_role(scope)
+        ),
         Foundation.SECURITY_CONFIGURATION: lambda: rights.has_security_configuration(
             names.security_configuration
         ),
         Foundation.NETWORK_TAGS: lambda: network is None or not network.untagged,
     }
-    return frozenset(what for what, is_there in questions.items() if not _answered(is_there, what))
-
-
-def _is_up_to_date(spec: RoleSpec, cloud: Cloud) -> bool:
-    facts = cloud.rights.role(spec)
-    if facts is None:
-        return False
-    require_ours(spec.name, facts)
-    return not (spec.lacks(facts) or spec.differs(facts))
+    missing = (what for what, is_there in questions.items() if not _answered(is_there, what))
+    return frozenset(missing), frozenset(outdated)
 
 
 def _answered(is_there: Callable[[], bool], what: Foundation) -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, Observed
+from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, Foundation, Observed
 from fruits_cli.cloud.regions import with_place
 from fruits_cli.cluster.cost import hourly_price, lifetime_line, price_line
 from fruits_cli.cluster.plan import RunPlan
 from fruits_cli.config import Config, Target
 
 
-def missing_lines(plan: RunPlan) -> list[str]:
-    """What the launch will make first, one line each."""
+def _foundation_lines(plan: RunPlan, which: frozenset[Foundation]) -> list[str]:
+    """What the launch will see to first, one line each."""
     names = {
         "bucket": plan.places.bucket,
         "EC2 role and instance profile": plan.names.instance_role,
@@ -23,7 +23,11 @@ def missing_lines(plan: RunPlan) -> list[str]:
         "service-linked role for Spot": SPOT_ROLE.name,
         "tags on subnets and VPC": ", ".join(plan.network.untagged) if plan.network else "",
     }
-    lines = [f"{what.value} {names[what.value]}" for what in sorted(plan.missing)]
+    return [f"{what.value} {names[what.value]}" for what in sorted(which)]
+
+
+def _made_lines(plan: RunPlan, observed: Observed) -> list[str]:
+    lines = _foundation_lines(plan, plan.missing - observed.outdated)
     return [*lines, f"security group {plan.ssh_group}"] if plan.ssh_group else lines
 
 
@@ -58,7 +62,9 @@ def cluster_lines(plan: RunPlan, observed: Observed) -> list[str]:
         f"Python of the nodes: {plan.spec.python}, made by {action.script}."
         for action in plan.spec.bootstrap
     ]
-    lines += [f"Will be made first: {line}." for line in missing_lines(plan)]
+    lines += [f"Will be made first: {line}." for line in _made_lines(plan, observed)]
+    updated = _foundation_lines(plan, observed.outdated)
+    lines += [f"Will be brought up to date: {line}." for line in updated]
     return [*lines, *(f"Note: {note}" for note in plan.notes)]
 
 
@@ -84,7 +90,8 @@ def plan_facts(plan: RunPlan, observed: Observed, *, images: str = "") -> dict[s
         "price_at_most_usd_h": round(price.at_most_usd, 4),
         "cost_at_most_usd": round(price.at_most_usd * plan.lifetime_min / 60, 2),
         "price_source": observed.prices.source,
-        "to_be_made": missing_lines(plan),
+        "to_be_made": _made_lines(plan, observed),
+        "to_be_updated": _foundation_lines(plan, observed.outdated),
         "notes": list(plan.notes),
         "python": plan.spec.python,
         "bootstrap": [[str(one.script), *one.args] for one in plan.spec.bootstrap],

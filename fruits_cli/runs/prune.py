@@ -1,11 +1,13 @@
 """What the bucket keeps for no run: superseded shards, code and models, and old logs.
 
 Whatever a run, finished or not, refers to by digest stays, and so does the newest state of each
-dataset. Nothing younger than a day is looked at: an upload may be under way.
+dataset. Nothing younger than a day is looked at: an upload may be under way. Parts of uploads that
+a killed worker left go too: a bucket that fruits did not make may have no rule that removes them.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -16,7 +18,7 @@ from typing import Any
 from fruits_cli.cloud.layout import Places, places_of_logs
 from fruits_cli.cloud.protocols import Clock, Cloud, Storage, StoredObject
 from fruits_cli.dataset.manifest import DATASET_FILE, MANIFESTS, parse_manifest
-from fruits_cli.errors import UsageError
+from fruits_cli.errors import AccessDenied, UsageError
 from fruits_cli.job.results import MANIFEST_FILE
 from fruits_cli.s3uri import S3Uri
 
@@ -51,6 +53,11 @@ def find_unneeded(places: Places, cloud: Cloud, clock: Clock) -> list[Unneeded]:
     found = [Unneeded(kind, tuple(_old(ones, now, _UNTOUCHED))) for kind, ones in kinds.items()]
     logs = storage.list_objects(places.logs)
     found.append(Unneeded("logs older than 60 days", tuple(_old(logs, now, _LOGS_KEPT))))
+    with suppress(AccessDenied):
+        # Not below an empty prefix: the bucket may hold uploads that are not ours.
+        ours = (places.runs, places.datasets, places.logs)
+        uploads = itertools.chain.from_iterable(map(storage.list_uploads, ours))
+        found.append(Unneeded("unfinished uploads", tuple(_old(uploads, now, _UNTOUCHED))))
     return [one for one in found if one.objects]
 
 
@@ -154,4 +161,7 @@ def remove_unneeded(found: Iterable[Unneeded], storage: Storage) -> None:
     """Delete the objects. Raises CloudError; what is gone by then stays gone."""
     for one in found:
         for stored in one.objects:
-            storage.delete_object(stored.uri)
+            if stored.upload_id:
+                storage.abort_upload(stored)
+            else:
+                storage.delete_object(stored.uri)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE
 
-_OF_BUCKETS = ("HeadBucket", "ListObjectsV2", "CreateBucket", "PutBucket", "PutPublicAccessBlock")
+_OF_BUCKETS = ("HeadBucket", "List", "CreateBucket", "PutBucket", "PutPublicAccessBlock")
 _TAGS = ("fruits:name", "fruits:launch-id", "fruits:tool")
 
 

@@ -33,7 +33,7 @@ def owners() -> Iterator[list[tuple[str, str | None]]]:
 def test_all_requests_but_the_making_of_a_bucket_name_its_owner(
     aws: Cloud, owners: list[tuple[str, str | None]], tmp_path: Path
 ) -> None:
-    storage = connect(AwsConfig(profile=None, region="eu-west-3")).storage
+    storage: Any = connect(AwsConfig(profile=None, region="eu-west-3")).storage
     file = tmp_path / "file"
     file.write_bytes(b"figs")
     storage.create_bucket(URI.bucket)
@@ -46,6 +46,9 @@ def test_all_requests_but_the_making_of_a_bucket_name_its_owner(
     list(storage.list_objects(URI))
     list(storage.list_folders(URI))
     storage.delete_object(URI)
+    storage._s3.create_multipart_upload(Bucket=URI.bucket, Key=URI.key)
+    for upload in list(storage.list_uploads(URI)):
+        storage.abort_upload(upload)
 
     assert {one for one in owners if one[1] != "123456789012"} == {("CreateBucket", None)}
     assert {operation for operation, _ in owners} >= {
@@ -55,6 +58,9 @@ def test_all_requests_but_the_making_of_a_bucket_name_its_owner(
         "HeadObject",
         "ListObjectsV2",
         "DeleteObject",
+        "ListMultipartUploads",
+        "ListParts",
+        "AbortMultipartUpload",
         "PutPublicAccessBlock",
         "PutBucketEncryption",
         "PutBucketLifecycleConfiguration",

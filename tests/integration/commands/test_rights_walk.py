@@ -42,6 +42,7 @@ def test_every_request_of_a_clusters_life_is_allowed(calls: list[Call], fruits: 
         ("logs",),
         ("cancel", "--yes"),
         ("terminate", "--purge", *BUCKET, "--yes"),
+        ("runs", "--prune", *BUCKET, "--yes"),
     ]
 
     for words in life:
@@ -57,6 +58,7 @@ def test_every_request_of_a_clusters_life_is_allowed(calls: list[Call], fruits: 
         ("emr", "TerminateJobFlows"),
         ("iam", "DeleteRole"),
         ("ec2", "ImportKeyPair"),
+        ("s3", "ListMultipartUploads"),
     } <= {call[:2] for call in calls}
     assert {call[:2]: why for call in calls if (why := _refused(policy, *call))} == {}
 

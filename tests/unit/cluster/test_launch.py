@@ -10,6 +10,7 @@ from fruits_cli.cluster.foundations import observe
 from fruits_cli.cluster.launch import launch
 from fruits_cli.cluster.lock import Holder, take_lock, this_process
 from fruits_cli.cluster.plan import RunPlan, plan_cluster, plan_run
+from fruits_cli.cluster.plan_report import cluster_lines
 from fruits_cli.cluster.steps import cancel, submit
 from fruits_cli.config import Target
 from fruits_cli.errors import (
@@ -193,8 +194,13 @@ class _MayNotWrite(FakeRights):
 def test_a_role_that_is_out_of_date_is_brought_up_to_date(
     aws: FakeAws, ledger: Ledger, changes: dict[str, object]
 ) -> None:
-    launched(aws, ledger, out_of_date(aws, **changes))
+    plan = out_of_date(aws, **changes)
+    told = cluster_lines(plan, observe(config(), aws.cloud, keep_alive=True))
+    launched(aws, ledger, plan)
 
+    name = f"EC2 role and instance profile {plan.names.instance_role}"
+    assert f"Will be brought up to date: {name}." in told
+    assert f"Will be made first: {name}." not in told
     assert observe(config(), aws.cloud, keep_alive=True).missing == frozenset()
 
 

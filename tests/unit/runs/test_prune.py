@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from fruits_cli.cloud.layout import places_of
+from fruits_cli.cloud.protocols import StoredObject
 from fruits_cli.commands.create_cluster import create
 from fruits_cli.dataset.manifest import Shard, manifest_of
-from fruits_cli.errors import UsageError
+from fruits_cli.errors import AccessDenied, UsageError
 from fruits_cli.runs.prune import find_unneeded, remove_unneeded, unneeded_lines
 from fruits_cli.s3uri import S3Uri
 from tests.support.fakes import FakeAws
@@ -95,6 +99,27 @@ def test_removing_leaves_what_runs_refer_to(aws: FakeAws) -> None:
     assert f"fruits/datasets/Test/{'a' * 64}.parquet" in keys
     assert f"fruits/datasets/Test/{'c' * 64}.parquet" in keys
     assert {"fruits/models/m1/g", "fruits/models/m2/g", "fruits/code/c1/main.py"} <= keys
+
+
+def test_parts_of_uploads_that_nobody_finished_are_removed(aws: FakeAws) -> None:
+    long_ago, now = aws.clock.now() - timedelta(days=3), aws.clock.now()
+    left = StoredObject(at("runs/20260801-100000-aaaa/features/1"), 10, long_ago, "u1")
+    under_way = replace(left, modified_at=now, upload_id="u2")
+    not_ours = replace(left, uri=S3Uri(BUCKET, "films/1"), upload_id="u3")
+    aws.storage.uploads = [left, under_way, not_ours]
+
+    remove_unneeded(find_unneeded(PLACES, aws.cloud, aws.clock), aws.storage)
+
+    assert aws.storage.uploads == [under_way, not_ours]
+
+
+def test_who_may_not_list_unfinished_uploads_removes_the_rest(aws: FakeAws) -> None:
+    def denied(below: S3Uri) -> NoReturn:
+        raise AccessDenied("AWS does not let you list the unfinished uploads.")
+
+    aws.storage.list_uploads = denied  # type: ignore[method-assign]
+
+    assert "models/m3/g" in unneeded(aws)
 
 
 def test_the_sum_has_a_price() -> None:
