@@ -6,8 +6,10 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -138,7 +140,7 @@ def _lead_to_host(config: Config, screen: Screen, request: Request) -> Outcome |
     goal = goal_of_host(config, request)
     if request.print_command:
         return _ssh_command(config, goal)
-    _keep_open(config, screen, request, goal, load_keys(config.tunnel.key_file))
+    _keep_open(config, screen, request, goal, load_keys(config.tunnel.key_file), lambda it: it)
     return None
 
 
@@ -168,7 +170,8 @@ def _lead_to_cluster(
             prepare=lambda link: _set_password(screen, link, primary.cluster_id),
             before_again=ssh_port.open_again,
         )
-        _keep_open(config, screen, request, prepared, keys)
+        settle = partial(_with_notebooks, screen, primary.cluster_id, clock)
+        _keep_open(config, screen, request, prepared, keys, settle)
     finally:
         # A second Ctrl-C need not wait for an AWS that does not answer.
         heard_again()
@@ -196,6 +199,23 @@ def _set_password(screen: Screen, link: Link, cluster_id: str) -> None:
     screen.tell(f"JupyterHub's user is {jupyterhub.USER}; fruits tunnel --password shows the rest.")
 
 
+def _with_notebooks(screen: Screen, cluster_id: str, clock: Clock, opened: Tunnel) -> Tunnel:
+    """JupyterHub works once it runs a server for its user; why it does not, the user is told."""
+    from fruits_cli.tunnel import jupyterhub
+
+    page = opened.page("jupyterhub")
+    file = jupyterhub.password_file(hostkeys.state_dir(os.environ), cluster_id)
+    if page.fault or not file.exists():
+        return opened
+    screen.tell(f"JupyterHub starts the notebook server of {jupyterhub.USER}.")
+    try:
+        jupyterhub.start_server(page.port, jupyterhub.load_password(file), clock=clock)
+    except TunnelError as error:
+        screen.warn(f"{error} {error.hint}")
+        return opened.with_fault(page.name, "no notebook server")
+    return opened
+
+
 def _password(cluster_id: str) -> Outcome:
     from fruits_cli.tunnel import jupyterhub
 
@@ -211,7 +231,15 @@ def _ssh_command(config: Config, goal: Goal) -> Outcome:
     return Outcome([line], {"command": line})
 
 
-def _keep_open(config: Config, screen: Screen, request: Request, goal: Goal, keys: Keys) -> None:
+def _keep_open(
+    config: Config,
+    screen: Screen,
+    request: Request,
+    goal: Goal,
+    keys: Keys,
+    settle: Callable[[Tunnel], Tunnel],
+) -> None:
+    """settle: brings the pages to work, once the tunnel stands, and says which do not."""
     from fruits_cli.tunnel.tunnel import link_to, opened_tunnel
 
     name = goal.endpoint.name
@@ -220,6 +248,7 @@ def _keep_open(config: Config, screen: Screen, request: Request, goal: Goal, key
         opened = stack.enter_context(opened_tunnel(link, goal, socks_port=config.tunnel.port))
         if request.pac_file is not None:
             _write_pac(request.pac_file, opened.pac_text)
+        opened = settle(opened)
         _show(screen, opened)
         if request.page:
             _open_browser(screen, stack, opened, request.page)
@@ -248,7 +277,7 @@ def _write_pac(file: Path, text: str) -> None:
 def _show(screen: Screen, opened: Tunnel) -> None:
     rows = [("page", "address", "what it shows")]
     rows += [
-        (page.name, page.url, page.what if page.is_answering else f"{page.what} (no answer yet)")
+        (page.name, page.url, f"{page.what} ({page.fault})" if page.fault else page.what)
         for page in opened.pages
     ]
     rows += [
@@ -258,7 +287,7 @@ def _show(screen: Screen, opened: Tunnel) -> None:
     value = {
         "pac_url": opened.pac_url,
         "pages": {page.name: page.url for page in opened.pages},
-        "silent": [page.name for page in opened.pages if not page.is_answering],
+        "silent": [page.name for page in opened.pages if page.fault],
         "socks_port": opened.socks_port,
     }
     screen.answer(Outcome([Table(rows)], value))

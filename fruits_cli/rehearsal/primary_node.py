@@ -1,7 +1,8 @@
 """The primary node of a rehearsed cluster: an SSH server on loopback, and the pages behind it.
 
 Nobody but user hadoop logs in, with the cluster's key pair as the embedded EC2 holds it; only the
-rehearsed pages are forwarded to, and nothing is run. Port 22 is asked of the security groups.
+rehearsed pages are forwarded to, and JupyterHub's password is all that can be changed. Port 22 is
+asked of the security groups.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from typing import Any
 import paramiko
 from paramiko import common
 
-from fruits_cli.rehearsal.history_server import HistoryServer
+from fruits_cli.rehearsal.history_server import history_server
 from fruits_cli.rehearsal.inside import Host
+from fruits_cli.rehearsal.jupyter_hub import JupyterHub
+from fruits_cli.rehearsal.page_server import PageServer
 from fruits_cli.rehearsal.world import Cluster, Node
 from fruits_cli.tunnel.connection import Stream
+from fruits_cli.tunnel.jupyterhub import SET_PASSWORD
 from fruits_cli.tunnel.keys import new_private_key
 from fruits_cli.tunnel.relay import relay
 
-HISTORY_PORT = 18080
+HISTORY_PORT, HUB_PORT = 18080, 9443
 _USER = "hadoop"
 _LAST_ADDRESS = 254
 _POLL_S = 1.0
@@ -68,8 +72,10 @@ class PrimaryNode:
         self._ec2 = host.inside.client("ec2", cluster.region)
         self._host_key = paramiko.Ed25519Key.from_private_key(StringIO(new_private_key()))
         self._authorized = self._public_key()
-        work = host.folder / "tmp" / f"history-{cluster.cluster_id}"
-        self._history = HistoryServer(host.events_of(cluster.cluster_id), work)
+        work, events = host.folder / "tmp" / cluster.cluster_id, host.events_of(cluster.cluster_id)
+        self.hub = JupyterHub(cluster, host, work / "hub")
+        history = history_server(events, work / "history")
+        self._pages: dict[int, PageServer] = {HISTORY_PORT: history, HUB_PORT: self.hub}
         self._listener: socket.socket | None = None
         self._transports: list[paramiko.Transport] = []
 
@@ -97,7 +103,13 @@ class PrimaryNode:
             self._listener.close()
         for transport in self._transports:
             transport.close()
-        self._history.stop()
+        for page in self._pages.values():
+            page.stop()
+
+    def wake(self) -> None:
+        """Start the pages; whoever logs in asks for them next."""
+        for page in self._pages.values():
+            threading.Thread(target=page.port, daemon=True).start()
 
     def authorizes(self, user: str, key: paramiko.PKey) -> bool:
         """Whether the key is the one that the cluster was created with."""
@@ -108,12 +120,10 @@ class PrimaryNode:
         own = {self._node.private_dns, self._node.private_ip, "localhost", "127.0.0.1"}
         if host not in own:
             return common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-        page = self._history.port() if port == HISTORY_PORT else None
-        try:
+        page = self._pages[port].port() if port in self._pages else None
+        with suppress(OSError):
             if page:
                 return socket.create_connection(("127.0.0.1", page))
-        except OSError:
-            pass
         return common.OPEN_FAILED_CONNECT_FAILED
 
     def _public_key(self) -> bytes:
@@ -183,6 +193,8 @@ class _Session(paramiko.ServerInterface):
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         is_own = self._node.authorizes(username, key)
+        if is_own:
+            self._node.wake()
         return common.AUTH_SUCCESSFUL if is_own else common.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
@@ -191,7 +203,8 @@ class _Session(paramiko.ServerInterface):
         return common.OPEN_SUCCEEDED if is_session else refused
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=_say_not_found, args=(channel, command), daemon=True).start()
+        args = (channel, command.decode("utf-8", "replace"), self._node.hub)
+        threading.Thread(target=_run, args=args, daemon=True).start()
         return True
 
     def check_channel_direct_tcpip_request(
@@ -204,15 +217,19 @@ class _Session(paramiko.ServerInterface):
         return common.OPEN_SUCCEEDED
 
 
-def _say_not_found(channel: paramiko.Channel, command: bytes) -> None:
-    """A rehearsed node runs nothing: a shell's answer to a program that is not there."""
+def _run(channel: paramiko.Channel, command: str, hub: JupyterHub) -> None:
+    """Set JupyterHub's password; for all else a shell's answer to a program that is not there."""
     with suppress(paramiko.SSHException, EOFError, OSError):
         # Closed with its input unread, the caller would hear that, and not why.
-        while channel.recv(_PIECE_BYTES):
-            pass
-        name = command.decode("utf-8", "replace").split(" ")[0]
-        channel.sendall_stderr(f"{name}: not on a rehearsed node\n".encode())
-        channel.send_exit_status(127)
+        given = b"".join(iter(lambda: channel.recv(_PIECE_BYTES), b""))
+        if command == SET_PASSWORD and not hub.lack():
+            hub.set_password(given)
+            channel.send_exit_status(0)
+        else:
+            absent = f"{command.split(' ')[0]}: not on a rehearsed node"
+            said = hub.lack() if command == SET_PASSWORD else absent
+            channel.sendall_stderr(f"{said}\n".encode())
+            channel.send_exit_status(127)
     channel.close()
 
 

@@ -48,13 +48,13 @@ APPLICATIONS = (
 
 @dataclass(frozen=True)
 class Page:
-    """An address to type into a browser, what it shows, and whether the cluster answers there."""
+    """An address to type into a browser, what it shows, and why not yet; empty where it does."""
 
     name: str
     url: str
     what: str
     port: int
-    is_answering: bool = False
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class Tunnel:
     def page(self, name: str) -> Page:
         """The page of an application."""
         return next(page for page in self.pages if page.name == name)
+
+    def with_fault(self, name: str, fault: str) -> Tunnel:
+        """The same, with a page that does not work yet."""
+        pages = (replace(page, fault=fault) if page.name == name else page for page in self.pages)
+        return replace(self, pages=tuple(pages))
 
 
 def link_to(goal: Goal, keys: list[PKey], *, pins: PinFile, ask: Callable[[HostKey], None]) -> Link:
@@ -116,8 +121,10 @@ def opened_tunnel(link: Link, goal: Goal, *, socks_port: int) -> Iterator[Tunnel
         answering = answering_applications(link, goal)
         goal.prepare(link)
         acceptor.start()
-        pages = [replace(page, is_answering=page.name in answering) for page in tunnel.pages]
-        yield replace(tunnel, pages=tuple(pages))
+        for page in tunnel.pages:
+            if page.name not in answering:
+                tunnel = tunnel.with_fault(page.name, "no answer yet")
+        yield tunnel
     finally:
         acceptor.close()
         link.close()
