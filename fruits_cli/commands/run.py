@@ -16,7 +16,6 @@ from fruits_cli.dataset.sample import ensure_sample, sample_folder
 from fruits_cli.errors import UsageError
 from fruits_cli.ledger import RunRecord, ledger_here, new_run_id
 from fruits_cli.options import DryRun, Yes, with_config
-from fruits_cli.runs.emr import resume_on_emr, resumed_config, run_on_emr
 from fruits_cli.runs.local import run_here
 from fruits_cli.screen import Outcome, Screen
 
@@ -68,6 +67,9 @@ def run(
             config, screen, flags, images=images, sample=sample, resume=resume, dry_run=dry_run
         )
         return with_report(outcome, screen, flags) if report else outcome
+    # Here, for a run on this machine needs nothing of it.
+    from fruits_cli.runs.emr import resume_on_emr, resumed_config, run_on_emr
+
     session = open_session(config, screen)
     how = {"keep": keep_cluster, "detach": detach, "dry_run": dry_run, "yes": yes}
     images = str(ensure_sample(sample_folder(os.environ))) if sample else images

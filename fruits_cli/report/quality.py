@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from fruits_cli.report.source import Floats, Rows
 
 NEIGHBOURS = 8
-_SEED = 0
+_SEED, _TOGETHER = 0, 256
 
 Numbers = npt.NDArray[np.int64]
 
@@ -65,15 +66,44 @@ class Quality:
 
 def neighbours(components: Floats, most: int = NEIGHBOURS) -> Neighbours:
     """The nearest other rows by Euclidean distance, exact."""
-    from sklearn.neighbors import NearestNeighbors
-
     most = min(most, len(components) - 1)
     if most < 1 or not components.shape[1]:
         shape = (len(components), 0)
         return Neighbours(np.empty(shape, np.int64), np.empty(shape))
-    found = NearestNeighbors(algorithm="brute").fit(components)
-    distances, rows = found.kneighbors(n_neighbors=most)
-    return Neighbours(rows.astype(np.int64), distances.astype(np.float64))
+    return nearest(components, components, most, is_same=True)
+
+
+def nearest(points: Floats, queries: Floats, most: int, *, is_same: bool = False) -> Neighbours:
+    """The `most` points nearest to each query; is_same: queries are the points, none its own.
+
+    As scikit-learn's brute force, whose imports alone take longer than a small run's report.
+    """
+    middle = points.mean(axis=0, dtype=np.float64)
+    points, queries = points - middle, queries - middle
+    # The nearest lie in the groups of points with the least minima: most are looked at once.
+    size = math.isqrt(len(points)) if len(points) >= most**2 else 1
+    groups = -(-len(points) // size)
+    table = np.zeros((points.shape[1] + 1, groups * size))
+    table[-1] = np.inf
+    table[:-1, : len(points)], table[-1, : len(points)] = points.T, (points**2).sum(axis=1)
+    found = Neighbours(np.empty((len(queries), most), np.int64), np.empty((len(queries), most)))
+    for start in range(0, len(queries), _TOGETHER):
+        block = queries[start : start + _TOGETHER]
+        numbers = np.arange(len(block))
+        # Squared distances, less those of the query from the middle.
+        far = np.column_stack([-2 * block, np.ones(len(block))]) @ table
+        if is_same:
+            far[numbers, start + numbers] = np.inf
+        minima = far.reshape(len(block), groups, size).min(axis=2)
+        near = np.sort(np.argpartition(minima, most - 1, axis=1)[:, :most], axis=1)
+        columns = (near[:, :, None] * size + np.arange(size)).reshape(len(block), -1)
+        squares = np.take_along_axis(far, columns, axis=1)
+        order = np.argsort(squares, axis=1, kind="stable")[:, :most]
+        here = slice(start, start + len(block))
+        found.rows[here] = np.take_along_axis(columns, order, axis=1)
+        squares = np.take_along_axis(squares, order, axis=1) + (block**2).sum(axis=1)[:, None]
+        found.distances[here] = np.sqrt(np.maximum(squares, 0))
+    return found
 
 
 def judge(rows: Rows) -> Quality | None:
@@ -109,16 +139,26 @@ def judge(rows: Rows) -> Quality | None:
 
 
 def _nearest_in_other_half(components: Floats, labels: npt.NDArray[np.object_]) -> Numbers:
-    from sklearn.model_selection import StratifiedKFold
-    from sklearn.neighbors import NearestNeighbors
+    found = np.empty(len(labels), np.int64)
+    half = _halves(labels)
+    for number in (0, 1):
+        train, test = np.flatnonzero(half != number), np.flatnonzero(half == number)
+        found[test] = train[nearest(components[train], components[test], 1).rows[:, 0]]
+    return found
 
-    nearest = np.empty(len(labels), np.int64)
-    halves = StratifiedKFold(2, shuffle=True, random_state=_SEED)
-    codes = np.unique(labels, return_inverse=True)[1]
-    for train, test in halves.split(components, codes):
-        found = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(components[train])
-        nearest[test] = train[found.kneighbors(components[test], return_distance=False)[:, 0]]
-    return nearest
+
+def _halves(labels: npt.NDArray[np.object_]) -> Numbers:
+    """0 or 1 for each row, as StratifiedKFold deals them out; labels in the order they come in."""
+    places: dict[str, int] = {}
+    codes = np.array([places.setdefault(label, len(places)) for label in labels])
+    rising = np.sort(codes)
+    dealt = [np.bincount(rising[half::2], minlength=len(places)) for half in (0, 1)]
+    dice, halves = np.random.RandomState(_SEED), np.empty(len(labels), np.int64)
+    for code in range(len(places)):
+        own = np.arange(2).repeat([counts[code] for counts in dealt])
+        dice.shuffle(own)
+        halves[codes == code] = own
+    return halves
 
 
 def agreement(one: Rows, other: Rows, most: int = NEIGHBOURS) -> float | None:

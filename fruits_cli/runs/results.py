@@ -113,7 +113,7 @@ PCA_CSV = "pca.csv"
 _COLUMNS = ["path", "label", "pca_features"]
 _BATCH_ROWS = 8192
 # A spreadsheet would run such a cell as a formula; with an apostrophe before it, it is text.
-_FORMULA = "^[=+@\t\r-]"
+_FORMULA = "^([=+@\t\r-])"
 
 
 _SUMMARY = (
@@ -275,20 +275,24 @@ def _batches(files: Sequence[Path]) -> Iterator[pa.RecordBatch]:
 def _cells(batch: pa.RecordBatch) -> pa.RecordBatch:
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     path, label, rows = (batch.column(name) for name in _COLUMNS)
     rows = rows.cast(pa.list_(pa.float32()))
-    lengths = np.diff(rows.offsets.to_numpy())
-    if rows.null_count or np.ptp(lengths):
+    shortest, longest = pc.min_max(pc.list_value_length(rows)).as_py().values()
+    if rows.null_count or shortest != longest:
         raise pa.ArrowInvalid("its rows are not equally long")
-    components = rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), lengths[0])
-    columns = [_as_text(path), _as_text(label), *np.ascontiguousarray(components.T)]
-    names = ["path", "label", *(f"pc_{number + 1}" for number in range(lengths[0]))]
-    return pa.record_batch([pa.array(column) for column in columns], names)
+    # pyarrow's own to_numpy, array and scalar import pandas, half a second.
+    components = np.ascontiguousarray(np.from_dlpack(rows.flatten()).reshape(len(rows), longest).T)
+    columns = (
+        pa.Array.from_buffers(pa.float32(), len(rows), [None, pa.py_buffer(column)])
+        for column in components
+    )
+    names = ["path", "label", *(f"pc_{number + 1}" for number in range(longest))]
+    return pa.record_batch([_as_text(path), _as_text(label), *columns], names)
 
 
 def _as_text(column: pa.Array) -> pa.Array:
     import pyarrow.compute as pc
 
-    is_formula = pc.match_substring_regex(column, _FORMULA)
-    return pc.if_else(is_formula, pc.binary_join_element_wise("'", column, ""), column)
+    return pc.replace_substring_regex(column, _FORMULA, r"'\1")

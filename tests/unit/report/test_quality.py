@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from fruits_cli.report.quality import agreement, judge, neighbours
 from fruits_cli.report.source import Rows
@@ -92,3 +92,24 @@ def test_two_runs_agree_on_what_they_have_in_common() -> None:
     assert found is not None
     assert found < 0.4
     assert agreement(points, Rows(["x", "y"], ["a", "b"], points.components[:2])) is None
+
+
+@pytest.mark.parametrize("count", [2, 9, 63, 65, 700])
+def test_neighbours_are_those_of_scikit_learn(count: int) -> None:
+    points = np.random.default_rng(count).normal(100, 1, (count, 20)).astype(np.float32)
+
+    found = neighbours(points)
+
+    exact = NearestNeighbors(algorithm="brute").fit(points.astype(np.float64))
+    distances, rows = exact.kneighbors(n_neighbors=min(8, count - 1))
+    assert np.array_equal(found.rows, rows)
+    assert np.allclose(found.distances, distances, atol=1e-9)
+
+
+def test_of_two_equal_points_each_is_the_others_neighbour() -> None:
+    points = np.repeat(np.random.default_rng(0).normal(size=(40, 5)), 2, axis=0)
+
+    found = neighbours(points.astype(np.float32), 1)
+
+    assert found.rows[:, 0].tolist() == [n ^ 1 for n in range(80)]
+    assert np.allclose(found.distances, 0, atol=1e-6)
