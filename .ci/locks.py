@@ -24,11 +24,12 @@ from fruits_cli.job.node_python import LOCK_FILES, Lock, pip_command, target_opt
 
 # What the job imports on a node; pip fills the venv there.
 ROOTS = {
-    "base": ("numpy", "openvino", "pillow", "pip", "pyarrow", "simplejpeg"),
+    # matplotlib draws in the notebook, whose session is the cluster's.
+    "base": ("matplotlib", "numpy", "openvino", "pillow", "pip", "pyarrow", "simplejpeg"),
     "tensorflow": ("tensorflow",),
 }
 IMPORTS = {
-    "base": "numpy PIL.Image simplejpeg pyarrow.fs pyarrow.parquet openvino",
+    "base": "numpy PIL.Image simplejpeg pyarrow.fs pyarrow.parquet openvino matplotlib",
     "tensorflow": "tensorflow keras h5py",
 }
 # Sends usage data home; the job never lets it be imported.

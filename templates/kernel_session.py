@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from IPython import get_ipython
-from IPython.display import Image, display
 from pyspark.sql import SparkSession
 
 settings = {
@@ -46,7 +45,10 @@ def mirrored(bucket, folder):
 
 def matplot(name):
     """%matplot plt shows the current figure, as Livy's magic does."""
+    # Here, because the names above are the notebook's too, and may come to mean something else.
     from io import BytesIO
+
+    from IPython.display import Image, display
 
     drawn = BytesIO()
     get_ipython().user_ns[name.strip()].gcf().savefig(drawn, format="png")

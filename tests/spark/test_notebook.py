@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import ast
+import base64
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from fruits_cli.cloud.layout import Places
 from fruits_cli.cluster.notebook import cluster_notebook, filled, ship_notebook
@@ -16,11 +24,13 @@ from fruits_cli.files import templates_dir
 from fruits_cli.job.bundle import job_bundle
 from fruits_cli.s3uri import S3Uri
 from tests.support.fakes import FakeAws
-from tests.support.notebooks import COMPONENTS, SESSION, make_run, session_environ
+from tests.support.notebooks import COLOURS, COMPONENTS, SESSION, make_run, session_environ
 
 TEMPLATE = (templates_dir() / "notebook.ipynb").read_text(encoding="utf-8")
 RUNS = S3Uri("grapes-and-figs", "fruits/runs/")
 CODE = S3Uri("grapes-and-figs", "fruits/code/f00d/spark_job.zip")
+# The first colours of matplotlib's own cycle.
+TABLEAU = ((31, 119, 180), (255, 127, 14), (44, 160, 44))
 OLDER, NEWER = "20260822-090000-aaaa", "20260823-141502-k3f9"
 
 
@@ -109,8 +119,34 @@ spark.stop()
 """
 
 
-def executed(source: str, scratch: Path) -> list[str]:
-    """What each code cell of the notebook printed, run by a kernel between `SESSION` and `_PROOF`.
+@dataclass(frozen=True)
+class Output:
+    """What a cell printed, and the pixels of the figure it drew (height, width, RGB)."""
+
+    said: str
+    drawn: npt.NDArray[np.int16] | None
+
+
+def output_of(cell: Any) -> Output:
+    said = "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
+    figures = [
+        each.data["image/png"] for each in cell.outputs if "image/png" in each.get("data", {})
+    ]
+    if not figures:
+        return Output(said, None)
+    (figure,) = figures
+    with Image.open(io.BytesIO(base64.b64decode(figure))) as opened:
+        return Output(said, np.asarray(opened.convert("RGB"), np.int16))
+
+
+def places_of(colour: Sequence[int], drawn: npt.NDArray[np.int16] | None) -> npt.NDArray[np.intp]:
+    """Rows and columns (n, 2) of the pixels of nearly this colour."""
+    assert drawn is not None
+    return np.argwhere(np.abs(drawn - np.array(colour, np.int16)).max(axis=2) <= 3)
+
+
+def executed(source: str, scratch: Path) -> list[Output]:
+    """What each code cell of the notebook gave, run by a kernel between `SESSION` and `_PROOF`.
 
     Raises AssertionError where a cell failed.
     """
@@ -143,7 +179,7 @@ def executed(source: str, scratch: Path) -> list[str]:
     )
     assert ended.returncode == 0, ended.stderr
     return [
-        "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
+        output_of(cell)
         for cell in nbformat.read(file, as_version=4).cells
         if cell.cell_type == "code"
     ]
@@ -162,9 +198,10 @@ def test_a_real_kernel_shows_the_newest_run_and_the_neighbours_of_a_picture(
     code = job_bundle(scratch).zip
     values = {"RUNS": f"{runs}/", "CODE": str(code), "PICTURE": "kind 1/pêche 04.jpg"}
 
-    said = executed(filled(TEMPLATE, values), scratch)
+    gave = executed(filled(TEMPLATE, values), scratch)
 
-    _, _, run, features, rejected, model, again, nearest, proof = said
+    said, drawn = [each.said for each in gave], [each.drawn for each in gave]
+    _, _, run, features, rejected, model, _, _, again, nearest, _, proof = said
     assert NEWER in run
     assert "61 pictures: 60 with features, 1 rejected" in run
     assert "openvino f32, weights imagenet, 224 pixels" in run
@@ -182,6 +219,38 @@ def test_a_real_kernel_shows_the_newest_run_and_the_neighbours_of_a_picture(
     assert all("|kind 1|" in row for row in rows)
     assert "04.jpg" not in "".join(rows)
     assert "spark_job.zip" in proof
+    assert [figure is not None for figure in drawn] == [n in (6, 7, 10) for n in range(12)]
+    rises_along(drawn[6])
+    shows_three_groups(drawn[7])
+    shows_pictures_of_kind(1, drawn[10], pictures=6)
+
+
+def rises_along(curve: npt.NDArray[np.int16] | None) -> None:
+    """The share of the variance grows from the left to the right."""
+    line = places_of(TABLEAU[0], curve)
+    left, right = line[line[:, 1].argmin()], line[line[:, 1].argmax()]
+    assert right[1] - left[1] > 400
+    assert left[0] - right[0] > 30
+
+
+def shows_three_groups(plot: npt.NDArray[np.int16] | None) -> None:
+    """Each label has its colour, and lies apart from the others."""
+    groups = [places_of(colour, plot) for colour in TABLEAU]
+    middles = [np.median(group, axis=0) for group in groups]
+    widths = [np.median(np.abs(g - m)) for g, m in zip(groups, middles, strict=True)]
+    for one, other in combinations(middles, 2):
+        assert np.linalg.norm(one - other) > 5 * max(widths)
+
+
+def shows_pictures_of_kind(
+    kind: int, figure: npt.NDArray[np.int16] | None, *, pictures: int
+) -> None:
+    """So many pictures side by side, all of the kind's colour."""
+    areas = [len(places_of(colour, figure)) for colour in COLOURS]
+    assert [area > 0 for area in areas] == [n == kind for n in range(3)]
+    inside = np.zeros(figure.shape[1] + 2, bool) if figure is not None else np.zeros(0, bool)
+    inside[places_of(COLOURS[kind], figure)[:, 1] + 1] = True
+    assert np.count_nonzero(np.diff(inside.astype(int)) == 1) == pictures
 
 
 @pytest.mark.spark
@@ -190,14 +259,15 @@ def test_a_real_kernel_reads_the_run_that_is_named_without_rejected_pictures(
     tmp_path: Path,
 ) -> None:
     runs = tmp_path / "runs"
-    make_run(runs / OLDER, pictures=30, rejected=0)
+    make_run(runs / OLDER, pictures=30, rejected=0, packed=False)
     make_run(runs / NEWER)
     code = job_bundle(tmp_path).zip
     values = {"RUNS": f"{runs}/", "CODE": str(code), "RUN_ID": OLDER}
 
-    said = executed(filled(TEMPLATE, values), tmp_path)
+    gave = executed(filled(TEMPLATE, values), tmp_path)
 
-    assert OLDER in said[2]
-    assert "30 pictures: 30 with features, 0 rejected" in said[2]
-    assert said[4] == ""
-    assert "Nearest to kind 0/pêche 00.jpg:" in said[7]
+    assert OLDER in gave[2].said
+    assert "30 pictures: 30 with features, 0 rejected" in gave[2].said
+    assert gave[4].said == ""
+    assert "Nearest to kind 0/pêche 00.jpg:" in gave[9].said
+    shows_pictures_of_kind(0, gave[10].drawn, pictures=6)
