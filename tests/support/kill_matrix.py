@@ -195,7 +195,7 @@ def _open_port() -> None:
     config = load_config({}, environ=os.environ, folder=Path.cwd())
     (cluster,) = connect(config.aws).clusters.find_clusters(live=True)
     access = cluster_access(config.aws, cluster)
-    port = SshPort(access, source="203.0.113.9/32", note="matrix", tell=str)
+    port = SshPort(access, source="203.0.113.9/32", note="matrix", tell=print)
     with suppress(KeyboardInterrupt):
         try:
             port.open()
@@ -295,7 +295,7 @@ def _check_names(cell: Cell, living: list[dict[str, str]]) -> None:
 
 def _repeat(cell: Cell, place: Place) -> None:
     words = cell.story.words
-    if cell.story.again and list((place.folder / ".fruits" / "runs").glob("*.json")):
+    if cell.story.again and any((place.folder / ".fruits" / "runs").glob("*.json")):
         words = cell.story.again
     code = place.run(words)
     if code not in cell.story.codes:

@@ -12,8 +12,15 @@ _sleep = time.sleep
 
 def hurry(pace: float) -> None:
     """Let our own waits and botocore's pass so much faster; time stamps stay as they are."""
-    time.sleep = lambda seconds: _sleep(seconds / pace)
-    SystemClock.monotonic = lambda _: time.monotonic() * pace  # type: ignore[method-assign]
+
+    def sleep(seconds: float) -> None:
+        _sleep(seconds / pace)
+
+    def monotonic(_: SystemClock) -> float:
+        return time.monotonic() * pace
+
+    time.sleep = sleep  # type: ignore[assignment]
+    SystemClock.monotonic = monotonic  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":

@@ -79,11 +79,13 @@ class Account:
 
     def client(self, service: str, region: str = "eu-west-3", **options: Any) -> Any:
         environ = self.rehearsal.environ
-        client = boto3.session.Session(
+        # The stubs know each service by a literal; here its name is a variable.
+        session: Any = boto3.session.Session(
             aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
             region_name=region,
-        ).client(
+        )
+        client = session.client(
             service,
             endpoint_url=self.rehearsal.endpoint,
             config=botocore.config.Config(

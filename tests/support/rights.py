@@ -88,7 +88,8 @@ def _words(tree: ast.AST) -> Iterable[str]:
 
 
 def _known_operations() -> dict[str, list[tuple[str, str]]]:
-    session, known = botocore.session.Session(), {}
+    session = botocore.session.Session()
+    known: dict[str, list[tuple[str, str]]] = {}
     for service in ("s3", "sts", *_PREFIXES):
         for operation in session.get_service_model(service).operation_names:
             known.setdefault(xform_name(operation), []).append((service, operation))

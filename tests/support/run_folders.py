@@ -42,8 +42,12 @@ class WrittenRun:
             _write(folder / "pca", pca, order[::-1])
             (folder / "pca_model").mkdir()
             k, d = self.components.shape[1], self.features.shape[1]
-            model = {"mean": np.zeros(d), "scale": np.ones(d), "components": np.eye(k, d)}
-            np.savez(folder / "pca_model" / "pca.npz", **model)
+            np.savez(
+                folder / "pca_model" / "pca.npz",
+                mean=np.zeros(d),
+                scale=np.ones(d),
+                components=np.eye(k, d),
+            )
         columns = ("path", "label", "error", "message")
         rows = zip(*self.rejected, strict=True) if self.rejected else ((), (), (), ())
         rejected = dict(zip(columns, rows, strict=True))
@@ -81,8 +85,8 @@ def clouds(
     """Labels as clouds of points, the components being the first columns of the features."""
     dice = np.random.default_rng(labels * 1000 + each)
     middles = dice.normal(size=(labels, d)) * apart
-    features = np.repeat(middles, each, axis=0) + dice.normal(size=(labels * each, d))
+    points = np.repeat(middles, each, axis=0) + dice.normal(size=(labels * each, d))
     names = [f"kind {number}" for number in range(labels) for _ in range(each)]
     paths = [f"{label}/{number:05}.jpg" for number, label in enumerate(names)]
-    features = features.astype(np.float32)
+    features = points.astype(np.float32)
     return WrittenRun(paths, names, features, features[:, :k].copy(), **more)

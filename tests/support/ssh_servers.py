@@ -20,6 +20,13 @@ from typing import Any
 import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from paramiko.common import (
+    AUTH_FAILED,
+    AUTH_SUCCESSFUL,
+    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
+    OPEN_FAILED_CONNECT_FAILED,
+    OPEN_SUCCEEDED,
+)
 
 from fruits_cli.tunnel.connection import Link
 from fruits_cli.tunnel.goal import Endpoint
@@ -123,15 +130,15 @@ class _Rules(paramiko.ServerInterface):
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         is_known = username == "hadoop" and key == self._server.user_key
         if is_known:
-            return paramiko.AUTH_SUCCESSFUL
+            return AUTH_SUCCESSFUL
         self._refused += 1
         if self._refused >= self._server.most_keys:
             # As sshd does after MaxAuthTries.
             raise EOFError
-        return paramiko.AUTH_FAILED
+        return AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED
+        return OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(
@@ -196,13 +203,13 @@ class SshServer:
     def open_destination(self, place: tuple[int, int], destination: tuple[str, int]) -> int:
         self.destinations.append(destination)
         if self.forbids_forwarding:
-            return paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+            return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
         self.open_gate.wait(PATIENCE_S)
         try:
             self._waiting[place] = socket.create_connection(("127.0.0.1", destination[1]))
         except OSError:
-            return paramiko.OPEN_FAILED_CONNECT_FAILED
-        return paramiko.OPEN_SUCCEEDED
+            return OPEN_FAILED_CONNECT_FAILED
+        return OPEN_SUCCEEDED
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
@@ -297,7 +304,8 @@ def _descendants(parent: int) -> list[int]:
         ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
     )
     pairs = [tuple(map(int, line.split())) for line in listing.stdout.splitlines()]
-    found, layer = [], {parent}
+    found: list[int] = []
+    layer = {parent}
     while layer:
         layer = {pid for pid, ppid in pairs if ppid in layer}
         found += layer
