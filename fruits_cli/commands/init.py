@@ -11,12 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fruits_cli.cloud import policies
-from fruits_cli.cloud.account import Identity
 from fruits_cli.cloud.layout import places_of
-from fruits_cli.cloud.policies import administrator_policy, caller_policy
-from fruits_cli.cluster.foundations import scope_of
 from fruits_cli.cluster.key_pair import KeyPair, key_pair_place, make_key_pair
+from fruits_cli.cluster.policy_documents import document_lines, policy_documents
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import (
     FILE_NAME,
@@ -305,45 +302,5 @@ def show_policies(config: Config, screen: Screen) -> Outcome:
     except CloudError as error:
         screen.warn(f"{error} ACCOUNT_ID stands for the account's number.")
         identity = None
-    return policies_of(config, identity, cloud.region)
-
-
-def policies_of(config: Config, identity: Identity | None, region: str) -> Outcome:
-    """The documents for this bucket and prefix; without an identity a word stands for the account.
-
-    Raises ConfigError where no bucket is configured.
-    """
-    who = identity or Identity("ACCOUNT_ID", "")
-    scope = scope_of(config, account_id=who.account_id, partition=who.partition, region=region)
-    service, nodes = policies.service_role(scope), policies.instance_role(scope)
-    documents: dict[str, dict[str, Any]] = {
-        "caller": {"policy": caller_policy(scope)},
-        "administrator": {"policy": administrator_policy(scope)},
-        "service": {
-            "role": service.name,
-            "trust": service.trust,
-            "policy": service.policy,
-            "managed_policy_arn": service.managed_arn,
-        },
-        "ec2": {"role": nodes.name, "trust": nodes.trust, "policy": nodes.policy},
-    }
-    lines = [line for name, parts in documents.items() for line in _document_lines(name, parts)]
-    return Outcome(lines, documents)
-
-
-_HEADS = {
-    "caller": "Whoever runs fruits, day by day: no writing into IAM",
-    "administrator": "Once, an administrator who makes the first launch (or the two roles below)",
-    "service": "EMR's own role",
-    "ec2": "The role of the nodes, and the instance profile of the same name",
-}
-
-
-def _document_lines(name: str, parts: Mapping[str, Any]) -> list[str]:
-    lines = [f"# {_HEADS[name]}" + (f": {parts['role']}" if "role" in parts else "")]
-    for kind in ("trust", "policy"):
-        if kind in parts:
-            lines += [f"# {name} {kind}", *json.dumps(parts[kind], indent=2).splitlines()]
-    if "managed_policy_arn" in parts:
-        lines.append(f"# managed policy to attach: {parts['managed_policy_arn']}")
-    return lines
+    documents = policy_documents(config, identity, cloud.region)
+    return Outcome(document_lines(documents), documents)
