@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import itertools
-import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -352,29 +351,26 @@ def read_ahead(
     size: bytes of an item. Together those under way have at most 32 MiB; a larger one is read
     once it is the next to be used.
     """
-    waiting = iter(items)
-    held: list[T] = []
-    under_way: list[tuple[int, Future[R]]] = []
+    under_way: deque[tuple[int, Future[R]]] = deque()
     with ThreadPoolExecutor(readers) as pool:
-
-        def submit(most_bytes: float) -> None:
-            while len(under_way) < readers:
-                held.extend(itertools.islice(waiting, 0 if held else 1))
-                if not held:
-                    return
-                needed = size(held[0])
-                if sum(before for before, _ in under_way) + needed > most_bytes:
-                    return
-                under_way.append((needed, pool.submit(read, held.pop())))
-                most_bytes = _GROUP_BYTES
-
-        submit(math.inf)
-        while under_way:
-            done = under_way.pop(0)[1].result()
-            submit(_GROUP_BYTES)
-            yield done
-            if not under_way:
-                submit(math.inf)
+        for item in items:
+            needed = size(item)
+            used: Future[R] | None = None
+            while under_way and (
+                len(under_way) == readers
+                or sum(taken for taken, _ in under_way) + needed > _GROUP_BYTES
+            ):
+                if used:
+                    yield used.result()
+                used = under_way.popleft()[1]
+            if used and needed > _GROUP_BYTES:
+                yield used.result()
+                used = None
+            under_way.append((needed, pool.submit(read, item)))
+            if used:
+                yield used.result()
+        for _, reading in under_way:
+            yield reading.result()
 
 
 def no_space(error: OSError, place: Place) -> JobError | None:
