@@ -55,7 +55,7 @@ def _cloud(clients: Clients, clock: Clock) -> Cloud:
         clusters=AwsClusters(clients, clock),
         rights=AwsRights(clients),
         account=AwsAccount(clients, region, clock),
-        preflight=AwsPreflight(clients, region, clock),
+        preflight=AwsPreflight(clients, clock),
     )
 
 

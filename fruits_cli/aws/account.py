@@ -1,4 +1,4 @@
-"""Who we are, what the account may run, and what it costs."""
+"""The caller's identity, the account's quotas and network, and prices."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fruits_cli.aws import arguments as payloads
-from fruits_cli.aws.answers import has_tag
-from fruits_cli.aws.clients import Clients
+from fruits_cli.aws.answers import is_for_emr
+from fruits_cli.aws.clients import Clients, Service
 from fruits_cli.aws.errors import asking, found
 from fruits_cli.cloud.account import (
     ON_DEMAND_QUOTA,
@@ -30,20 +30,17 @@ _PRICING_REGION = "us-east-1"
 _QUOTA_CODES = {Market.ON_DEMAND: ON_DEMAND_QUOTA, Market.SPOT: SPOT_QUOTA}
 
 
-class AwsAccount:
+class AwsAccount(Service):
     """STS, EC2, Service Quotas and Pricing as `cloud.Account` asks for them."""
 
     def __init__(self, clients: Clients, region: str, clock: Clock) -> None:
-        self._clients, self._region, self._clock = clients, region, clock
+        super().__init__(clients)
+        self._region, self._clock = region, clock
         self._prices: dict[tuple[str, ...], PriceBook] = {}
 
     @property
     def region(self) -> str:
         return self._region
-
-    @property
-    def _ec2(self) -> Any:
-        return self._clients("ec2")
 
     def identity(self) -> Identity:
         with asking("tell who you are"):
@@ -92,9 +89,9 @@ class AwsAccount:
             return None
 
     def _running_vcpus(self, market: Market) -> int:
-        states = {"Name": "instance-state-name", "Values": ["pending", "running"]}
+        states = payloads.filters_payload({"instance-state-name": ("pending", "running")})
         with asking("list the running instances"):
-            pages = self._ec2.get_paginator("describe_instances").paginate(Filters=[states])
+            pages = self._ec2.get_paginator("describe_instances").paginate(Filters=states)
             return sum(
                 _vcpus(instance)
                 for page in pages
@@ -165,7 +162,7 @@ class AwsAccount:
         question: dict[str, Any] = (
             {"SubnetIds": list(subnets)}
             if subnets
-            else {"Filters": [{"Name": "default-for-az", "Values": ["true"]}]}
+            else {"Filters": payloads.filters_payload({"default-for-az": "true"})}
         )
         with asking("look at the subnets"):
             found = self._ec2.describe_subnets(**question)["Subnets"]
@@ -179,8 +176,8 @@ class AwsAccount:
             )
         with asking(f"look at {vpcs[0]}"):
             vpc = self._ec2.describe_vpcs(VpcIds=vpcs)["Vpcs"]
-        untagged = [subnet["SubnetId"] for subnet in found if not has_tag(subnet)]
-        untagged += [one["VpcId"] for one in vpc if not has_tag(one)]
+        untagged = [subnet["SubnetId"] for subnet in found if not is_for_emr(subnet)]
+        untagged += [one["VpcId"] for one in vpc if not is_for_emr(one)]
         ids = tuple(sorted(subnet["SubnetId"] for subnet in found))
         return Network(vpcs[0], ids, tuple(untagged))
 

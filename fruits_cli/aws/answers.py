@@ -1,4 +1,4 @@
-"""Answers of EMR and EC2 as values of ours; pure."""
+"""Converts answers of EMR and EC2 into our own values; pure."""
 
 from __future__ import annotations
 
@@ -113,9 +113,27 @@ def _utc(moment: datetime | None) -> datetime | None:
     return moment.astimezone(UTC) if moment else None
 
 
-def has_tag(resource: Answer) -> bool:
-    """Whether a resource of EC2 carries the tag of EMR's managed policy."""
+def has_tag(resource: Answer, key: str) -> bool:
+    """True if a resource of EC2 or IAM has a tag of that key."""
+    return any(tag["Key"] == key for tag in resource.get("Tags", ()))
+
+
+def is_for_emr(resource: Answer) -> bool:
+    """True if a resource of EC2 has the tag that EMR's managed policy asks for."""
     return {"Key": MANAGED_POLICY_TAG, "Value": "true"} in resource.get("Tags", ())
+
+
+def address_ranges(permission: Answer) -> Iterator[tuple[str, str]]:
+    """The address ranges of a security group's rule, IPv4 and IPv6, each with its description."""
+    for ranges, key in (("IpRanges", "CidrIp"), ("Ipv6Ranges", "CidrIpv6")):
+        for one in permission.get(ranges, ()):
+            yield one[key], one.get("Description", "")
+
+
+def is_for_ssh(permission: Answer) -> bool:
+    """True if a security group's rule is for exactly port 22."""
+    ports = permission["IpProtocol"], permission.get("FromPort"), permission.get("ToPort")
+    return ports == ("tcp", 22, 22)
 
 
 def parse_subnets(
@@ -135,7 +153,7 @@ def parse_subnets(
             subnet["AvailabilityZone"],
             int(subnet["AvailableIpAddressCount"]),
             is_available=subnet["State"] == "available",
-            is_tagged=has_tag(subnet),
+            is_tagged=is_for_emr(subnet),
             has_internet=gateway.startswith("igw-"),
             has_nat=bool(gateway) and not gateway.startswith("igw-"),
             has_s3=any(_leads_to_s3(one, subnet, table) for one in endpoints),

@@ -1,4 +1,4 @@
-"""Arguments of boto3 calls, as functions of what we want; pure.
+"""Builds the arguments of boto3 calls; pure.
 
 Sources: the API references of EMR, S3, EC2 and IAM, as botocore's models hold them.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -23,7 +23,7 @@ from fruits_cli.cloud.clusters import (
 )
 from fruits_cli.s3uri import S3Uri
 
-_FLEET = {Role.PRIMARY: "MASTER", Role.CORE: "CORE", Role.TASK: "TASK"}
+FLEETS = {Role.PRIMARY: "MASTER", Role.CORE: "CORE", Role.TASK: "TASK"}
 _SPOT_TIMEOUT_MIN = 10
 _NOTEBOOKS = "JupyterHub"
 
@@ -79,7 +79,7 @@ def _fleet(group: NodeGroup) -> dict[str, Any]:
     spot = group.market is Market.SPOT
     fleet: dict[str, Any] = {
         "Name": group.role.value,
-        "InstanceFleetType": _FLEET[group.role],
+        "InstanceFleetType": FLEETS[group.role],
         "TargetSpotCapacity" if spot else "TargetOnDemandCapacity": group.count,
         "InstanceTypeConfigs": [{"InstanceType": group.instance_type}],
     }
@@ -356,6 +356,14 @@ def _price_payload(service: str, fields: Mapping[str, str]) -> dict[str, Any]:
         {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in fields.items()
     ]
     return {"ServiceCode": service, "Filters": filters, "FormatVersion": "aws_v1"}
+
+
+def filters_payload(wanted: Mapping[str, str | Sequence[str]]) -> list[dict[str, Any]]:
+    """Filters of EC2's describe calls: name to a value, or to several of which one is enough."""
+    return [
+        {"Name": name, "Values": [value] if isinstance(value, str) else list(value)}
+        for name, value in wanted.items()
+    ]
 
 
 def tags_payload(tags: Mapping[str, str]) -> list[dict[str, str]]:

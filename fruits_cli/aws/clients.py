@@ -1,8 +1,9 @@
-"""Makes boto3's clients: with limits of time and attempts, and S3's with the owner we expect."""
+"""boto3 clients with limits of time and attempts; S3's name the owner that we expect."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -63,6 +64,29 @@ class Clients:
             if not self._account_id:
                 self._account_id = str(self("sts").get_caller_identity()["Account"])
             return self._account_id
+
+
+class Service:
+    """What the modules of this package share: the clients of the services that they ask."""
+
+    def __init__(self, clients: Callable[..., Any]) -> None:
+        self._clients = clients
+
+    @property
+    def _ec2(self) -> Any:
+        return self._clients("ec2")
+
+    @property
+    def _emr(self) -> Any:
+        return self._clients("emr")
+
+    @property
+    def _iam(self) -> Any:
+        return self._clients("iam")
+
+    @property
+    def _s3(self) -> Any:
+        return self._clients("s3")
 
 
 def _client_config(service: str, *, once: bool, is_hasty: bool) -> ClientConfig:

@@ -8,8 +8,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from fruits_cli.aws import arguments as payloads
-from fruits_cli.aws.answers import parse_cluster
-from fruits_cli.aws.clients import Clients
+from fruits_cli.aws.answers import address_ranges, has_tag, is_for_ssh, parse_cluster
+from fruits_cli.aws.clients import Clients, Service
 from fruits_cli.aws.errors import asking, code_of, tolerating
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG, Cluster, Primary, SshRule
 from fruits_cli.errors import CloudError, ClusterNotFound
@@ -19,8 +19,8 @@ _NO_SSH = (
 )
 
 
-class AwsAccess:
-    """EMR and EC2 as `access.ClusterAccess` asks for them."""
+class AwsAccess(Service):
+    """EMR and EC2 as `cloud.ClusterAccess` asks for them."""
 
     def __init__(
         self,
@@ -30,17 +30,14 @@ class AwsAccess:
         *,
         own_addresses: Callable[[], Sequence[str]],
     ) -> None:
-        self._clients, self._region, self._cluster = clients, region, cluster
+        super().__init__(clients)
+        self._region, self._cluster = region, cluster
         self._own_addresses = own_addresses
         self._group_id = ""
 
     @property
     def cluster_id(self) -> str:
         return self._cluster.cluster_id
-
-    @property
-    def _ec2(self) -> Any:
-        return self._clients("ec2")
 
     def primary(self) -> Primary | None:
         answer = self._live()
@@ -76,7 +73,7 @@ class AwsAccess:
         fleets = answer.get("InstanceCollectionType") == "INSTANCE_FLEET"
         payload = payloads.primary_instances_payload(self.cluster_id, fleets=fleets)
         with asking(f"list the instances of {self.cluster_id}"):
-            found = self._clients("emr").list_instances(**payload)["Instances"]
+            found = self._emr.list_instances(**payload)["Instances"]
         return next((node for node in found if node.get("Ec2InstanceId")), None)
 
     def _networks(self, subnet_id: str) -> tuple[str, ...]:
@@ -98,13 +95,12 @@ class AwsAccess:
         return f"{posted.get('Output', '')}\n{latest.get('Output', '')}".strip()
 
     def ssh_rules(self) -> list[SshRule]:
-        """Rules for port 22 alone; a wider one is nothing that we made, or may count on."""
+        """Only rules for exactly port 22; wider rules are not ours."""
         return [
             SshRule(cidr, note)
             for permission in self._group()["IpPermissions"]
-            if (permission.get("FromPort"), permission.get("ToPort")) == (22, 22)
-            and permission["IpProtocol"] == "tcp"
-            for cidr, note in _openings(permission)
+            if is_for_ssh(permission)
+            for cidr, note in address_ranges(permission)
         ]
 
     def add_ssh_rule(self, rule: SshRule) -> None:
@@ -140,8 +136,7 @@ class AwsAccess:
             found = self._ec2.describe_security_groups(GroupIds=ids) if ids else {}
         for group in found.get("SecurityGroups", ()):
             # Ours by name and tag: a rule in anybody else's would open what is theirs.
-            tags = {tag["Key"] for tag in group.get("Tags", ())}
-            if group["GroupName"] == name and LAUNCH_ID_TAG in tags:
+            if group["GroupName"] == name and has_tag(group, LAUNCH_ID_TAG):
                 self._group_id = group["GroupId"]
                 return dict(group)
         raise CloudError(
@@ -164,10 +159,3 @@ def _ranges(vpc: Mapping[str, Any]) -> Iterator[str]:
         for one in vpc.get(f"{kind}AssociationSet", ()):
             if one[f"{kind}State"]["State"] == "associated":
                 yield one[kind]
-
-
-def _openings(permission: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for opening in permission.get("IpRanges", ()):
-        yield opening["CidrIp"], opening.get("Description", "")
-    for opening in permission.get("Ipv6Ranges", ()):
-        yield opening["CidrIpv6"], opening.get("Description", "")

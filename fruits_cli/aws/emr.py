@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from fruits_cli.aws import arguments as payloads
 from fruits_cli.aws.answers import parse_cluster, parse_node, parse_spark_ui, parse_step
-from fruits_cli.aws.clients import Clients
+from fruits_cli.aws.clients import Clients, Service
 from fruits_cli.aws.errors import asking, is_throttle
 from fruits_cli.cloud.clusters import (
     EMR_NAME_PREFIX,
@@ -18,7 +18,6 @@ from fruits_cli.cloud.clusters import (
     ClusterSpec,
     ClusterState,
     Node,
-    Role,
     SparkUi,
     Step,
     StepSpec,
@@ -27,21 +26,17 @@ from fruits_cli.cloud.protocols import Clock
 from fruits_cli.errors import CloudError
 
 _LIVE = [state.value for state in ClusterState if not state.is_final]
-_FLEETS = {Role.CORE: "CORE", Role.TASK: "TASK", Role.PRIMARY: "MASTER"}
 # The Spark History Server, as both calls spell it.
 _SPARK_UI: Literal["SHS"] = "SHS"
 _THROTTLE_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
-class AwsClusters:
+class AwsClusters(Service):
     """EMR as `cloud.Clusters` asks for it."""
 
     def __init__(self, clients: Clients, clock: Clock) -> None:
-        self._clients, self._clock = clients, clock
-
-    @property
-    def _emr(self) -> Any:
-        return self._clients("emr")
+        super().__init__(clients)
+        self._clock = clock
 
     def start_cluster(self, spec: ClusterSpec) -> str:
         payload = payloads.run_job_flow_payload(spec)
@@ -98,7 +93,7 @@ class AwsClusters:
     def nodes(self, cluster_id: str) -> list[Node]:
         seen: dict[str, Node] = {}
         pages = self._emr.get_paginator("list_instances")
-        for role, fleet in _FLEETS.items():
+        for role, fleet in payloads.FLEETS.items():
             with asking(f"list the instances of {cluster_id}"):
                 for page in pages.paginate(ClusterId=cluster_id, InstanceFleetType=fleet):
                     for one in page.get("Instances", ()):

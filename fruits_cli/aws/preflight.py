@@ -1,16 +1,17 @@
-"""What can be seen before a launch. Only operations that read are called here."""
+"""Reads what a launch depends on, and changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
 
-from fruits_cli.aws.answers import has_tag, parse_subnets, private_names
-from fruits_cli.aws.clients import Clients
+from fruits_cli.aws.answers import address_ranges, is_for_emr, parse_subnets, private_names
+from fruits_cli.aws.arguments import filters_payload
+from fruits_cli.aws.clients import Clients, Service
 from fruits_cli.aws.errors import asking
 from fruits_cli.cloud.account import (
     GroupFacts,
@@ -27,24 +28,13 @@ _EVERYBODY = ("0.0.0.0/0", "::/0")
 _GROUPS = ("fruits-*-ssh", "ElasticMapReduce*")
 
 
-class AwsPreflight:
-    """STS, IAM, EC2 and EMR as `preflight.Preflight` asks for them."""
+class AwsPreflight(Service):
+    """STS, IAM, EC2 and EMR as `cloud.Preflight` asks for them."""
 
-    def __init__(self, clients: Clients, region: str, clock: Clock) -> None:
-        self._clients, self._region, self._clock = clients, region, clock
+    def __init__(self, clients: Clients, clock: Clock) -> None:
+        super().__init__(clients)
+        self._clock = clock
         self._principal = ""
-
-    @property
-    def _ec2(self) -> Any:
-        return self._clients("ec2")
-
-    @property
-    def _iam(self) -> Any:
-        return self._clients("iam")
-
-    @property
-    def _emr(self) -> Any:
-        return self._clients("emr")
 
     def known_regions(self) -> frozenset[str]:
         session = boto3.Session()
@@ -83,7 +73,8 @@ class AwsPreflight:
             "ResourceArns": [resource],
         }
         if passed_to:
-            question["ContextEntries"] = [_context("iam:PassedToService", passed_to)]
+            service = {"ContextKeyName": "iam:PassedToService", "ContextKeyType": "string"}
+            question["ContextEntries"] = [{**service, "ContextKeyValues": [passed_to]}]
         with asking("simulate what you may do"):
             pages = self._iam.get_paginator("simulate_principal_policy").paginate(**question)
             found = [one for page in pages for one in page["EvaluationResults"]]
@@ -113,16 +104,16 @@ class AwsPreflight:
     def key_fingerprint(self, key_name: str) -> str | None:
         with asking(f"look at key pair {key_name}"):
             # A filter finds nothing where a name would be refused.
-            answer = self._ec2.describe_key_pairs(Filters=_filters(**{"key-name": [key_name]}))
+            answer = self._ec2.describe_key_pairs(Filters=filters_payload({"key-name": key_name}))
         return next((str(pair["KeyFingerprint"]) for pair in answer["KeyPairs"]), None)
 
     def subnets(self, ids: Sequence[str]) -> tuple[SubnetFacts, ...]:
-        which = {"subnet-id": list(ids)} if ids else {"default-for-az": ["true"]}
+        which = {"subnet-id": ids} if ids else {"default-for-az": ("true",)}
         with asking("look at the subnets"):
-            found = self._ec2.describe_subnets(Filters=_filters(**which))["Subnets"]
+            found = self._ec2.describe_subnets(Filters=filters_payload(which))["Subnets"]
         if not found:
             return ()
-        vpcs = _filters(**{"vpc-id": sorted({subnet["VpcId"] for subnet in found})})
+        vpcs = filters_payload({"vpc-id": sorted({subnet["VpcId"] for subnet in found})})
         with asking("look at the route tables"):
             tables = self._ec2.describe_route_tables(Filters=vpcs)["RouteTables"]
         with asking("look at the VPC endpoints"):
@@ -132,14 +123,13 @@ class AwsPreflight:
     def vpc(self, vpc_id: str) -> VpcFacts:
         with asking(f"look at {vpc_id}"):
             vpc = self._ec2.describe_vpcs(VpcIds=[vpc_id])["Vpcs"][0]
-            endpoints = self._ec2.describe_vpc_endpoints(Filters=_filters(**{"vpc-id": [vpc_id]}))[
-                "VpcEndpoints"
-            ]
+            here = filters_payload({"vpc-id": vpc_id})
+            endpoints = self._ec2.describe_vpc_endpoints(Filters=here)["VpcEndpoints"]
         return VpcFacts(
             vpc_id,
             has_dns_support=self._switch(vpc_id, "enableDnsSupport"),
             has_dns_hostnames=self._switch(vpc_id, "enableDnsHostnames"),
-            is_tagged=has_tag(vpc),
+            is_tagged=is_for_emr(vpc),
             private_names=frozenset(private_names(endpoints)),
         )
 
@@ -149,13 +139,13 @@ class AwsPreflight:
         return bool(answer[f"{attribute[0].upper()}{attribute[1:]}"]["Value"])
 
     def security_groups(self, vpc_id: str) -> tuple[GroupFacts, ...]:
-        which = _filters(**{"vpc-id": [vpc_id], "group-name": list(_GROUPS)})
+        which = filters_payload({"vpc-id": vpc_id, "group-name": _GROUPS})
         with asking("look at the security groups"):
             pages = self._ec2.get_paginator("describe_security_groups").paginate(Filters=which)
             groups = [group for page in pages for group in page["SecurityGroups"]]
         return tuple(
             GroupFacts(
-                group["GroupId"], group["GroupName"], has_tag(group), tuple(_open_rules(group))
+                group["GroupId"], group["GroupName"], is_for_emr(group), tuple(_open_rules(group))
             )
             for group in groups
         )
@@ -203,31 +193,20 @@ class AwsPreflight:
     def zones(self, types: Sequence[str]) -> Mapping[str, frozenset[str]]:
         question = {
             "LocationType": "availability-zone",
-            "Filters": _filters(**{"instance-type": list(types)}),
+            "Filters": filters_payload({"instance-type": types}),
         }
         with asking("look at where the instance types are offered"):
             pages = self._ec2.get_paginator("describe_instance_type_offerings").paginate(**question)
-            found = [(one["InstanceType"], one["Location"]) for page in pages for one in _of(page)]
-        return {one: frozenset(zone for kind, zone in found if kind == one) for one in types}
-
-
-def _of(page: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    return page["InstanceTypeOfferings"]  # type: ignore[no-any-return]
-
-
-def _filters(**wanted: Sequence[str]) -> list[dict[str, Any]]:
-    return [{"Name": name, "Values": list(values)} for name, values in wanted.items()]
-
-
-def _context(key: str, value: str) -> dict[str, Any]:
-    return {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
+            found = [one for page in pages for one in page["InstanceTypeOfferings"]]
+        return {
+            kind: frozenset(one["Location"] for one in found if one["InstanceType"] == kind)
+            for kind in types
+        }
 
 
 def _open_rules(group: Mapping[str, Any]) -> Iterator[OpenRule]:
     for permission in group["IpPermissions"]:
-        ranges = [one["CidrIp"] for one in permission.get("IpRanges", ())]
-        ranges += [one["CidrIpv6"] for one in permission.get("Ipv6Ranges", ())]
-        for cidr in ranges:
+        for cidr, _ in address_ranges(permission):
             if cidr in _EVERYBODY:
                 # A rule for all protocols names no ports.
                 first, last = permission.get("FromPort", 0), permission.get("ToPort", 65535)

@@ -10,7 +10,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from fruits_cli.aws import arguments as payloads
-from fruits_cli.aws.clients import Clients
+from fruits_cli.aws.answers import address_ranges, has_tag, is_for_ssh
+from fruits_cli.aws.clients import Service
 from fruits_cli.aws.errors import asking, code_of, found, tolerating
 from fruits_cli.cloud.account import Foundation, LinkedRole, Remnant, RoleFacts
 from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, TOOL_TAG
@@ -22,19 +23,8 @@ _TAGS = {TOOL_TAG: "fruits"}
 _GROUPS, _KEYS = "fruits-*-ssh", "fruits-*"
 
 
-class AwsRights:
+class AwsRights(Service):
     """IAM, EMR's security configurations and EC2's groups as `cloud.Rights` asks for them."""
-
-    def __init__(self, clients: Clients) -> None:
-        self._clients = clients
-
-    @property
-    def _iam(self) -> Any:
-        return self._clients("iam")
-
-    @property
-    def _ec2(self) -> Any:
-        return self._clients("ec2")
 
     def has_linked_role(self, role: LinkedRole) -> bool:
         with asking(f"look at role {role.name}"):
@@ -59,8 +49,8 @@ class AwsRights:
             )
         profile = self._profile(name) if spec.has_profile else None
         foreign = {
-            "role": not _has_tag(answer["Role"], TOOL_TAG),
-            "instance profile": profile is not None and not _has_tag(profile, TOOL_TAG),
+            "role": not has_tag(answer["Role"], TOOL_TAG),
+            "instance profile": profile is not None and not has_tag(profile, TOOL_TAG),
         }
         return RoleFacts(
             trust=answer["Role"].get("AssumeRolePolicyDocument") or {},
@@ -110,7 +100,7 @@ class AwsRights:
                     InstanceProfileName=name, Tags=payloads.tags_payload(_TAGS)
                 )
             profile = {"Tags": payloads.tags_payload(_TAGS)}
-        if not _has_tag(profile, TOOL_TAG):
+        if not has_tag(profile, TOOL_TAG):
             require_ours(name, RoleFacts({}, foreign=("instance profile",)))
         # A profile holds one role, and EMR wants both of one name.
         for other in {*_roles_in(profile)} - {name}:
@@ -122,7 +112,7 @@ class AwsRights:
     def has_security_configuration(self, name: str) -> bool:
         with asking(f"look at security configuration {name}"):
             answer = found(
-                lambda: self._clients("emr").describe_security_configuration(Name=name),
+                lambda: self._emr.describe_security_configuration(Name=name),
                 "InvalidRequestException",
             )
         return answer is not None
@@ -135,7 +125,7 @@ class AwsRights:
         )
         if not self.has_security_configuration(name):
             with asking(f"create security configuration {name}"):
-                self._clients("emr").create_security_configuration(**payload)
+                self._emr.create_security_configuration(**payload)
 
     def import_key(self, key_name: str, public: bytes) -> bool:
         payload = payloads.import_key_pair_payload(key_name, public, _TAGS)
@@ -151,7 +141,7 @@ class AwsRights:
         Of that one, rules are taken away that are wider than a tunnel's.
         """
         for group in self._groups(name, {"vpc-id": vpc_id}):
-            if not _has_tag(group, LAUNCH_ID_TAG):
+            if not has_tag(group, LAUNCH_ID_TAG):
                 raise ConfigError(
                     f"The security group {name} ({group['GroupId']}) was not made by fruits: it "
                     f"lacks the tag {LAUNCH_ID_TAG}.",
@@ -185,8 +175,7 @@ class AwsRights:
                 self._ec2.delete_security_group(GroupId=group["GroupId"])
 
     def _groups(self, name: str, also: Mapping[str, str]) -> list[Any]:
-        wanted = {"group-name": name, **also}
-        filters = [{"Name": key, "Values": [value]} for key, value in wanted.items()]
+        filters = payloads.filters_payload({"group-name": name, **also})
         with asking(f"look for security group {name}"):
             answer = self._ec2.describe_security_groups(Filters=filters)
         return list(answer["SecurityGroups"])
@@ -199,8 +188,7 @@ class AwsRights:
         elif kind is Foundation.SECURITY_CONFIGURATION:
             names = [one for one in names if self.has_security_configuration(one)]
         elif kind is Foundation.KEY_PAIR:
-            wanted = {"tag-key": TOOL_TAG, "key-name": _KEYS}
-            filters = [{"Name": key, "Values": [value]} for key, value in wanted.items()]
+            filters = payloads.filters_payload({"tag-key": TOOL_TAG, "key-name": _KEYS})
             with asking("list the key pairs"):
                 pairs = self._ec2.describe_key_pairs(Filters=filters)["KeyPairs"]
             names = [one["KeyName"] for one in pairs]
@@ -212,10 +200,10 @@ class AwsRights:
     def _is_our_role(self, name: str) -> bool:
         with asking(f"look at role {name}", right="iam:GetRole"):
             answer = found(lambda: self._iam.get_role(RoleName=name), "NoSuchEntity")
-        return answer is not None and _has_tag(answer["Role"], TOOL_TAG)
+        return answer is not None and has_tag(answer["Role"], TOOL_TAG)
 
     def _is_our_profile(self, name: str) -> bool:
-        return _has_tag(self._profile(name) or {}, TOOL_TAG)
+        return has_tag(self._profile(name) or {}, TOOL_TAG)
 
     def remove(self, remnant: Remnant) -> None:
         name = remnant.name
@@ -227,7 +215,7 @@ class AwsRights:
                 self._remove_role(name)
             elif remnant.kind is Foundation.SECURITY_CONFIGURATION:
                 with tolerating("InvalidRequestException"):
-                    self._clients("emr").delete_security_configuration(Name=name)
+                    self._emr.delete_security_configuration(Name=name)
             elif remnant.kind is Foundation.KEY_PAIR:
                 self._ec2.delete_key_pair(KeyName=name)
             else:
@@ -254,22 +242,12 @@ class AwsRights:
             self._iam.delete_role(RoleName=name)
 
 
-def _has_tag(resource: Mapping[str, Any], key: str) -> bool:
-    return any(tag["Key"] == key for tag in resource.get("Tags", ()))
-
-
 def _roles_in(profile: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(role["RoleName"] for role in profile.get("Roles", ()))
 
 
 def _is_wide(permission: Mapping[str, Any]) -> bool:
-    """Whether it is more than port 22 for some addresses, which is all that a tunnel opens."""
-    if (permission["IpProtocol"], permission.get("FromPort"), permission.get("ToPort")) != (
-        "tcp",
-        22,
-        22,
-    ):
-        return True
-    ranges = [one["CidrIp"] for one in permission.get("IpRanges", ())]
-    ranges += [one["CidrIpv6"] for one in permission.get("Ipv6Ranges", ())]
-    return not ranges or any(ip_network(one).prefixlen == 0 for one in ranges)
+    """True if it opens more than a tunnel does, which is port 22 to some addresses."""
+    ranges = [cidr for cidr, _ in address_ranges(permission)]
+    is_wide = not ranges or any(ip_network(one).prefixlen == 0 for one in ranges)
+    return is_wide or not is_for_ssh(permission)

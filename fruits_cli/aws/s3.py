@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from fruits_cli.aws import arguments as payloads
-from fruits_cli.aws.clients import Clients
+from fruits_cli.aws.clients import Clients, Service
 from fruits_cli.aws.errors import asking, code_of, found
 from fruits_cli.cloud.protocols import Fetched, StoredObject
 from fruits_cli.errors import AccessDenied, CloudError
@@ -26,15 +26,12 @@ _DENIED = frozenset({"AccessDenied", "403"})
 _PIECE_BYTES = 1 << 20
 
 
-class AwsStorage:
+class AwsStorage(Service):
     """S3 as `cloud.Storage` asks for it."""
 
     def __init__(self, clients: Clients, region: str) -> None:
-        self._clients, self._region = clients, region
-
-    @property
-    def _s3(self) -> Any:
-        return self._clients("s3")
+        super().__init__(clients)
+        self._region = region
 
     def bucket_region(self, bucket: str) -> str | None:
         """The bucket's region, None where there is no such bucket.

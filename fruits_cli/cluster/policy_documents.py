@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from fruits_cli.cloud.account import Identity
@@ -16,7 +15,7 @@ from fruits_cli.cloud.policies import (
 from fruits_cli.cluster.foundations import scope_of
 from fruits_cli.config import Config
 
-Documents = Mapping[str, Mapping[str, Any]]
+Documents = dict[str, dict[str, Any]]
 
 _HEADS = {
     "caller": "For whoever runs fruits from day to day; it writes nothing into IAM",

@@ -35,7 +35,7 @@ def stubs() -> Stubs:
 
 @pytest.fixture
 def stubbed(stubs: Stubs) -> AwsPreflight:
-    return AwsPreflight(stubs, "eu-west-3", FakeClock())
+    return AwsPreflight(stubs, FakeClock())
 
 
 def only(facts: tuple[SubnetFacts, ...]) -> SubnetFacts:

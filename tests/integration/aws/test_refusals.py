@@ -200,12 +200,12 @@ def test_nodes_have_role_market_and_times(stubs: Stubs, clusters: AwsClusters) -
     created = datetime(2026, 8, 23, 14, 0, tzinfo=UTC)
     status = {"State": "RUNNING", "Timeline": {"CreationDateTime": created}}
     spot = {"Ec2InstanceId": "i-2", "InstanceType": "m5.xlarge", "Market": "SPOT", "Status": status}
-    stubs.of("emr").add_response("list_instances", {"Instances": []})
-    stubs.of("emr").add_response("list_instances", {"Instances": [spot]})
     primary_node = {**spot, "Market": "ON_DEMAND", "Ec2InstanceId": "i-1"}
     stubs.of("emr").add_response("list_instances", {"Instances": [primary_node]})
+    stubs.of("emr").add_response("list_instances", {"Instances": []})
+    stubs.of("emr").add_response("list_instances", {"Instances": [spot]})
 
-    task, primary = clusters.nodes("j-1")
+    primary, task = clusters.nodes("j-1")
 
     assert (task.role, task.market, task.created_at) == (Role.TASK, Market.SPOT, created)
     assert (primary.role, primary.market) == (Role.PRIMARY, Market.ON_DEMAND)
