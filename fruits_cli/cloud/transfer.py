@@ -1,4 +1,4 @@
-"""Many puts and gets at once, in bounded memory, stopped at the first failure."""
+"""Sends and fetches many files at once, in bounded memory, until the first failure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.errors import CloudError
 from fruits_cli.s3uri import S3Uri
 
-_Item = TypeVar("_Item")
-_Done = TypeVar("_Done")
-
 CONNECTIONS = 32
-# So much may wait on disk to be sent, beside what is being sent.
+# At most so much waits on disk to be sent, beside what is being sent.
 _AHEAD_BYTES = 256 << 20
 _FETCH_ATTEMPTS = 4
 
@@ -45,6 +42,9 @@ class Fetching:
     modified_at: datetime
 
 
+_Item = TypeVar("_Item", Sending, Fetching)
+
+
 def send_all(
     storage: Storage, sendings: Iterable[Sending], *, connections: int = CONNECTIONS
 ) -> Generator[Sending, None, None]:
@@ -56,7 +56,7 @@ def send_all(
             one.file.unlink(missing_ok=True)
         return one
 
-    return _Crew(send, lambda one: one.size, connections).work(sendings)
+    return _side_by_side(send, sendings, connections)
 
 
 def fetch_all(
@@ -75,40 +75,32 @@ def fetch_all(
                     raise
         return one
 
-    return _Crew(fetch, lambda one: one.size, connections).work(fetchings)
+    return _side_by_side(fetch, fetchings, connections)
 
 
-@dataclass(frozen=True)
-class _Crew(Generic[_Item, _Done]):
-    """Threads that do one thing to many items."""
+def _side_by_side(
+    act: Callable[[_Item], _Item], items: Iterable[_Item], connections: int
+) -> Generator[_Item, None, None]:
+    """`act` on every item, by so many threads; each item once that is done."""
+    pool = ThreadPoolExecutor(connections, thread_name_prefix="transfer")
+    under_way: dict[Future[_Item], int] = {}
+    try:
+        for item in items:
+            under_way[pool.submit(act, item)] = item.size
+            is_large = len(under_way) > 1 and sum(under_way.values()) >= _AHEAD_BYTES
+            yield from _ended(under_way, block=is_large or len(under_way) >= 2 * connections)
+        while under_way:
+            yield from _ended(under_way, block=True)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
-    act: Callable[[_Item], _Done]
-    size: Callable[[_Item], int]
-    connections: int
 
-    def work(self, items: Iterable[_Item]) -> Generator[_Done, None, None]:
-        pool = ThreadPoolExecutor(self.connections, thread_name_prefix="transfer")
-        under_way: dict[Future[_Done], int] = {}
-        try:
-            for item in items:
-                under_way[pool.submit(self.act, item)] = self.size(item)
-                yield from self._ended(under_way, block=self._is_full(under_way))
-            while under_way:
-                yield from self._ended(under_way, block=True)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _is_full(self, under_way: dict[Future[_Done], int]) -> bool:
-        if len(under_way) >= 2 * self.connections:
-            return True
-        return len(under_way) > 1 and sum(under_way.values()) >= _AHEAD_BYTES
-
-    def _ended(self, under_way: dict[Future[_Done], int], *, block: bool) -> Iterator[_Done]:
-        timeout_s = None if block else 0
-        ended, _ = wait(under_way, timeout=timeout_s, return_when=FIRST_COMPLETED)
-        for future in ended:
-            del under_way[future]
-            yield future.result()
+def _ended(under_way: dict[Future[_Item], int], *, block: bool) -> Iterator[_Item]:
+    timeout_s = None if block else 0
+    ended, _ = wait(under_way, timeout=timeout_s, return_when=FIRST_COMPLETED)
+    for future in ended:
+        del under_way[future]
+        yield future.result()
 
 
 @dataclass

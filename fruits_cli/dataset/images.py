@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from fruits_cli.cloud.layout import Places
@@ -71,8 +71,8 @@ def local_images(wanted: str | None) -> Path | None:
     if wanted is None or is_s3_uri(wanted):
         return None
     folder = expanded(wanted)
-    with suppress(OSError):
-        if folder.is_dir():
-            return folder
-    problem = "is not a folder" if folder.exists() else "does not exist"
-    raise UsageError(f"The images folder {wanted} {problem}.")
+    # os.path, unlike Path, does not mind a name that is too long or may not be looked at.
+    if not os.path.isdir(folder):
+        problem = "is not a folder" if os.path.exists(folder) else "does not exist"
+        raise UsageError(f"The images folder {wanted} {problem}.")
+    return folder

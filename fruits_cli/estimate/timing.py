@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from fruits_cli.job.embedding import QUIET, embedding_failure
+from fruits_cli.job.embedding import embedding_failure
+from fruits_cli.job.model import QUIET
 
 
 @dataclass(frozen=True)

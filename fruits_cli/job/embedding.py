@@ -11,12 +11,10 @@ from typing import Any
 
 from fruits_cli.config import Engine, Precision
 from fruits_cli.errors import FruitsError, MachineError, UsageError
-from fruits_cli.job.model import ModelArtefact
+from fruits_cli.job.model import QUIET, ModelArtefact
 from fruits_cli.job.progress import job_error
 
 _ERROR, _HINT = "Error: ", "Hint: "
-# What keeps TensorFlow from telling of itself, and from looking for a GPU.
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 def embedding_command(

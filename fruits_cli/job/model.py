@@ -17,6 +17,9 @@ from fruits_cli.files import cache_dir, expanded
 from fruits_cli.job.progress import job_error
 from fruits_cli.screen import Screen
 
+# Keeps TensorFlow from logging, and from looking for a GPU.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+
 
 @dataclass(frozen=True)
 class ModelArtefact:
@@ -51,9 +54,8 @@ def model_artefact(
         command += ["--calibration", _calibration(job), "--extensions", ",".join(job.extensions)]
     if offline:
         command.append("--offline")
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     ended = subprocess.run(
-        command, env={**environ, **quiet}, capture_output=True, text=True, check=False
+        command, env={**environ, **QUIET}, capture_output=True, text=True, check=False
     )
     answer = _last_json(ended.stdout)
     if "folder" in answer:

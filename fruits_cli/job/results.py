@@ -1,12 +1,16 @@
-"""What lies in a run's folder: the manifest and Parquet files of the job, and the report."""
+"""Reads what the job wrote into a run's folder: its manifest and its Parquet files."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fruits_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Below the working folder, one folder for each run.
 RUNS_DIR = "fruits-runs"
@@ -14,6 +18,7 @@ MANIFEST_FILE, MODEL_FILE = "manifest.json", "pca_model/pca.npz"
 FEATURES_DIR, PCA_DIR, REJECTED_DIR = "features", "pca", "rejected"
 # What `fruits report` adds: the page, and a folder of numbers and lists.
 REPORT_FILE, REPORT_DIR = "report.html", "report"
+_BATCH_ROWS = 8192
 _KEYS = {"counts", "seconds", "settings", "pca_k", "cumulative_variance"}
 
 
@@ -45,3 +50,54 @@ def parse_manifest(content: bytes, name: object) -> dict[str, Any]:
     if missing:
         raise UsageError(f"{name} is not a manifest: it has no {min(missing)}.")
     return dict(manifest)
+
+
+def read_columns(
+    files: Sequence[Path],
+    columns: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    batch_rows: int = _BATCH_ROWS,
+    as_arrow: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """The columns batch by batch: features as (n, d) float32, all else as Python values, or Arrow.
+
+    An optional column is left out where a file has none. Raises UsageError naming the file that
+    cannot be read, lacks a column, or whose lists are not equally long.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def values(name: str, column: pa.Array) -> Any:
+        if name.endswith("features"):
+            return _feature_rows(column)
+        return column if as_arrow else column.to_pylist()
+
+    for file in files:
+        try:
+            with file.open("rb") as stream, pq.ParquetFile(stream) as rows:
+                there = set(rows.schema_arrow.names)
+                if missing := set(columns) - there:
+                    raise KeyError(f"it has no column {min(missing)}")
+                wanted = [*columns, *(name for name in optional if name in there)]
+                for batch in rows.iter_batches(batch_rows, columns=wanted) if wanted else ():
+                    if batch.num_rows:
+                        yield {name: values(name, batch[name]) for name in wanted}
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise UsageError(f"{file} cannot be read: {error.args[0]}.") from error
+
+
+def _feature_rows(column: pa.Array) -> Any:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = column.cast(pa.list_(pa.float32()))
+    shortest, longest = pc.min_max(pc.list_value_length(rows)).as_py().values()
+    if rows.null_count or shortest != longest:
+        raise pa.ArrowInvalid("its rows are not equally long")
+    values = rows.flatten()
+    if values.null_count:
+        values = values.fill_null(float("nan"))
+    # pyarrow's own to_numpy imports pandas, half a second.
+    return np.from_dlpack(values).reshape(len(rows), longest)

@@ -24,7 +24,7 @@ from fruits_cli.config import JobConfig
 from fruits_cli.errors import FruitsError, MachineError
 from fruits_cli.job.arguments import NO_REUSE, JobPlaces, Reuse, job_args
 from fruits_cli.job.bundle import job_bundle
-from fruits_cli.job.model import ModelArtefact
+from fruits_cli.job.model import QUIET, ModelArtefact
 from fruits_cli.job.progress import PROGRESS_FILE, job_error, load_report
 from fruits_cli.screen import Progress
 
@@ -161,8 +161,7 @@ def spark_environ(environ: Mapping[str, str], java_home: Path, scratch: Path) ->
         "PYTHONSAFEPATH": "1",
         # Java reads its arguments in this encoding: with C an accent in a path becomes "??".
         "LC_ALL": "C.UTF-8",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "-1",
+        **QUIET,
         "TMPDIR": str(scratch),
     }
 
@@ -192,9 +191,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     """End spark-submit and the driver; Spark's Python workers end with their JVM."""
     if process.poll() is not None:
         return
-    for blow in (signal.SIGTERM, signal.SIGKILL):
+    for sig in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, blow)
+            os.killpg(process.pid, sig)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_GRACE_S)
             return

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.dataset.manifest import DATASET_FILE, DatasetManifest, parse_manifest
 from fruits_cli.errors import FruitsError
-from fruits_cli.report.source import read_columns
+from fruits_cli.job.results import read_columns
 from fruits_cli.s3uri import S3Uri, is_s3_uri, parse_s3_uri
 
 _MOST_BYTES, _BATCH_ROWS = 64 * 2**20, 32

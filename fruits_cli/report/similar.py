@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fruits_cli.errors import UsageError
-from fruits_cli.job.results import FEATURES_DIR, MODEL_FILE, PCA_DIR, parts
-from fruits_cli.report.source import Floats, read_columns
+from fruits_cli.job.results import FEATURES_DIR, MODEL_FILE, PCA_DIR, parts, read_columns
+from fruits_cli.report.source import Floats
 
 _BATCH_ROWS = 4096
 # Each thread holds a batch of rows: more threads than this would need more than a GiB.

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fruits_cli.errors import UsageError
 from fruits_cli.job.results import (
     FEATURES_DIR,
     MODEL_FILE,
@@ -19,14 +18,11 @@ from fruits_cli.job.results import (
     REJECTED_DIR,
     load_manifest,
     parts,
+    read_columns,
 )
 from fruits_cli.report.variance import spectrum
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 MAX_POINTS = 20_000
-_BATCH_ROWS = 8192
 Floats = npt.NDArray[np.float32]
 
 
@@ -132,52 +128,6 @@ def sampled(labels: Sequence[str], most: int) -> list[int]:
     place = np.arange(len(labels)) - np.repeat(firsts, sizes)
     share = place / np.repeat(sizes, sizes)
     return sorted(int(row) for row in by_label[np.argsort(share, kind="stable")[:most]])
-
-
-def read_columns(
-    files: Sequence[Path],
-    columns: Sequence[str],
-    *,
-    optional: Sequence[str] = (),
-    batch_rows: int = _BATCH_ROWS,
-) -> Iterator[dict[str, Any]]:
-    """The columns batch by batch: lists of numbers as (n, d) float32, all else as Python values.
-
-    An optional column is left out where a file has none. Raises UsageError naming the file that
-    cannot be read, lacks a column, or whose lists are not equally long.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for file in files:
-        try:
-            with file.open("rb") as stream, pq.ParquetFile(stream) as rows:
-                there = set(rows.schema_arrow.names)
-                if missing := set(columns) - there:
-                    raise KeyError(f"it has no column {min(missing)}")
-                wanted = [*columns, *(name for name in optional if name in there)]
-                for batch in rows.iter_batches(batch_rows, columns=wanted) if wanted else ():
-                    if batch.num_rows:
-                        yield {name: _values(batch[name]) for name in wanted}
-        except (OSError, KeyError, pa.ArrowException) as error:
-            raise UsageError(f"{file} cannot be read: {error.args[0]}.") from error
-
-
-def _values(column: pa.Array) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
-        return column.to_pylist()
-    rows = column.cast(pa.list_(pa.float32()))
-    shortest, longest = pc.min_max(pc.list_value_length(rows)).as_py().values()
-    if rows.null_count or shortest != longest:
-        raise pa.ArrowInvalid("its rows are not equally long")
-    values = rows.flatten()
-    if values.null_count:
-        values = values.fill_null(float("nan"))
-    # pyarrow's own to_numpy imports pandas, half a second.
-    return np.from_dlpack(values).reshape(len(rows), longest)
 
 
 def _names(files: Sequence[Path]) -> tuple[list[str], list[str], list[list[str]]]:

@@ -6,7 +6,7 @@ What may end the cluster is in cluster/ending.py, and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +69,15 @@ def run_on_emr(
     folder = local_images(images)
     totals = require_pictures(folder, config.job.extensions) if folder else None
     source = _dataset_of(config, session, folder, images)
-    plan = _shown_plan(config, session, run_id, source, shown_as=folder or source, keep=keep)
+    shown_as = folder or source
+    plan, shown = _shown_plan(config, session, run_id, source, shown_as=shown_as, keep=keep)
     if dry_run:
-        return plan.outcome
-    _confirm(plan, session, yes=yes)
+        return shown
+    _confirm(shown, session, yes=yes)
     with termination_as_interrupt():
         if_absent = IF_ABSENT if sample else ""
         config, launchable, pictures = _ship(
-            config, session, plan.plan, source, folder, totals, if_absent=if_absent
+            config, session, plan, source, folder, totals, if_absent=if_absent
         )
         record = launch_record(config, launchable, session.cloud.region, images=str(source))
         return _launch_and_follow(
@@ -119,30 +120,24 @@ def resume_on_emr(
     if cluster and record.is_kept:
         return _again_on(cluster, config, session, record, dry_run=dry_run)
     source = parse_s3_uri(record.images)
-    plan = _shown_plan(
+    plan, shown = _shown_plan(
         config, session, record.run_id, source, shown_as=source, keep=keep, resume=True
     )
     if dry_run:
-        return plan.outcome
-    _confirm(plan, session, yes=yes)
+        return shown
+    _confirm(shown, session, yes=yes)
     with termination_as_interrupt():
         if cluster and is_ending:
             session.screen.tell(f"Cluster {cluster.cluster_id} of the attempt before is ending.")
             end_cluster(cluster.cluster_id, session)
         config, launchable, pictures = _ship(
-            config, session, plan.plan, source, None, None, dataset=record.dataset_digest
+            config, session, plan, source, None, None, dataset=record.dataset_digest
         )
         again = launch_record(config, launchable, session.cloud.region, images=record.images)
         again = replace(again, created_at=record.created_at)
         return _launch_and_follow(
             config, session, launchable, again, pictures=pictures, detach=detach
         )
-
-
-@dataclass(frozen=True)
-class _ShownPlan:
-    plan: RunPlan
-    outcome: Outcome
 
 
 def _shown_plan(
@@ -154,7 +149,7 @@ def _shown_plan(
     shown_as: object,
     keep: bool,
     resume: bool = False,
-) -> _ShownPlan:
+) -> tuple[RunPlan, Outcome]:
     """The plan and how it reads; code, model and dataset get their digests when they are sent."""
     observed = observe(config, session.cloud, keep_alive=keep)
     job = planned_job(places_of(config), images=source, run_id=run_id, resume=resume)
@@ -169,11 +164,11 @@ def _shown_plan(
     )
     lines = plan_lines(config, plan, observed, images=str(shown_as))
     facts = plan_facts(plan, observed, images=str(shown_as))
-    return _ShownPlan(plan, Outcome(lines, facts))
+    return plan, Outcome(lines, facts)
 
 
-def _confirm(shown: _ShownPlan, session: Session, *, yes: bool) -> None:
-    for line in shown.outcome.lines:
+def _confirm(shown: Outcome, session: Session, *, yes: bool) -> None:
+    for line in shown.lines:
         session.screen.tell(line)
     session.screen.ask("Start it?", yes=yes)
 

@@ -7,11 +7,12 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fruits_cli.config import COMMAND_LINE, Config, Layer, Target, configured
+from fruits_cli.dataset.images import local_images
 from fruits_cli.dataset.listing import require_a_picture
 from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
@@ -26,15 +27,6 @@ from fruits_cli.runs.reuse import reuse_here
 from fruits_cli.screen import Outcome, Screen
 
 _JOB_FILE = "_plan/job.json"
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a local run is given by its command."""
-
-    screen: Screen
-    ledger: Ledger
-    environ: Mapping[str, str]
 
 
 def run_here(
@@ -52,38 +44,32 @@ def run_here(
     Raises UsageError for what cannot be read, and what the job reported.
     """
     began_s = time.monotonic()
-    here = Surroundings(screen, ledger_here(), os.environ)
+    ledger, environ = ledger_here(), os.environ
     if resume is not None:
-        plan = resumed_run(here.ledger, resume, flags)
+        plan = resumed_run(ledger, resume, flags)
     elif sample:
-        plan = new_run(config, sample_folder(here.environ), run_id=new_run_id())
+        plan = new_run(config, sample_folder(environ), run_id=new_run_id())
     elif images is not None:
-        plan = new_run(config, images_folder(images), run_id=new_run_id())
+        folder = local_images(images)
+        if folder is None:
+            raise UsageError(
+                f"A run on this machine reads a folder, not {images}.",
+                hint="fruits run --target emr reads a dataset on S3.",
+            )
+        plan = new_run(config, _absolute(folder), run_id=new_run_id())
     else:
         raise UsageError(
             "Give one of IMAGES, --sample and --resume.",
             hint="fruits run ./pictures, or fruits run --sample for a first look",
         )
-    plan = replace(plan, reuse=reuse_here(plan.job.reuse, plan.output, here.ledger))
+    plan = replace(plan, reuse=reuse_here(plan.job.reuse, plan.output, ledger))
     if dry_run:
         return Outcome(plan_lines(plan), plan_facts(plan))
     if images is not None:
         require_a_picture(Path(plan.images), plan.job.extensions)
-    manifest = execute(plan, here)
+    manifest = execute(plan, screen, ledger, environ)
     wall_s = time.monotonic() - began_s
     return run_summary(manifest, record=_record(plan), output=plan.output, wall_s=wall_s)
-
-
-def images_folder(images: str) -> Path:
-    """The whole path of the folder that the user gave. Raises UsageError where it is none."""
-    folder = _absolute(expanded(images))
-    # os.path, unlike Path, does not mind a name that is too long or may not be looked at.
-    if not os.path.isdir(folder):
-        problem = "is not a folder" if os.path.exists(folder) else "does not exist"
-        raise UsageError(
-            f"The images folder {images} {problem}.", hint="fruits run --sample needs none."
-        )
-    return folder
 
 
 def new_run(config: Config, folder: Path, *, run_id: str) -> LocalPlan:
@@ -186,39 +172,41 @@ def plan_facts(plan: LocalPlan) -> dict[str, Any]:
     }
 
 
-def execute(plan: LocalPlan, here: Surroundings) -> dict[str, Any]:
+def execute(
+    plan: LocalPlan, screen: Screen, ledger: Ledger, environ: Mapping[str, str]
+) -> dict[str, Any]:
     """Carry the plan out, with its record in the ledger; the manifest of the finished run.
 
     Raises what the job reported. Where it wrote a manifest all the same, the summary is shown.
     """
     for line in plan_lines(plan):
-        here.screen.tell(line)
-    sample = plan.images == str(sample_folder(here.environ))
+        screen.tell(line)
+    sample = plan.images == str(sample_folder(environ))
     if sample:
         ensure_sample(Path(plan.images))
     artefact, job = obtain_model(
         plan.job,
-        here.screen,
-        here.environ,
+        screen,
+        environ,
         if_absent=IF_ABSENT if sample else "",
         pictures=plan.images,
     )
     plan = replace(plan, job=job)
-    before = here.ledger.load(plan.run_id)
-    record = here.ledger.write(_record(plan))
+    before = ledger.load(plan.run_id)
+    record = ledger.write(_record(plan))
     try:
-        with contextlib.closing(run_job(plan, artefact, here.environ)) as states:
-            here.screen.follow(states)
+        with contextlib.closing(run_job(plan, artefact, environ)) as states:
+            screen.follow(states)
         results.write_pca_csv(plan.output)
     except BaseException as error:
         with contextlib.suppress(MachineError):
-            here.ledger.write(_ended(record, before, error))
+            ledger.write(_ended(record, before, error))
         if isinstance(error, KeyboardInterrupt):
-            here.screen.tell(f"Stopped. fruits run --resume {plan.run_id} goes on from here.")
+            screen.tell(f"Stopped. fruits run --resume {plan.run_id} goes on from here.")
         elif isinstance(error, JobFailed):
-            _tell_all(plan, here.screen)
+            _tell_all(plan, screen)
         raise
-    here.ledger.write(replace(record, phase=RunPhase.DONE))
+    ledger.write(replace(record, phase=RunPhase.DONE))
     return load_manifest(plan.output)
 
 

@@ -44,11 +44,15 @@ def find_unneeded(places: Places, cloud: Cloud, clock: Clock) -> list[Unneeded]:
     """By kind, those with objects alone. Raises UsageError while a cluster works on the bucket."""
     _refuse_live(places, cloud)
     storage, now = cloud.storage, clock.now()
-    needed = _needed(places, storage)
+    # What the runs of the bucket refer to.
+    facts = [_facts(run, storage) for run in storage.list_folders(places.runs)]
+    datasets = _digests(facts, "dataset_digest", "dataset")
+    models = _digests(facts, "model_fingerprint", "fingerprint")
+    codes = _digests(facts, "code_digest")
     kinds = {
-        "shards that no run and no dataset refers to": _shards(places, storage, needed.datasets),
-        "models of no run": _folders(places.model("x"), storage, needed.models),
-        "code of no run": _folders(places.code("x"), storage, needed.codes),
+        "shards that no run and no dataset refers to": _shards(places, storage, datasets),
+        "models of no run": _folders(places.model("x"), storage, models),
+        "code of no run": _folders(places.code("x"), storage, codes),
     }
     found = [Unneeded(kind, tuple(_old(ones, now, _UNTOUCHED))) for kind, ones in kinds.items()]
     logs = storage.list_objects(places.logs)
@@ -70,25 +74,8 @@ def _refuse_live(places: Places, cloud: Cloud) -> None:
             )
 
 
-@dataclass(frozen=True)
-class _Needed:
-    datasets: frozenset[str]
-    models: frozenset[str]
-    codes: frozenset[str]
-
-
-def _needed(places: Places, storage: Storage) -> _Needed:
-    """The digests that the runs of the bucket refer to."""
-    facts = [_facts(run, storage) for run in storage.list_folders(places.runs)]
-
-    def all_of(*keys: str) -> frozenset[str]:
-        return frozenset(str(one.get(key) or "") for one in facts for key in keys) - {""}
-
-    return _Needed(
-        all_of("dataset_digest", "dataset"),
-        all_of("model_fingerprint", "fingerprint"),
-        all_of("code_digest"),
-    )
+def _digests(facts: Iterable[Mapping[str, Any]], *keys: str) -> frozenset[str]:
+    return frozenset(str(one.get(key) or "") for one in facts for key in keys) - {""}
 
 
 def _facts(run: S3Uri, storage: Storage) -> Mapping[str, Any]:

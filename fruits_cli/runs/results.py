@@ -19,6 +19,7 @@ from fruits_cli.job.results import (
     REPORT_FILE,
     parse_manifest,
     parts,
+    read_columns,
 )
 from fruits_cli.ledger import RunRecord
 from fruits_cli.s3uri import S3Uri, is_s3_uri
@@ -111,7 +112,6 @@ def _progress(done: int, total: int, speed: Speed) -> Progress:
 
 PCA_CSV = "pca.csv"
 _COLUMNS = ["path", "label", "pca_features"]
-_BATCH_ROWS = 8192
 # A spreadsheet would run such a cell as a formula; with an apostrophe before it, it is text.
 _FORMULA = "^([=+@\t\r-])"
 
@@ -253,43 +253,27 @@ def write_pca_csv(run_folder: Path) -> Path | None:
 
 def _batches(files: Sequence[Path]) -> Iterator[pa.RecordBatch]:
     """The rows of all files, a column for each component; the first batch decides how many."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     schema = None
     for file in files:
-        try:
-            with file.open("rb") as stream, pq.ParquetFile(stream) as rows:
-                for batch in rows.iter_batches(_BATCH_ROWS, columns=_COLUMNS):
-                    if not batch.num_rows:
-                        continue
-                    cells = _cells(batch)
-                    if schema is not None and cells.schema != schema:
-                        raise UsageError(f"{file} has other components than {files[0]}.")
-                    schema = cells.schema
-                    yield cells
-        except (OSError, KeyError, pa.ArrowException) as error:
-            raise UsageError(f"{file} cannot be read: {error}.") from error
+        for columns in read_columns([file], _COLUMNS, as_arrow=True):
+            batch = _cells(*columns.values())
+            if schema is not None and batch.schema != schema:
+                raise UsageError(f"{file} has other components than {files[0]}.")
+            schema = batch.schema
+            yield batch
 
 
-def _cells(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _cells(paths: pa.Array, labels: pa.Array, components: Any) -> pa.RecordBatch:
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    path, label, rows = (batch.column(name) for name in _COLUMNS)
-    rows = rows.cast(pa.list_(pa.float32()))
-    shortest, longest = pc.min_max(pc.list_value_length(rows)).as_py().values()
-    if rows.null_count or shortest != longest:
-        raise pa.ArrowInvalid("its rows are not equally long")
-    # pyarrow's own to_numpy, array and scalar import pandas, half a second.
-    components = np.ascontiguousarray(np.from_dlpack(rows.flatten()).reshape(len(rows), longest).T)
+    # pyarrow's own `array` imports pandas, half a second.
     columns = (
-        pa.Array.from_buffers(pa.float32(), len(rows), [None, pa.py_buffer(column)])
-        for column in components
+        pa.Array.from_buffers(pa.float32(), len(paths), [None, pa.py_buffer(column)])
+        for column in np.ascontiguousarray(components.T)
     )
-    names = ["path", "label", *(f"pc_{number + 1}" for number in range(longest))]
-    return pa.record_batch([_as_text(path), _as_text(label), *columns], names)
+    names = ["path", "label", *(f"pc_{number + 1}" for number in range(components.shape[1]))]
+    return pa.record_batch([_as_text(paths), _as_text(labels), *columns], names)
 
 
 def _as_text(column: pa.Array) -> pa.Array:

@@ -8,7 +8,7 @@ import pytest
 
 import fruits_cli.tunnel.keys
 from fruits_cli.cloud import policies
-from fruits_cli.cloud.account import GroupFacts, OpenRule, PublicAccess, RoleFacts
+from fruits_cli.cloud.account import GroupFacts, Identity, OpenRule, PublicAccess, RoleFacts
 from fruits_cli.cluster.foundations import foundation_names, scope_of
 from fruits_cli.cluster.plan import plan_cluster
 from fruits_cli.doctor import account
