@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Identity:
-    """Who AWS takes us for."""
+    """The caller's AWS identity."""
 
     account_id: str
     user: str
@@ -119,8 +119,7 @@ class Observed:
     outdated: what of `missing` is there, and will be brought up to date.
     """
 
-    account_id: str
-    user: str
+    identity: Identity
     region: str
     missing: frozenset[Foundation]
     machines: Mapping[str, Machine]
@@ -128,7 +127,6 @@ class Observed:
     on_demand: Quota | None
     spot: Quota | None
     prices: PriceBook
-    partition: str = "aws"
     outdated: frozenset[Foundation] = frozenset()
 
 

@@ -124,6 +124,12 @@ class NodeGroup:
     count: int
     market: Market = Market.ON_DEMAND
 
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """The group for --output json."""
+        kind = {"role": self.role.value, "type": self.instance_type}
+        return {**kind, "count": self.count, "market": self.market.value}
+
 
 @dataclass(frozen=True)
 class BootstrapAction:

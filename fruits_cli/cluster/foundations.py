@@ -1,4 +1,4 @@
-"""What AWS lets us see before a launch: the questions that a plan needs answered."""
+"""Asks AWS what a plan depends on, before a launch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fruits_cli.cloud.account import CLEANUP_ROLE, SPOT_ROLE, Foundation, Network, Observed
+from fruits_cli.cloud.account import (
+    CLEANUP_ROLE,
+    SPOT_ROLE,
+    Foundation,
+    Identity,
+    Network,
+    Observed,
+)
 from fruits_cli.cloud.clusters import Market
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.policies import (
@@ -50,17 +57,17 @@ def foundation_names(config: Config, *, keep_alive: bool) -> FoundationNames:
     )
 
 
-def scope_of(config: Config, *, account_id: str, partition: str, region: str) -> Scope:
+def scope_of(config: Config, identity: Identity, region: str) -> Scope:
     """Where the rights of this bucket's roles hold. Raises ConfigError without a bucket."""
     names, places = foundation_names(config, keep_alive=True), places_of(config)
     return Scope(
         bucket=places.bucket,
         prefix=places.root_prefix,
         region=region,
-        account_id=account_id,
+        account_id=identity.account_id,
         instance_role=names.instance_role,
         service_role=names.service_role,
-        partition=partition,
+        partition=identity.partition,
     )
 
 
@@ -81,19 +88,15 @@ def ensure_bucket(bucket: str, session: Session, *, yes: bool) -> None:
 def observe(config: Config, cloud: Cloud, *, keep_alive: bool) -> Observed:
     """The account as the plan needs to know it; changes nothing.
 
-    What may not be asked counts as there: the launch itself will tell. Raises BucketElsewhere.
+    What AWS does not let us ask about counts as present. Raises BucketElsewhere.
     """
     identity, account = cloud.account.identity(), cloud.account
     types = [group.instance_type for group in node_groups(config.cluster)]
     network = _network(config, cloud)
-    partition = identity.partition
-    scope = scope_of(
-        config, account_id=identity.account_id, partition=partition, region=cloud.region
-    )
+    scope = scope_of(config, identity, cloud.region)
     missing, outdated = _missing(config, cloud, network, scope, keep_alive=keep_alive)
     return Observed(
-        account_id=identity.account_id,
-        user=identity.user,
+        identity=identity,
         region=cloud.region,
         missing=missing,
         outdated=outdated,
@@ -102,7 +105,6 @@ def observe(config: Config, cloud: Cloud, *, keep_alive: bool) -> Observed:
         on_demand=account.quota(Market.ON_DEMAND),
         spot=account.quota(Market.SPOT),
         prices=account.prices(types),
-        partition=partition,
     )
 
 

@@ -1,4 +1,4 @@
-"""From what the user wants and what AWS lets us see to what will be done; pure.
+"""Decides what a launch does, from the configuration and what was observed; pure.
 
 A plan is complete: executing it asks nothing more, and a dry run is a plan that is not executed.
 """
@@ -123,8 +123,7 @@ def plan_cluster(
     Raises ConfigError on types that cannot run the job, QuotaTooSmall with the shape that fits.
     """
     name = config.cluster.name
-    spec = _spec(config, observed, name=name, run_id=run_id, launch_id=launch_id, python=python)
-    return _run_plan(config, observed, spec, run_id=run_id, name=name)
+    return _run_plan(config, observed, name=name, run_id=run_id, launch_id=launch_id, python=python)
 
 
 def plan_run(
@@ -142,7 +141,7 @@ def plan_run(
     job: as far as it is known; `with_job` gives the plan the final one. With `keep` the cluster
     stays as create-cluster's would. Raises as `plan_cluster` does.
     """
-    spec = _spec(
+    plan = _run_plan(
         config,
         observed,
         name=run_id,
@@ -152,17 +151,15 @@ def plan_run(
         transient=not keep,
     )
     options = SparkOptions(
-        executor_plan(workers(spec.groups, observed.machines), config.job.engine),
+        executor_plan(workers(plan.spec.groups, observed.machines), config.job.engine),
         region=observed.region,
         python=python.interpreter,
         fixed=config.cluster.managed_max is None,
         managed_max=config.cluster.managed_max,
     )
-    lifetime = planned_lifetime_min(config, observed, transient=not keep)
-    deadline_min = job_deadline_min(lifetime)
+    deadline_min = job_deadline_min(plan.lifetime_min)
     on_failure = OnFailure.CONTINUE if keep else OnFailure.TERMINATE_CLUSTER
     step = StepPlan(config.job, options, run_id, launch_id, deadline_min, on_failure)
-    plan = _run_plan(config, observed, spec, run_id=run_id, name=run_id)
     return replace(plan, step=step).with_job(job)
 
 
@@ -231,7 +228,7 @@ def job_deadline_min(lifetime: int) -> int:
     return max(lifetime - _BOOT_MIN, lifetime // 2, 1)
 
 
-def _spec(
+def _run_plan(
     config: Config,
     observed: Observed,
     *,
@@ -240,19 +237,14 @@ def _spec(
     launch_id: str,
     python: NodePython,
     transient: bool = False,
-) -> ClusterSpec:
-    cluster, places = config.cluster, places_of(config)
-    groups = node_groups(cluster)
+) -> RunPlan:
+    cluster, places, groups = config.cluster, places_of(config), node_groups(config.cluster)
     refuse_unfit_types(groups, observed.machines, config.job.precision)
     check_quota(cluster, observed)
     names = foundation_names(config, keep_alive=not transient)
-    bootstrap = bootstrap_action(
-        python,
-        places,
-        region=observed.region,
-        lifetime_min=planned_lifetime_min(config, observed, transient=transient),
-    )
-    return ClusterSpec(
+    lifetime = planned_lifetime_min(config, observed, transient=transient)
+    bootstrap = bootstrap_action(python, places, region=observed.region, lifetime_min=lifetime)
+    spec = ClusterSpec(
         emr_name=f"{EMR_NAME_PREFIX}{name}",
         release_label=cluster.release_label,
         applications=_RUN_APPLICATIONS if transient else cluster.applications,
@@ -264,43 +256,35 @@ def _spec(
         security_configuration=names.security_configuration,
         root_volume_gib=cluster.root_volume_gib,
         idle_timeout_s=None if transient else cluster.idle_timeout_min * 60,
-        tags={
-            NAME_TAG: name,
-            RUN_ID_TAG: run_id,
-            LAUNCH_ID_TAG: launch_id,
-            OWNER_TAG: _NOT_IN_A_TAG.sub("_", observed.user)[:256],
-            **python.tags,
-        },
+        tags=_tags(observed, python, name=name, run_id=run_id, launch_id=launch_id),
         key_name=None if transient else cluster.key_name,
         managed_max=cluster.managed_max,
         notebook_bucket=None if transient else places.bucket,
         python=python.interpreter,
         bootstrap=(bootstrap,),
     )
-
-
-def _run_plan(
-    config: Config, observed: Observed, spec: ClusterSpec, *, run_id: str, name: str
-) -> RunPlan:
     return RunPlan(
         run_id=run_id,
         name=name,
-        scope=scope_of(
-            config,
-            account_id=observed.account_id,
-            partition=observed.partition,
-            region=observed.region,
-        ),
-        places=places_of(config),
+        scope=scope_of(config, observed.identity, observed.region),
+        places=places,
         spec=spec,
-        names=foundation_names(config, keep_alive=spec.keep_alive),
+        names=names,
         missing=observed.missing,
         network=observed.network,
-        kms_key=config.cluster.kms_key,
-        ssh_group=f"{EMR_NAME_PREFIX}{name}-ssh" if spec.keep_alive else None,
-        lifetime_min=planned_lifetime_min(config, observed, transient=not spec.keep_alive),
+        kms_key=cluster.kms_key,
+        ssh_group=None if transient else f"{EMR_NAME_PREFIX}{name}-ssh",
+        lifetime_min=lifetime,
         notes=tuple(_notes(config, observed)),
     )
+
+
+def _tags(
+    observed: Observed, python: NodePython, *, name: str, run_id: str, launch_id: str
+) -> dict[str, str]:
+    owner = _NOT_IN_A_TAG.sub("_", observed.identity.user)[:256]
+    own = {NAME_TAG: name, RUN_ID_TAG: run_id, LAUNCH_ID_TAG: launch_id, OWNER_TAG: owner}
+    return {**own, **python.tags}
 
 
 def _notes(config: Config, observed: Observed) -> Iterator[str]:

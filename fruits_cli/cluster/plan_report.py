@@ -77,15 +77,7 @@ def plan_facts(plan: RunPlan, observed: Observed, *, images: str = "") -> dict[s
         "region": observed.region,
         "cluster": plan.spec.emr_name,
         "release_label": plan.spec.release_label,
-        "nodes": [
-            {
-                "role": group.role.value,
-                "type": group.instance_type,
-                "count": group.count,
-                "market": group.market.value,
-            }
-            for group in plan.spec.groups
-        ],
+        "nodes": [group.facts for group in plan.spec.groups],
         "price_usd_h": round(price.usd, 4),
         "price_at_most_usd_h": round(price.at_most_usd, 4),
         "cost_at_most_usd": round(price.at_most_usd * plan.lifetime_min / 60, 2),

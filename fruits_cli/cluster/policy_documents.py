@@ -30,8 +30,7 @@ def policy_documents(config: Config, identity: Identity | None, region: str) -> 
 
     Raises ConfigError where no bucket is configured.
     """
-    who = identity or Identity("ACCOUNT_ID", "")
-    scope = scope_of(config, account_id=who.account_id, partition=who.partition, region=region)
+    scope = scope_of(config, identity or Identity("ACCOUNT_ID", ""), region)
     service, nodes = service_role(scope), instance_role(scope)
     return {
         "caller": {"policy": caller_policy(scope)},

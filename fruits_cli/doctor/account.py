@@ -140,9 +140,7 @@ def _linked_role(ask: Ask, role: LinkedRole) -> Finding:
 
 
 def _scope(ask: Ask) -> policies.Scope:
-    who = ask.identity()
-    account_id, partition = who.account_id, who.partition
-    return scope_of(ask.config, account_id=account_id, partition=partition, region=ask.region)
+    return scope_of(ask.config, ask.identity(), ask.region)
 
 
 def _names(ask: Ask) -> FoundationNames:

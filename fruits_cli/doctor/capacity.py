@@ -122,7 +122,8 @@ def vcpus(ask: Ask, market: Market) -> Finding:
     # The account with the quota of one market alone: an unknown one holds nothing up.
     spot, on_demand = (quota, None) if market is Market.SPOT else (None, quota)
     prices = PriceBook({}, {})
-    seen = Observed("", "", ask.region, frozenset(), machines, None, on_demand, spot, prices)
+    who = ask.identity()
+    seen = Observed(who, ask.region, frozenset(), machines, None, on_demand, spot, prices)
     said = f"{needed} needed, {quota.free} free ({quota.used} of {quota.limit} in use)"
     try:
         check_quota(cluster, seen)

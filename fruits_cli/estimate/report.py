@@ -254,15 +254,7 @@ def _facts(one: Estimate) -> dict[str, Any]:
         "target": "emr" if one.shape.groups else "local",
         "precision": one.shape.precision.value,
         "workers": one.shape.slots,
-        "nodes": [
-            {
-                "role": group.role.value,
-                "type": group.instance_type,
-                "count": group.count,
-                "market": group.market.value,
-            }
-            for group in one.shape.groups
-        ],
+        "nodes": [group.facts for group in one.shape.groups],
         "minutes": _pair(one.seconds * (1 / 60)),
         "stages_minutes": {name: _pair(span * (1 / 60)) for name, span in one.stages.items()},
         "usd": _pair(one.usd) if one.usd else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from fruits_cli.cloud.account import Foundation, Machine, Network, Observed, Quota
+from fruits_cli.cloud.account import Foundation, Identity, Machine, Network, Observed, Quota
 from fruits_cli.cloud.machines import MACHINES
 from fruits_cli.cloud.prices import table_prices
 from fruits_cli.config import Config, Engine
@@ -28,8 +28,7 @@ def config(**tables: dict[str, Any]) -> Config:
 def observed(**changes: Any) -> Observed:
     """An account that has everything, and room for 64 vCPUs of each market."""
     blank = Observed(
-        account_id="123456789012",
-        user="ada@example.org",
+        identity=Identity("123456789012", "ada@example.org"),
         region="eu-west-3",
         missing=frozenset[Foundation](),
         machines={**MACHINES, "m7i.large": Machine(2, 8192)},

@@ -24,7 +24,7 @@ OK, FAILING, NOT_ASKED = Verdict.OK, Verdict.FAILING, Verdict.NOT_ASKED
 BLOCKED = PublicAccess(True, ((22, 22),))
 NAMES = foundation_names(config(), keep_alive=True)
 ROLE = NAMES.instance_role
-SCOPE = scope_of(config(), account_id="123456789012", partition="aws", region="eu-west-3")
+SCOPE = scope_of(config(), Identity("123456789012", ""), "eu-west-3")
 NODES, SERVICE = policies.instance_role(SCOPE), policies.service_role(SCOPE)
 
 
