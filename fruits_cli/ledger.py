@@ -51,7 +51,7 @@ class RunPhase(StrEnum):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One line of the ledger: what was meant, and how far it came; times are ISO 8601 in UTC.
+    """One record of the ledger: what was planned, and how far it got; times are ISO 8601 in UTC.
 
     A cluster made by create-cluster is a record without `images`. `extra` holds the fields that a
     newer fruits wrote, so that an older one does not lose them.

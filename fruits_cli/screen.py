@@ -218,12 +218,12 @@ class Screen:
         return [*words, *{-1: ["--quiet"], 1: ["--verbose"]}.get(self.verbosity, [])]
 
     def tell(self, line: str) -> None:
-        """One line of the story, unless the user asked for quiet."""
+        """A line of progress, unless the user asked for quiet."""
         if self.verbosity >= 0:
             _say(line)
 
     def warn(self, line: str) -> None:
-        """A line that quiet does not hide."""
+        """A warning, which --quiet does not hide."""
         _say(f"Warning: {line}")
 
     def detail(self, line: str) -> None:

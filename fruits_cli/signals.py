@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: raised once, and held while an act must not be cut."""
+"""Ctrl-C, SIGTERM and a closed terminal: raised once, and held back during some requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class TerminalClosed(KeyboardInterrupt):
-    """SIGHUP: nobody reads any more. What runs elsewhere may go on."""
+    """SIGHUP: the terminal is gone. What runs elsewhere may continue."""
 
 
 @dataclass

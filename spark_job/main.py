@@ -138,13 +138,13 @@ def _spark_failure(asked: Asked, text: str) -> JobError:
         (line for line in reversed(last) if "Error" in line or "Exception" in line), last[0]
     )
     return JobError(
-        1, f"Spark failed: {cause[:400]}", hint="fruits run --resume goes on from here."
+        1, f"Spark failed: {cause[:400]}", hint="fruits run --resume continues from here."
     )
 
 
 def _expire(asked: Asked, reporter: Reporter) -> None:
     sentence = f"The job was ended after its {asked.deadline_min:g} minutes."
-    error = JobError(1, sentence, hint="fruits run --resume goes on from here.")
+    error = JobError(1, sentence, hint="fruits run --resume continues from here.")
     try:
         reporter.end("failed", error.as_dict())
     finally:

@@ -70,7 +70,7 @@ def cluster_access(
 
 
 def is_stand_in(environ: Mapping[str, str]) -> bool:
-    """Whether AWS is a process of this machine, so that no machine stands behind its clusters."""
+    """True if AWS is a process of this machine."""
     return urlsplit(environ.get("AWS_ENDPOINT_URL", "")).hostname == _LOOPBACK
 
 

@@ -143,8 +143,8 @@ class AwsAccount(Service):
             return found
         try:
             with asking("read the Spot prices"):
-                # Once, for nobody waits long for a price that can be assumed. From now on: EC2
-                # answers with the price that holds now, one for each zone.
+                # Asked once: a price that is missing can be assumed. StartTime is now: EC2
+                # answers with the current price of each zone.
                 answer = self._clients("ec2", once=True).describe_spot_price_history(
                     InstanceTypes=list(types),
                     ProductDescriptions=["Linux/UNIX"],

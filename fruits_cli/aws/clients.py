@@ -15,9 +15,9 @@ from fruits_cli import __version__
 _CONNECTIONS = 64
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 60
 _ATTEMPTS = 8
-# For those who would rather know soon that AWS does not answer.
+# For callers that need to know soon whether AWS answers.
 _HASTY_ATTEMPTS, _HASTY_TIMEOUT_S = 2, 5
-# Prices have a built-in table behind them: nobody waits long for better ones.
+# Prices have a built-in table: better ones are not worth a long wait.
 _OPTIONAL, _OPTIONAL_ATTEMPTS, _OPTIONAL_TIMEOUT_S = ("pricing",), 2, 5
 
 
@@ -50,7 +50,7 @@ class Clients:
             return self._made[key]
 
     def _name_owner(self, params: dict[str, Any], model: Any, **_: Any) -> None:
-        """Have S3 refuse a bucket of another account: names of buckets are no proof of theirs.
+        """Make S3 refuse a bucket of another account: its name does not say whose it is.
 
         An empty owner in the request stands for any. Source: S3 User Guide, bucket owner condition.
         """

@@ -51,10 +51,10 @@ class AwsClusters(Service):
         return str(answer["StepIds"][0])
 
     def _once(self, ask: Callable[[Any], Any]) -> Any:
-        """The answer of an act without idempotency token.
+        """The answer to a request without idempotency token.
 
-        botocore would repeat it after a time-out, and so pay twice; a throttled request did
-        nothing, so that one is repeated here.
+        botocore would repeat it after a time-out, and so pay twice. A throttled request had no
+        effect, so it is repeated here.
         """
         emr = self._clients("emr", once=True)
         for pause_s in _THROTTLE_PAUSES_S:
@@ -146,6 +146,6 @@ class AwsClusters(Service):
             answer = self._emr.get_persistent_app_ui_presigned_url(
                 PersistentAppUIId=ui_id, PersistentAppUIType=_SPARK_UI
             )
-        # An address may come along before anything answers behind it.
+        # EMR may give the address before it answers.
         ready = answer.get("PresignedURLReady")
         return str(answer["PresignedURL"]) if ready and answer.get("PresignedURL") else None

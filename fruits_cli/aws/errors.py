@@ -1,4 +1,4 @@
-"""What botocore raises, in our words: the fact in one sentence, and what to do next."""
+"""Turns botocore's errors into ours: what happened in one sentence, and what to do next."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def code_of(error: boto.ClientError) -> str:
 
 @contextmanager
 def tolerating(*codes: str) -> Iterator[None]:
-    """Making what exists, or removing what is gone, is no error: `codes` are how AWS says so."""
+    """Ignore these error codes, by which AWS says that something exists already, or is gone."""
     try:
         yield
     except boto.ClientError as error:
@@ -124,7 +124,7 @@ def tolerating(*codes: str) -> Iterator[None]:
 
 
 def found(ask: Callable[[], T], *absent: str) -> T | None:
-    """What `ask` gives, None where AWS says by one of these codes that there is no such thing."""
+    """The answer to `ask`; None where one of these codes says that there is no such thing."""
     try:
         return ask()
     except boto.ClientError as error:

@@ -49,7 +49,7 @@ class AwsStorage(Service):
         return str(answer.get("BucketRegion") or headers.get("x-amz-bucket-region", self._region))
 
     def _listed_instead(self, bucket: str, refusal: ClientError) -> Any:
-        """The answer of a listing: HEAD has no body that would tell a refusal's reason."""
+        """The answer of a listing instead: HEAD has no body with the reason of a refusal."""
         try:
             return self._s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
         except ClientError as error:
@@ -59,7 +59,7 @@ class AwsStorage(Service):
 
     def _denied(self, bucket: str) -> AccessDenied:
         try:
-            # Any owner: a bucket that lets us in only so is another account's.
+            # Without an owner: a bucket that only then lets us in is another account's.
             self._s3.head_bucket(Bucket=bucket, ExpectedBucketOwner="")
         except ClientError:
             return AccessDenied(
@@ -86,7 +86,7 @@ class AwsStorage(Service):
                 if code_of(error) != "BucketAlreadyOwnedByYou":
                     raise
             else:
-                # Never on a bucket that was there: the request replaces all rules of its owner.
+                # Never on an existing bucket: the request replaces all of its rules.
                 self._expire_unfinished_uploads(bucket)
             self._s3.put_public_access_block(**payloads.public_access_block_payload(bucket))
             self._s3.put_bucket_encryption(**payloads.bucket_encryption_payload(bucket))

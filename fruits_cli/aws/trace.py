@@ -18,7 +18,7 @@ _REQUEST = "fruits_request"
 _SECRET = re.compile(
     r"secret|password|token|keymaterial|accesskeyid|presigned|userdata|authorization", re.IGNORECASE
 )
-# Pages are asked for by tokens that tell nothing, and are wanted for the comparison.
+# The tokens of pages reveal nothing, and the comparison needs them.
 _NOT_SECRET = re.compile(r"^(next|continuation|nextcontinuation)?token$|marker", re.IGNORECASE)
 _ACCOUNT_ID = re.compile(r"(?<![0-9a-zA-Z])\d{12}(?![0-9a-zA-Z])")
 _ACCESS_KEY = re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b")
@@ -74,7 +74,7 @@ def _without_secrets(value: Any) -> Any:
         return value
     if isinstance(value, str):
         return _ACCESS_KEY.sub(_LEFT_OUT, _ACCOUNT_ID.sub("000000000000", redacted(value)))
-    # Contents of objects and keys are nobody's business; times are told.
+    # Contents of objects and keys are left out; times are kept.
     return str(value) if hasattr(value, "isoformat") else _LEFT_OUT
 
 

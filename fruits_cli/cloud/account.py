@@ -1,4 +1,4 @@
-"""What we may see of an AWS account, as values; all frozen."""
+"""Values that describe an AWS account; all frozen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What we want of a cluster and what AWS says of one; all frozen."""
+"""Values that describe a cluster, as wanted and as AWS reports it; all frozen."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ MANAGED_POLICY_TAG = "for-use-with-amazon-emr-managed-policies"
 
 
 class ClusterState(StrEnum):
-    """EMR's own words. Source: EMR API reference, ClusterStatus."""
+    """EMR's own names. Source: EMR API reference, ClusterStatus."""
 
     STARTING = "STARTING"
     BOOTSTRAPPING = "BOOTSTRAPPING"
@@ -77,7 +77,7 @@ class ClusterState(StrEnum):
 
 
 class StepState(StrEnum):
-    """EMR's own words. Source: EMR API reference, StepStatus."""
+    """EMR's own names. Source: EMR API reference, StepStatus."""
 
     PENDING = "PENDING"
     CANCEL_PENDING = "CANCEL_PENDING"
@@ -93,7 +93,7 @@ class StepState(StrEnum):
 
 
 class Role(StrEnum):
-    """What a node is there for."""
+    """The role of a node."""
 
     PRIMARY = "primary"
     CORE = "core"
@@ -151,7 +151,7 @@ class StepSpec:
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """All that RunJobFlow needs to know, in our words."""
+    """Everything that RunJobFlow needs."""
 
     emr_name: str
     release_label: str

@@ -1,4 +1,4 @@
-"""IAM documents: of whoever runs fruits, and of the two roles of a cluster; pure.
+"""Builds the IAM documents of the caller and of a cluster's two roles; pure.
 
 The caller's document has each right that the commands use, and no other.
 
@@ -55,14 +55,14 @@ class Scope:
 
 
 def caller_policy(scope: Scope) -> dict[str, Any]:
-    """What an identity needs day by day, on this bucket and prefix: it writes nothing into IAM."""
+    """What the caller needs from day to day on this bucket and prefix; it writes nothing to IAM."""
     return document(
         *_storage(scope), *_clusters(scope), *_network(scope), *_passing(scope), *_asked()
     )
 
 
 def administrator_policy(scope: Scope) -> dict[str, Any]:
-    """What making and removing the roles takes besides: the first launch, and --purge.
+    """What creating and removing the roles needs besides: for the first launch, and --purge.
 
     Whoever may write policies of a role and pass it can do what that role can: for administrators.
     """
@@ -255,7 +255,7 @@ class RoleSpec:
     has_profile: bool = False
 
     def lacks(self, facts: RoleFacts) -> list[str]:
-        """What no cluster can do without."""
+        """Parts that are missing and that every cluster needs."""
         missing = {
             "trust policy": self.principal in trusted_services(facts.trust),
             "own policy": facts.policy is not None,
@@ -265,7 +265,7 @@ class RoleSpec:
         return [part for part, is_there in missing.items() if not is_there]
 
     def differs(self, facts: RoleFacts) -> list[str]:
-        """What is there and not as this version of fruits writes it."""
+        """Parts that are not as this version of fruits writes them."""
         parts = {
             "trust policy": same_document(facts.trust, self.trust),
             "own policy": facts.policy is None or same_document(facts.policy, self.policy),

@@ -1,4 +1,4 @@
-"""Prices out of AWS's answers, and a dated table where AWS tells none; pure."""
+"""Parses AWS's prices; a dated table stands in for missing ones; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fruits asks of AWS and of a clock, in our words."""
+"""Protocols of the AWS services and of the clock that fruits uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a run or a cluster failed, out of what EMR says and what the logs hold; pure."""
+"""Finds the cause of a failure in what EMR says and in the logs; pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _PICTURE_PATH = re.compile(r"(['\"])(?P<path>[^'\"\n]+\.(?:jpe?g|png|webp|bmp|gi
 _BOOTSTRAP_LOG = re.compile(r"(?:^|/)bootstrap-actions/\d+/stderr(?:\.gz)?$")
 _TAIL_LINES = 12
 _ON_REQUEST = "The cluster was ended on request: by you, somebody else, or its own timer."
-_GOES_ON = "fruits run --resume goes on with what is finished."
+_GOES_ON = "fruits run --resume continues from what is finished."
 
 # The first that matches, in this order, is the cause: what is specific comes before what follows.
 _HINTS: tuple[tuple[str, str], ...] = (
     (
         r"bootstrap\.sh: .*(?:is not in|is broken|is not that of)",
-        "What the nodes' Python is made of is not whole in the bucket: start again, which sends "
-        "what is missing.",
+        "Files of the nodes' Python are missing or damaged in the bucket: start again, which sends "
+        "them.",
     ),
     (
         r"bootstrap\.sh: python3\.11 is not on this node",

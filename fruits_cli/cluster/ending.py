@@ -1,4 +1,4 @@
-"""What ends a run's cluster, and nothing else does: one table, and the act itself."""
+"""The table of what ends a run's cluster; nothing else does."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fruits_cli.signals import TerminalClosed
 
 
 class RunEnd(StrEnum):
-    """How our part of a run came to its end."""
+    """How this machine's part in a run ended."""
 
     COMPLETED = "the job completed, and its results are here"
     JOB_FAILED = "the job failed"
     CLUSTER_ENDED = "the cluster ended by itself"
     INTERRUPTED = "Ctrl-C or SIGTERM"
     DEADLINE = "the run's lifetime is over"
-    OUT_OF_SIGHT = "AWS could not be asked any more"
+    OUT_OF_SIGHT = "AWS cannot be reached any more"
     NOT_FETCHED = "the job completed, and its results could not be fetched"
     TERMINAL_CLOSED = "the terminal was closed"
     DETACHED = "--detach"
@@ -38,7 +38,7 @@ ENDS_CLUSTER: Mapping[RunEnd, bool] = {
 
 
 def run_end(error: BaseException, *, job_ended: bool, completed: bool) -> RunEnd:
-    """What this error means for the cluster.
+    """The end that this error stands for.
 
     job_ended: the job's step, or its cluster, was seen in a final state. completed: and well.
     """

@@ -1,4 +1,4 @@
-"""Which cluster and which run a command means."""
+"""Finds the cluster that a command is about."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def find_cluster(
 ) -> Cluster:
     """The cluster of that name or id, else this folder's, else the only live one of fruits.
 
-    ended: one that has ended will do, where no live one is meant. Raises ClusterNotFound for a
-    name that nothing answers to, UsageError with the list where the choice is open.
+    ended: one that has ended will do, where no live one is meant. Raises ClusterNotFound for an
+    unknown name, UsageError with the list where several clusters are live.
     """
     if wanted and wanted.startswith("j-"):
         return clusters.cluster(wanted)

@@ -19,7 +19,7 @@ _PRIVATE = 0o600
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A pair that EC2 and this machine hold each their half of."""
+    """A key pair: its public half in EC2, its private half on this machine."""
 
     name: str
     file: Path
@@ -42,7 +42,7 @@ class KeyPair:
 
 
 def make_key_pair(config: Config, cloud: Cloud, *, environ: Mapping[str, str]) -> KeyPair:
-    """The pair `fruits-<cluster name>`, as far as it is not there yet.
+    """Create what is missing of the pair `fruits-<cluster name>`.
 
     The file comes first: one whose import was interrupted is imported by the next call. Raises
     MachineError where the file of an existing pair is missing, or cannot be written; UsageError

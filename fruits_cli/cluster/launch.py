@@ -1,6 +1,6 @@
-"""A plan becomes a cluster, a step, a record; and a cluster becomes nothing again.
+"""Launches a planned cluster once, under a lock.
 
-Every paid act stands between two writes to the ledger: what a crash leaves can be found.
+The ledger is written before and after each paid request, so that a crash leaves a trace.
 """
 
 from __future__ import annotations
@@ -55,9 +55,8 @@ def launch_once(
 ) -> RunRecord:
     """Launch under the lock of the plan's name, so that there is one such cluster.
 
-    adopt: take one that is running already. started: hears of the cluster as soon as there is
-    one. Raises Locked where somebody else launches or has it; once a cluster was started nothing
-    but an interrupt is raised.
+    adopt: take one that is running already. started: called with the record of a new cluster.
+    Raises Locked where somebody else launches or has it; after a start only an interrupt.
     """
     storage, lock = session.cloud.storage, plan.places.lock(plan.name)
     launch_id = plan.spec.launch_id
@@ -70,7 +69,7 @@ def launch_once(
         session.ledger.write(replace(record, phase=RunPhase.FAILED))
         raise
     try:
-        # Whoever held the lock before us may have brought it up.
+        # The previous holder of the lock may have started it.
         if cluster := living(plan.name, session.cloud):
             if adopt:
                 session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
@@ -110,7 +109,7 @@ def _release(storage: Storage, lock: S3Uri, launch_id: str, session: Session) ->
 
 
 def adopted(cluster: Cluster, record: RunRecord, ledger: Ledger) -> RunRecord:
-    """The record of a cluster that lived already, written to the ledger unless it is there."""
+    """The record of a cluster that was running already, written to the ledger if it is new."""
     for known in records_of(cluster.cluster_id, ledger):
         if not known.images:
             return known
@@ -161,7 +160,7 @@ def launch(
     Raises CloudError; then no cluster is left behind that the ledger's launch id would not find.
     """
     cloud, ledger = session.cloud, session.ledger
-    # RunJobFlow takes no idempotency token: this line is how a crash stays findable.
+    # RunJobFlow takes no idempotency token: after a crash this record leads to the cluster.
     record = ledger.write(replace(record, phase=RunPhase.PLANNED, launch_id=plan.spec.launch_id))
     prepare(plan, session)
     spec = replace(plan.spec, ssh_group_id=_ssh_group_id(plan, cloud))
@@ -181,7 +180,7 @@ def launch(
 def _note_start(
     record: RunRecord, session: Session, started: Callable[[RunRecord], None]
 ) -> RunRecord:
-    """Tell of the cluster before anything else can fail: it costs money from now on."""
+    """Report the cluster before anything else can fail: from now on it costs money."""
     phase = RunPhase.SUBMITTED if record.images else RunPhase.LAUNCHED
     record = replace(record, phase=phase)
     started(record)
@@ -197,7 +196,7 @@ def _note_start(
 
 
 def _make_role(spec: policies.RoleSpec, session: Session) -> None:
-    """Make the role, or bring it up to date; where that is denied, one that will do stays."""
+    """Create or update the role; where that is denied, one that suffices is left as it is."""
     rights = session.cloud.rights
     try:
         rights.make_role(spec)

@@ -1,4 +1,4 @@
-"""A cluster's life: made once for its name, waited for, ended, billed."""
+"""Waits for a cluster, ends it, and computes its bill."""
 
 from __future__ import annotations
 

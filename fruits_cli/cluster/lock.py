@@ -1,4 +1,4 @@
-"""One launch at a time for a name, across machines: an object that only one can put."""
+"""A lock on S3: one launch at a time for a cluster's name, across machines."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Held:
 
 
 def this_process(launch_id: str) -> Holder:
-    """What tells whoever finds our lock who we are."""
+    """Identifies this process to whoever finds the lock."""
     return Holder(launch_id, user_name(), socket.gethostname(), os.getpid())
 
 
@@ -69,14 +69,14 @@ def take_lock(storage: Storage, uri: S3Uri, holder: Holder) -> None:
             continue
         if held.age <= _STALE_AFTER and not held.holder.has_died:
             raise Locked(
-                f"{held.holder.owner} on {held.holder.host} is launching the same thing, since "
+                f"{held.holder.owner} on {held.holder.host} has been launching the same thing for "
                 f"{held.age.total_seconds():.0f} seconds.",
-                hint=f"Wait for it. Should that launch have died, delete {uri}",
+                hint=f"Wait for it. If that launch has died, delete {uri}",
             )
         # Conditional: of two who find it stale, one wins.
         if storage.replace_if_same(content, uri, etag=held.etag):
             return
-    raise CloudError(f"The lock {uri} changes hands too fast.", hint="Try again in a minute.")
+    raise CloudError(f"The lock {uri} keeps changing its owner.", hint="Try again in a minute.")
 
 
 def require_lock(storage: Storage, uri: S3Uri, launch_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The logs that EMR puts on S3, fetched and named; they may come minutes after the fact.
+"""Fetches the logs that EMR copies to S3, minutes after they were written.
 
 Source: EMR Management Guide, view log files (`<LogUri>/<cluster>/steps`, `containers`, `node`).
 """
@@ -22,7 +22,7 @@ _DRIVER = re.compile(r"/container_\w*_000001/(stdout|stderr)(\.gz)?$")
 _CONTAINER = re.compile(r"/(stdout|stderr)(\.gz)?$")
 _MOST_CONTAINERS = 24
 _LOGS_AFTER_S, _LOGS_POLL_S = 330.0, 15.0
-# The end of a log tells why; a driver of a long night may have written gigabytes.
+# The cause is at the end of a log; a long run may have written gigabytes.
 _MOST_BYTES, _MOST_TEXT_BYTES = 32 << 20, 1 << 20
 
 
@@ -37,7 +37,7 @@ class JobLogs:
 
     @property
     def telling(self) -> dict[str, str]:
-        """All of them, those first in which the cause of a failure stands."""
+        """All of them, the most likely to hold the cause of a failure first."""
         return {**self.bootstrap, **self.driver, **self.workers, **self.step}
 
 
@@ -93,7 +93,7 @@ def failed_in_bootstrap(cluster: Cluster) -> bool:
 
 
 def _bootstrap_logs(storage: Storage, cluster: Cluster, root: S3Uri) -> list[StoredObject]:
-    """Those of the bootstrap action that EMR names as the culprit."""
+    """Those of the bootstrap action that EMR says has failed."""
     found: list[StoredObject] = []
     for error in cluster.errors:
         instance = error.facts.get("primary-instance-id") or error.facts.get("instance-id")

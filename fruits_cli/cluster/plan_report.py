@@ -1,4 +1,4 @@
-"""Plans and results as lines for the reader and as facts for --output json."""
+"""A plan as lines for the user and as facts for --output json."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _made_lines(plan: RunPlan, observed: Observed) -> list[str]:
 
 
 def plan_lines(config: Config, plan: RunPlan, observed: Observed, *, images: str) -> list[str]:
-    """The plan of a run as the user is asked about it."""
-    job, verb = config.job, "Going on with run" if "--resume" in _args(plan) else "Run"
+    """The plan of a run as the user confirms it."""
+    job, verb = config.job, "Continuing run" if "--resume" in _args(plan) else "Run"
     what = f"{job.engine} {job.precision}, {job.image_size} px, weights {Path(job.weights).name}"
     return [
         f"{verb} {plan.run_id} on EMR in {with_place(observed.region)}: {what}.",

@@ -60,7 +60,7 @@ def _attached(ui_id: str, cluster: Cluster, clusters: Clusters, clock: Clock) ->
 
 
 def _awaited(ask: Callable[[], T | None], clock: Clock) -> T | None:
-    """What `ask` comes to answer, None where it never does."""
+    """The first answer of `ask` that is not None; None where there is none in three minutes."""
     deadline = clock.monotonic() + _PATIENCE_S
     while (answer := ask()) is None and clock.monotonic() < deadline:
         clock.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""A step on a cluster: its arguments, how it is added, found again and cancelled."""
+"""Adds a step to a cluster, finds it again, and cancels it."""
 
 from __future__ import annotations
 

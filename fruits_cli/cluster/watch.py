@@ -1,4 +1,4 @@
-"""Each new state of a cluster, a step and its progress, until the last; bears losing sight."""
+"""Yields each new state of a cluster, a step and its progress; tolerates failed AWS calls."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RunState:
 
 @dataclass
 class _Pace:
-    """When EMR is asked next: soon after a change, slower and slower while nothing changes."""
+    """When EMR is asked next: soon after a change, less and less often while nothing changes."""
 
     clock: Clock
     jitter: Callable[[], float]
@@ -78,12 +78,12 @@ def watch_run(
 ) -> Iterator[RunState]:
     """Each new state of the run, the last one when the step or its cluster is at its end.
 
-    step: its id, or its name, by which it is looked for while EMR does not list it. tell: hears
-    when AWS cannot be asked, and when it can again. Raises DeadlineReached, and ClusterNotFound
+    step: its id, or its name, by which it is looked for while EMR does not list it. tell: called
+    when AWS stops answering, and when it answers again. Raises DeadlineReached, and ClusterNotFound
     where EMR does not know the cluster for ten minutes.
     """
     until = clock.monotonic() + timeout_s
-    pace, sight = _Pace(clock, jitter), _Sight(clock, tell)
+    pace, sight = _Pace(clock, jitter), _Retrying(clock, tell)
     seen: RunState | None = None
     while True:
         state = sight.ask(partial(_look, cloud, (cluster_id, step), output, pace, seen))
@@ -94,7 +94,7 @@ def watch_run(
             return
         if clock.monotonic() >= until:
             raise DeadlineReached(
-                f"The run is not at its end after {timeout_s / 60:.0f} minutes.",
+                f"The run has not ended after {timeout_s / 60:.0f} minutes.",
                 hint="fruits status shows what is there.",
             )
         clock.sleep(max(_PROGRESS_S, sight.wait_s))
@@ -158,7 +158,7 @@ def watch_cluster(
     tell, errors: as for `watch_run`.
     """
     deadline_s = clock.monotonic() + timeout_s
-    pace, sight = _Pace(clock, jitter), _Sight(clock, tell)
+    pace, sight = _Pace(clock, jitter), _Retrying(clock, tell)
     seen: Cluster | None = None
     while True:
         cluster = sight.ask(partial(clusters.cluster, cluster_id))
@@ -177,8 +177,8 @@ def watch_cluster(
         clock.sleep(max(sight.wait_s, pace.due_s - clock.monotonic()))
 
 
-class _Sight:
-    """Asks AWS, and bears that it cannot be asked: the cluster goes on without us."""
+class _Retrying:
+    """Tolerates failed AWS calls: the cluster keeps running meanwhile."""
 
     def __init__(self, clock: Clock, tell: Callable[[str], None]) -> None:
         self._clock, self._tell = clock, tell
@@ -206,5 +206,5 @@ class _Sight:
 
     def _lost(self, why: str) -> None:
         if not self.wait_s:
-            self._tell(f"{why} The cluster goes on; asking again.")
+            self._tell(f"{why} The cluster keeps running; asking again.")
         self.wait_s = min(max(self.wait_s * 1.5, _BLIND_FIRST_S), _BLIND_MOST_S)

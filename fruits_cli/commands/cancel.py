@@ -32,12 +32,12 @@ def cancel(
 def cancel_job(
     wanted: str | None, session: Session, *, dry_run: bool = False, yes: bool = False
 ) -> Outcome:
-    """The running or waiting job of the cluster, cancelled. Raises UsageError without a cluster."""
+    """Cancel the running or waiting job of the cluster. Raises UsageError without a cluster."""
     clusters = session.cloud.clusters
     cluster = find_cluster(wanted, clusters, session.ledger, region=session.cloud.region)
     steps = clusters.steps(cluster.cluster_id)
     jobs = [step for step in steps if not (step.state.is_final or is_housekeeping(step.name))]
-    # EMR lists the newest first: without one that runs it is the one that runs next.
+    # EMR lists the newest first: of those that wait, the last one runs next.
     running = [step for step in jobs if step.state is not StepState.PENDING]
     step = next(iter(running or jobs[::-1]), None)
     if step is None:

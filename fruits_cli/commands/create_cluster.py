@@ -42,14 +42,14 @@ def create_cluster(
 def create(
     config: Config, session: Session, run_id: str, *, dry_run: bool = False, yes: bool = False
 ) -> Outcome:
-    """The cluster of the configured name, ready for steps; a live one is found, not doubled.
+    """Create the cluster of the configured name, or find the live one; wait until it takes steps.
 
     Raises CloudError with the cause where it does not come up, QuotaTooSmall, Locked, Declined.
     """
     name, cloud, screen = config.cluster.name, session.cloud, session.screen
     if cluster := living(name, cloud):
         screen.tell(f"Cluster {cluster.emr_name} is already running: {cluster.cluster_id}.")
-        for line in void_wishes(config, cluster, session):
+        for line in ignored_settings(config, cluster, session):
             screen.warn(line)
         if dry_run:
             return _outcome(cluster)
@@ -88,7 +88,7 @@ def _put_notebook(plan: RunPlan, session: Session) -> None:
     try:
         uri = ship_notebook(plan.places, session.cloud.storage)
     except CloudError as error:
-        # The cluster has started: it is worth more than its notebook.
+        # The cluster has started, and is of use without its notebook.
         session.screen.warn(f"The notebook was not put into the bucket. {error}")
         return
     session.screen.tell(f"A notebook for its runs is at {uri}.")
@@ -112,21 +112,21 @@ def _say_what_lives(record: RunRecord, session: Session) -> None:
         session.screen.tell("No cluster was started.")
         return
     session.screen.tell(
-        f"Cluster {record.cluster_id} goes on: fruits terminate --cluster {record.cluster_id} "
-        "ends it."
+        f"Cluster {record.cluster_id} keeps running; "
+        f"fruits terminate --cluster {record.cluster_id} ends it."
     )
 
 
 def _note_end(record: RunRecord, session: Session) -> None:
-    """Write down a cluster that ended instead of becoming ready."""
+    """Record a cluster that ended instead of becoming ready."""
     with suppress(CloudError):
         cluster = session.cloud.clusters.cluster(record.cluster_id)
         if cluster.state.is_final:
             session.ledger.write(replace(record, phase=RunPhase.FAILED, cluster_ended=True))
 
 
-def void_wishes(config: Config, cluster: Cluster, session: Session) -> Iterator[str]:
-    """What the configuration asks of a cluster that is already there, and is otherwise."""
+def ignored_settings(config: Config, cluster: Cluster, session: Session) -> Iterator[str]:
+    """A sentence for each setting that differs from those of the cluster that is there."""
     wanted, has = config.cluster.release_label, cluster.release_label
     if has and has != wanted:
         yield f"It runs {has}; release_label {wanted} has no effect."

@@ -81,7 +81,7 @@ def estimate(
 _SAMPLE, _ENOUGH, _SMALL_BYTES = 200, 600, 200_000
 # Where no region is configured, the table speaks of this one.
 _REGION = "eu-west-3"
-# With less of the cores than this, the measurement tells of other programs, too.
+# With a smaller share of the cores, other programs disturbed the measurement.
 _UNDISTURBED = 0.85
 _IF_ABSENT = "random ones are timed, which are as fast"
 _DRAWN = "the drawn sample"
@@ -89,7 +89,7 @@ _DRAWN = "the drawn sample"
 
 @dataclass(frozen=True)
 class Found:
-    """The work, where it was found, and pictures of this machine that are timed for it."""
+    """The job's pictures, and those of this machine that are timed in their place."""
 
     work: Work
     source: str
@@ -100,7 +100,7 @@ class Found:
 
     @property
     def stands_for_others(self) -> bool:
-        """Whether the pictures that are timed may be unlike those that are meant."""
+        """True if the timed pictures may differ from those of the job."""
         return self.sample == _DRAWN and self.source != _DRAWN
 
 
@@ -134,7 +134,7 @@ def _found(
         )
     if count is not None:
         raise UsageError("--count goes with a folder of this machine, or alone.")
-    # Where there is no session, opening one again says why.
+    # Without a session, this raises the reason.
     return _on_s3(config, images, (session or open_session(config, screen)).cloud.storage)
 
 
@@ -160,7 +160,7 @@ def _of_folder(config: Config, folder: Path, count: int | None, *, name: str) ->
 
 
 def _on_s3(config: Config, images: str | None, storage: Storage) -> Found:
-    """A dataset, whose pictures lie where a cluster reads them; the drawn sample stands for it."""
+    """A dataset on S3; the drawn sample is timed in its place."""
     uri = find_images(images, places_of(config), storage, config.storage.dataset)
     stored = storage.fetch_bytes(uri / DATASET_FILE)
     if stored is None:
@@ -198,7 +198,7 @@ def _measured(job: JobConfig, found: Found, screen: Screen, environ: Mapping[str
         if timed[precision].rejected == timed[precision].pictures:
             raise UsageError(
                 f"None of the {len(found.files)} pictures that were tried could be used.",
-                hint="fruits run tells of each picture why.",
+                hint="fruits run gives the reason for each picture.",
             )
     return Measured(
         timed=timed,
@@ -216,8 +216,8 @@ def _measured(job: JobConfig, found: Found, screen: Screen, environ: Mapping[str
 def _artefacts(
     job: JobConfig, found: Found, screen: Screen, environ: Mapping[str, str]
 ) -> tuple[dict[Precision, ModelArtefact], tuple[str, ...]]:
-    """The model in f32, in bf16 where this machine computes it, in int8 where the pictures bear it;
-    and why it is left out.
+    """The model by precision: f32, bf16 where this CPU has it, int8 where the pictures allow it;
+    and why one is left out.
     """
     wanted = job.precision
     f32, job = obtain_model(
@@ -229,7 +229,7 @@ def _artefacts(
     # The artefact was tried in it when it was made.
     if f32.facts.get("parity", {}).get("bf16_min_cosine") is not None:
         artefacts[Precision.BF16] = f32
-    # Drawn pictures tell nothing of what others bear.
+    # The drawn pictures do not show whether int8 suits others.
     if found.sample == _DRAWN and wanted not in (Precision.INT8, Precision.AUTO):
         return artefacts, ()
     try:
@@ -269,14 +269,14 @@ def _compared(config: Config, found: Found, measured: Measured, session: Session
 
 
 def _doubts(found: Found, measured: Measured) -> Iterator[str]:
-    """What makes the measurement less than it could be."""
+    """Reasons to trust the measurement less."""
     if found.stands_for_others:
         yield f"{_DRAWN} was timed, of 100 x 100 pixels: larger pictures take longer to decode."
     at_work = min(one.at_work for one in measured.timed.values())
     if at_work < _UNDISTURBED:
         yield (
-            f"the sample had the cores for {at_work:.0%} of the time only (other programs, or the "
-            "disk): the best case is this machine left alone."
+            f"the sample had the cores only {at_work:.0%} of the time (other programs, or the "
+            "disk): the best case assumes an idle machine."
         )
 
 
@@ -286,7 +286,7 @@ def _too_long(config: Config, clusters: Sequence[Estimate]) -> Iterator[str]:
     if slow:
         yield (
             f"the cluster of fruits run ends after {most_min} minutes, which may be too early for "
-            f"{', '.join(map(repr, slow))}: give --max-lifetime-min, or go on with --resume."
+            f"{', '.join(map(repr, slow))}: give --max-lifetime-min, or continue with --resume."
         )
 
 

@@ -59,7 +59,7 @@ def logs(
         if not ui:
             return local_logs(record, everything=everything)
         raise UsageError(
-            f"Run {record.run_id} ran on this machine, of which there is no Spark UI.",
+            f"Run {record.run_id} ran on this machine, which keeps no Spark UI.",
             hint="fruits logs shows what its driver wrote.",
         )
     session = open_session(config, screen)

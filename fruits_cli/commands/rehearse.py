@@ -82,7 +82,7 @@ def rehearse(
 def pause_of(screen: Screen, *, yes: bool) -> None:
     """Return once the user has looked; at once with --yes."""
     if not yes:
-        screen.tell("Enter goes on, Ctrl-C ends the tour.")
+        screen.tell("Enter continues, Ctrl-C ends the tour.")
         sys.stdin.readline()
 
 

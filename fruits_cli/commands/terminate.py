@@ -25,7 +25,7 @@ from fruits_cli.session import Session
 _KEPT = (
     "The bucket with its data, EMR's service-linked role and the private key on this machine stay."
 )
-_AGAIN = "fruits terminate --purge goes on from here."
+_AGAIN = "fruits terminate --purge continues from here."
 
 
 @with_config("storage")

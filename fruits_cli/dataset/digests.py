@@ -1,4 +1,4 @@
-"""What earlier packings read, so that an unchanged folder is listed and not read again."""
+"""Digests of pictures read before: an unchanged folder is listed, and not read again."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _NEXT = "path > ? AND path <= ?"
 class DigestCache:
     """Digests of the pictures of one folder by path and stamp, in an SQLite file.
 
-    It is asked and told group by group in the order of the paths, and so forgets what is gone.
-    Without a file, or with one that cannot be used, it knows nothing and keeps nothing.
+    Groups are loaded and saved in the order of the paths, which drops what is gone from the file.
+    Without a file, or with one that cannot be used, the cache stays empty.
     """
 
     def __init__(self, file: Path | None, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
@@ -68,7 +68,7 @@ class DigestCache:
         self._execute("DELETE FROM digests WHERE path > ?", (self._after,))
 
     def close(self) -> None:
-        """Let go of the file; nothing is known or kept any more."""
+        """Close the file; the cache is empty from now on."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

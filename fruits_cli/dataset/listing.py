@@ -1,4 +1,4 @@
-r"""The pictures of a folder in the order of their paths; spark_job.listing says what is one."""
+r"""Lists a folder's pictures in the order of their paths, by the rules of spark_job.listing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spark_job.listing import (
 
 
 class Stamp(NamedTuple):
-    """What tells, without reading, that a file is the one that was read before."""
+    """Identifies an unchanged file without reading it."""
 
     size: int
     mtime_ns: int

@@ -32,7 +32,7 @@ _MASTER_PX, _MASTERS = 136, 2
 def draw_sample(folder: Path, *, count: int = 360) -> None:
     """Write `count` files <Kind>/<n>_100.jpg, 100x100 pixels on white, the same bytes each time.
 
-    The last three are there to be noticed: one is grayscale, one cut short, one is text.
+    The last three are special: one is grayscale, one truncated, one is text.
     Raises MachineError where the disk refuses.
     """
     masters = {kind: [_painted(kind, number) for number in range(_MASTERS)] for kind in KINDS}

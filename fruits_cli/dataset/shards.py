@@ -1,10 +1,9 @@
-"""A folder of pictures becomes Parquet shards and dataset.json.
+"""Packs a folder of pictures into Parquet shards.
 
-Shards are cut by what their pictures are called and named by what is in them, so that a changed
-picture changes the shard that it lies in and hardly another. A folder is listed, cut by the sizes
-seen, and shard by shard: the digests that earlier packings kept give its name, and only what is
-new is read; a shard that the store has is left; any other is read whole, and named anew by the
-bytes that go into it.
+Where a shard ends depends on the names of its pictures, and its own name on their content, so that
+a changed picture changes its own shard and hardly another. The digests that earlier packings kept
+name an unchanged shard without reading it again. A shard that is on S3 already is skipped; any
+other is read whole, and named by the bytes that go into it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A folder of pictures on S3: as shards of a dataset, or as it is; only what is new is sent."""
+"""Sends a folder of pictures to S3, as shards of a dataset or as it is; only what is new."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions about the account: who we are, bucket, roles, rights, key pair, groups, clusters."""
+"""Questions about the account: identity, bucket, roles, rights, key pair, groups, clusters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fruits_cli.errors import AccessDenied, FruitsError
 
 # AWS refuses requests whose time is five minutes off. Source: IAM user guide, Signature Version 4.
 _SKEW_LIMIT_S, _SKEW_NOTE_S = 300, 60
-# What making each thing takes; what a launch does with it is in aws/rights.py and aws/s3.py.
+# The rights that a launch needs to create each thing (in aws/rights.py and aws/s3.py).
 _MAKE_BUCKET = (
     "s3:CreateBucket",
     "s3:PutBucketOwnershipControls",
@@ -82,7 +82,7 @@ def clock(ask: Ask) -> Finding:
 
 
 def known_region(ask: Ask) -> Finding:
-    """Whether EMR has such a region; nobody is asked."""
+    """Whether EMR has such a region, as far as botocore knows."""
     known = ask.cloud.preflight.known_regions()
     if ask.region in known:
         return ok(with_place(ask.region))
@@ -107,7 +107,7 @@ def bucket(ask: Ask) -> Finding:
     try:
         found = ask.cloud.storage.bucket_region(name)
     except AccessDenied as error:
-        # Not "could not ask": a launch ends here, too.
+        # A finding, not an unanswered question: a launch would fail here, too.
         return failing(str(error), error.hint)
     if found is None:
         denied = ask.denied(_MAKE_BUCKET, ask.arn("s3", name))
@@ -181,12 +181,12 @@ def _role(ask: Ask, spec: policies.RoleSpec, rights: tuple[str, ...], more: Deni
             "not change it.",
             f"Ask an administrator for {named}, or to launch once.",
         )
-    doubt = "; whether you may change it could not be asked" if denied is None else ""
+    doubt = "; whether you may change it could not be checked" if denied is None else ""
     return ok(f"the {parts} of {spec.name} will be brought up to date by the first launch{doubt}")
 
 
 def pass_role(ask: Ask) -> Finding:
-    """Whether we may hand the two roles to EMR and EC2."""
+    """Whether the caller may pass the two roles to EMR and EC2."""
     specs = (policies.service_role(_scope(ask)), policies.instance_role(_scope(ask)))
     takers = {spec.name: spec.principal for spec in specs}
     lacking = [
@@ -205,14 +205,14 @@ def pass_role(ask: Ask) -> Finding:
 
 
 def launch(ask: Ask) -> Finding:
-    """Whether our policies let us start, feed and end clusters."""
+    """Whether the caller may start clusters, add steps to them and end them."""
     cluster = ask.arn("elasticmapreduce", "cluster/j-1")
     denied = ask.cloud.preflight.denied(_LAUNCH, "*")
     denied |= ask.cloud.preflight.denied(_ON_CLUSTER, cluster)
     if denied:
         rights = ", ".join(sorted(denied))
         return failing(f"You lack {rights}.", f"Ask an administrator for {rights}.")
-    return ok("your policies let you start, feed and end clusters")
+    return ok("you may start clusters, add steps to them and end them")
 
 
 def security_configuration(ask: Ask) -> Finding:
@@ -240,7 +240,7 @@ def key_pair(ask: Ask) -> Finding:
         )
     prints = None
     with suppress(FruitsError):
-        # What is wrong with the file is told by the question for the file.
+        # The question about the key file reports what is wrong with it.
         prints = load_prints(file) if file else None
     if prints is None:
         return ok(f"{name}; no key_file is configured to compare it with")
@@ -310,7 +310,7 @@ def emr_groups(ask: Ask) -> Finding:
 
 
 def clusters(ask: Ask) -> Finding:
-    """Live clusters and their dollars; one older than any may become is forgotten."""
+    """Live clusters and their cost; one older than the longest lifetime was forgotten."""
     limit_min = lifetime_min(ask.config.cluster, transient=False)
     lines, old = [], []
     for cluster in ask.cloud.clusters.find_clusters(live=True):

@@ -1,4 +1,4 @@
-"""What the questions of `fruits doctor` to AWS are given: each fact is asked for once."""
+"""What the questions of `fruits doctor` share; AWS is asked for each fact once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 class Once(Generic[_T]):
-    """A fact, or the error in its place, asked for by whichever question comes first."""
+    """A fact, or the error in its place, fetched for the first question that needs it."""
 
     def __init__(self, ask: Callable[[], _T]) -> None:
         self._ask, self._lock = ask, threading.Lock()
@@ -68,7 +68,7 @@ class Ask:
         return f"arn:{who.partition}:{service}:{region}:{account}:{resource}"
 
     def denied(self, actions: Sequence[str], resource: str) -> frozenset[str] | None:
-        """Those of the actions that we may not do; None where that may not be asked."""
+        """Those of the actions that the caller may not do; None where AWS does not tell."""
         with suppress(CloudError):
             return self.cloud.preflight.denied(actions, resource)
         return None

@@ -119,7 +119,7 @@ def vcpus(ask: Ask, market: Market) -> Finding:
             f"{needed} needed; the quota could not be read.",
             "It needs servicequotas:GetServiceQuota and ec2:DescribeInstances.",
         )
-    # The account with the quota of one market alone: an unknown one holds nothing up.
+    # With the quota of this market alone: an unknown one is no obstacle.
     spot, on_demand = (quota, None) if market is Market.SPOT else (None, quota)
     prices = PriceBook({}, {})
     who = ask.identity()

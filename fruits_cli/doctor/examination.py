@@ -1,4 +1,4 @@
-"""All questions of `fruits doctor`, asked side by side; one table, nothing changed."""
+"""Asks all questions of `fruits doctor` in parallel; changes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AT_ONCE = 16
 _NO_CLOUD = "no bucket is configured, so nothing runs on AWS (fruits run stays on this machine)"
 _UNKNOWN_TO_AWS = "AWS does not accept the credentials, see above"
 
-# Name, function, and the rights that asking takes; in the order in which they are told.
+# Name, function, and the rights that asking needs; in the order of the table.
 Row = tuple[str, Callable[[Ask], Finding], tuple[str, ...]]
 # Without credentials nothing else can be asked.
 _FIRST: tuple[Row, ...] = (
@@ -77,7 +77,7 @@ _OTHERS: tuple[Row, ...] = (
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The machine as doctor finds it, and the way to AWS."""
+    """This machine's environment and folder, and how to connect to AWS."""
 
     environ: Mapping[str, str]
     folder: Path
@@ -87,7 +87,7 @@ class Surroundings:
 
 
 def examine(config: Config, around: Surroundings) -> list[Finding]:
-    """All findings, in the order in which they are told; takes a few seconds."""
+    """All findings, in the order of the table; takes a few seconds."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         # Asked before AWS is waited for.
         here = [pool.submit(one.answer) for one in _here(config, around)]
@@ -123,7 +123,7 @@ def _questions(ask: Ask, rows: Iterable[Row]) -> list[Question]:
 
 
 def _here(config: Config, around: Surroundings) -> list[Question]:
-    """The questions to this machine."""
+    """The questions about this machine."""
     environ, key = around.environ, config.tunnel.key_file
     questions = [
         Question("Python", machine.python),
@@ -151,6 +151,6 @@ def report(findings: Sequence[Finding]) -> Outcome:
         "findings": [asdict(one) for one in findings],
         "counts": {one.value: counts[one] for one in Verdict},
     }
-    # A question that nobody answered is no failure, nor is a warning.
+    # Neither a warning nor an unanswered question is a failure.
     code = 1 if counts[Verdict.FAILING] else 0
     return Outcome([Table(rows, has_head=False), f"{summary}."], facts, code)

@@ -10,7 +10,7 @@ from fruits_cli.errors import AccessDenied, CloudError, FruitsError
 
 
 class Verdict(StrEnum):
-    """What came of a question."""
+    """The result of a question."""
 
     OK = "ok"
     WARNING = "warning"
@@ -31,32 +31,32 @@ class Finding:
 
 
 def ok(said: str) -> Finding:
-    """Nothing to do."""
+    """Everything is in order."""
     return Finding(Verdict.OK, said)
 
 
 def warning(said: str, fix: str) -> Finding:
-    """Some runs will fail on this, or a launch may."""
+    """Some runs, or a launch, may fail because of this."""
     return Finding(Verdict.WARNING, said, fix)
 
 
 def failing(said: str, fix: str) -> Finding:
-    """A launch, a run or the tunnel will fail on this."""
+    """A launch, a run or the tunnel will fail because of this."""
     return Finding(Verdict.FAILING, said, fix)
 
 
 def not_asked(said: str) -> Finding:
-    """The question does not arise."""
+    """The question does not apply."""
     return Finding(Verdict.NOT_ASKED, said)
 
 
 class NotApplicable(FruitsError):
-    """This question does not arise; another one reports the reason."""
+    """This question does not apply; another one reports the reason."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question by name; `rights` are what asking it takes, for refusals that do not name it."""
+    """A question by name; `rights` are those that asking needs, for refusals without their name."""
 
     name: str
     ask: Callable[[], Finding]
@@ -77,8 +77,8 @@ class Question:
         return replace(found, name=self.name)
 
     def _of_error(self, error: FruitsError) -> Finding:
-        # When AWS refuses or is silent nobody knows that anything is wrong. Any other error is
-        # the answer.
+        # A refusal, or no answer, does not mean that anything is wrong. Any other error is the
+        # finding.
         if not isinstance(error, CloudError):
             return failing(str(error), error.hint)
         denied = isinstance(error, AccessDenied) and self.rights
@@ -86,16 +86,16 @@ class Question:
         return Finding(Verdict.COULD_NOT_ASK, str(error), error.hint or needed)
 
 
-# None: whether the caller may do it could not be asked.
+# None: whether the caller may do it could not be checked.
 Denied = Collection[str] | None
 
 
 def to_be_made(what: str, denied: Denied) -> Finding:
-    """What is missing is no fault as long as the caller may make it."""
+    """A missing resource is fine as long as the caller may create it."""
     if denied:
         rights = ", ".join(sorted(denied))
         return failing(
-            f"{what} is missing, and you may not make it.", f"Ask an administrator for {rights}."
+            f"{what} is missing, and you may not create it.", f"Ask an administrator for {rights}."
         )
-    doubt = "; whether you may make it could not be asked" if denied is None else ""
+    doubt = "; whether you may create it could not be checked" if denied is None else ""
     return ok(f"{what} will be made by the first launch{doubt}")

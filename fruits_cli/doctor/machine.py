@@ -21,12 +21,12 @@ _PYTHONS = ((3, 11), (3, 12))
 _INSTALL_AGAIN = "Install fruits again: pip install --force-reinstall fruits"
 # A run's results, the nodes' packages and Spark's shuffles are each well below.
 _NEEDED_GIB = 2.0
-# What spark_job.model downloads; the command line knows the job by its processes alone.
+# What spark_job.model downloads; fruits_cli does not import the job.
 IMAGENET_URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
     "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 )
-# What the job and the making of its model import.
+# What the job and spark_job.model import.
 PACKAGES = (
     "pyspark",
     "openvino",

@@ -92,7 +92,7 @@ def tags(ask: Ask) -> Finding:
             f"Ask an administrator: aws ec2 create-tags --resources {' '.join(untagged)} "
             f"--tags Key={MANAGED_POLICY_TAG},Value=true",
         )
-    doubt = "; whether you may set it could not be asked" if denied is None else ""
+    doubt = "; whether you may set it could not be checked" if denied is None else ""
     return ok(f"{MANAGED_POLICY_TAG} will be set on {_list(untagged)}{doubt}")
 
 

@@ -46,7 +46,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What cannot be known before the run. Speeds of a vCPU are beside one core of this machine."""
+    """What cannot be measured before a run; a vCPU's speed is relative to a core of this one."""
 
     efficiency: Range = Range(0.80, 0.95)
     start_here_s: Range = Range(4, 10)
@@ -71,7 +71,7 @@ ASSUMED = Assumptions()
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do; `bytes_to_send` is 0 where the pictures lie on S3 already."""
+    """The job's pictures; `bytes_to_send` is 0 where they are on S3 already."""
 
     pictures: int
     bytes_to_send: float
@@ -111,7 +111,7 @@ class Estimate:
 
     @property
     def on_cluster(self) -> Range:
-        """What of it the cluster is up."""
+        """The time for which the cluster is up."""
         return sum((self.stages[name] for name in ("start", "features", "pca")), Range(0, 0))
 
 
@@ -128,7 +128,7 @@ def candidates(
     cluster: ClusterConfig, *, engine: Engine, precision: Precision, has_int8: bool = False
 ) -> list[Candidate]:
     """The configured cluster on demand, one with more nodes on Spot, one that has bf16; where the
-    pictures bear int8, one that has that; with managed scaling, the cluster at its maximum.
+    pictures allow int8, one that has that; with managed scaling, the cluster at its maximum.
     """
     if precision is Precision.AUTO:
         fast = fast_precisions((cluster.core_type, cluster.task_type))
@@ -196,9 +196,9 @@ def cluster_shape(
 
 
 def gain_of(precision: Precision, speeds: Mapping[Precision, float], assumed: Assumptions) -> Range:
-    """How much faster than f32 it is on nodes that have it: from what was measured here upwards.
+    """How much faster than f32 it is on nodes that have it: at least as much as measured here.
 
-    They may have AMX, which this machine may lack.
+    The nodes may have AMX where this machine does not.
     """
     guess = assumed.int8_gain if precision is Precision.INT8 else assumed.bf16_gain
     if precision not in speeds:
@@ -320,7 +320,7 @@ def crossing(ours: Callable[[int], float], theirs: Callable[[int], float]) -> in
 
 
 def fastest(estimates: Sequence[Estimate]) -> Estimate:
-    """The one whose middle comes first."""
+    """The one with the shortest middle time."""
     return min(estimates, key=lambda one: one.seconds.middle)
 
 

@@ -54,7 +54,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Report:
-    """All that an estimate says. `clusters` may be empty, `notes` say why."""
+    """Everything that an estimate reports; `notes` say why `clusters` may be empty."""
 
     source: str
     work: Work
@@ -68,7 +68,7 @@ class Report:
 
 
 def report_lines(report: Report) -> list[str | Table]:
-    """The table, what it stands on, and which place is the better choice."""
+    """The table, what it is based on, and which place is the better choice."""
     size = f"{report.work.bytes_to_send / 1e6:,.1f} MB" if report.work.bytes_to_send else "nothing"
     return [
         f"Pictures: {report.work.pictures:,} ({report.source}), {size} to send.",
@@ -117,7 +117,7 @@ def _nodes(one: Estimate) -> str:
 
 
 def span(numbers: Range, *, places: int = 0) -> str:
-    """`low to high`, with as many digits as tell something."""
+    """`low to high`, without meaningless digits."""
     low, high = (_number(number, places) for number in (numbers.low, numbers.high))
     return low if low == high else f"{low} to {high}"
 
@@ -163,21 +163,21 @@ def _cheapest_line(clusters: Sequence[Estimate]) -> str:
 
 def _choice_line(found: BreakEven) -> str:
     if found.middle is None:
-        sure = "" if found.low is None else f" (surely up to {_rounded(found.low)})"
+        sure = "" if found.low is None else f" (certainly up to {_rounded(found.low)})"
         return (
             f"This machine is the better choice at any number of such pictures{sure}: for each of "
-            "them it takes no longer than these clusters and the way there and back."
+            "them it takes no longer than a cluster, upload and download included."
         )
     least = _rounded(found.low or 0)
     most = "any number" if found.high is None else _rounded(found.high)
     return (
         f"This machine is the better choice up to about {_rounded(found.middle)} such pictures "
-        f"(somewhere between {least} and {most}): until then it is done before a cluster is."
+        f"(between {least} and {most}): up to there it finishes before any cluster."
     )
 
 
 def _rounded(number: int) -> str:
-    """Two digits that count, for nobody knows the others."""
+    """Two significant digits: the estimate is no more exact."""
     size = 10 ** max(0, len(str(number)) - 2)
     return f"{round(number / size) * size:,}"
 

@@ -30,7 +30,7 @@ class Timed:
 
     @property
     def undisturbed_images_s(self) -> float:
-        """Images a second, had they had their cores all the time."""
+        """Images a second if they had their cores all the time."""
         return self.images_s / min(1.0, self.at_work)
 
 
@@ -41,7 +41,7 @@ def time_sample(
 
     command: that of `embedding_command`, started so many times at once.
 
-    Raises what spark_job.embed says, MachineError where it says nothing.
+    Raises the error of spark_job.embed, MachineError where it gives none.
     """
     shares = [files[n::processes] for n in range(processes)]
     shares = [share for share in shares if share]
@@ -75,7 +75,7 @@ def _embedding_processes(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                # A buffer would be written once more, into the broken pipe of a dead process.
+                # A buffer would be flushed again at exit, into a broken pipe.
                 bufsize=0,
             )
             # Last in, first out: killed, then waited for; after a good end both do nothing.
@@ -87,7 +87,7 @@ def _embedding_processes(
 
 def _fed(process: subprocess.Popen[bytes], files: Sequence[str]) -> dict[str, Any]:
     assert process.stdin is not None
-    # Where it died, its own last word tells more than the broken pipe.
+    # Where it died, its own error says more than the broken pipe.
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(b"".join(os.fsencode(file) + b"\0" for file in files))
         process.stdin.close()
@@ -95,7 +95,7 @@ def _fed(process: subprocess.Popen[bytes], files: Sequence[str]) -> dict[str, An
 
 
 def _told(process: subprocess.Popen[bytes], word: str) -> dict[str, Any]:
-    """What the process says under that word. Raises its error where it ends before."""
+    """What the process prints under that word. Raises its error where it ends before."""
     assert process.stderr is not None
     last = []
     for line in process.stderr:

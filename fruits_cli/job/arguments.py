@@ -1,4 +1,4 @@
-"""The words after spark-submit: Spark's options and the job's own arguments; pure."""
+"""The arguments of the job's main.py; pure."""
 
 from __future__ import annotations
 

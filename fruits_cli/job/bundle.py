@@ -1,4 +1,4 @@
-"""What travels to where the job runs: spark_job as a zip, the model artefact, the templates."""
+"""Packs spark_job into the two files that spark-submit is given."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def job_bundle(folder: Path) -> JobBundle:
         for source in sorted(package.rglob("*.py")):
             name = f"spark_job/{source.relative_to(package).as_posix()}"
             bundle.writestr(zipfile.ZipInfo(name, _ZIP_DATE), source.read_bytes())
-    # A copy: beside its sisters, `import files` would find them by their short names.
+    # A copy: in its own folder, `import files` would find the modules beside it.
     shutil.copyfile(package / "main.py", main)
     digest = hashlib.sha256(archive.read_bytes() + main.read_bytes()).hexdigest()[:32]
     return JobBundle(main, archive, digest)

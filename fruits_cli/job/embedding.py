@@ -1,4 +1,4 @@
-"""spark_job.embed as a process: paths on its stdin, features out of it."""
+"""Runs spark_job.embed: paths on its stdin, features on its stdout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def embedding_command(
     artefact: ModelArtefact, engine: Engine | str, precision: Precision | str
 ) -> list[str]:
     """The command line of a process that computes features with this model."""
-    # -P: a json.py in the user's folder is not the one that is wanted.
+    # -P: a json.py in the user's folder must not be imported.
     command = [sys.executable, "-P", "-m", "spark_job.embed", "--model", str(artefact.folder)]
     return [*command, "--engine", str(engine), "--precision", str(precision)]
 

@@ -1,4 +1,4 @@
-"""The model of a job, with random weights where the default ones may be missed."""
+"""Makes the model of a job, or finds it in the cache."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def model_artefact(
     offline: ImageNet's weights are taken from the cache or not at all. Raises what spark_job.model
     says: UsageError for weights that are none, FruitsError where they cannot be had.
     """
-    # -P: a json.py in the user's folder is not the one that is wanted.
+    # -P: a json.py in the user's folder must not be imported.
     command = [sys.executable, "-P", "-m", "spark_job.model", "--weights", job.weights]
     command += ["--image-size", str(job.image_size), "--cache", str(cache_dir(environ) / "models")]
     if job.precision is Precision.INT8:

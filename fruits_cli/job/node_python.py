@@ -1,4 +1,4 @@
-"""The Python of a cluster's nodes: its packages, its place, and the action that makes it; pure."""
+"""The Python of a cluster's nodes: its packages, where they are, and what installs them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from fruits_cli.session import Session
 
 
 def ship_python(python: NodePython, places: Places, session: Session) -> None:
-    """What the nodes' bootstrap action needs: its script, the locks, and the wheels.
+    """Send what the nodes' bootstrap action needs: its script, the locks, and the wheels.
 
-    Raises MachineError where the wheels cannot be had, CloudError.
+    Raises MachineError where the wheels cannot be fetched, CloudError.
     """
     storage = session.cloud.storage
     _put_new(python.script, script_place(python, places), storage)

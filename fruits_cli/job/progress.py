@@ -1,4 +1,4 @@
-"""What a process of the job says of itself: progress, and the error that ended it."""
+"""Reads what the job reports: its progress, and the error that ended it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def job_error(facts: Mapping[str, Any]) -> FruitsError:
 
 
 def load_report(output: Path) -> JobReport:
-    """What the job of a local run last said of itself."""
+    """The last report of a local run's job."""
     try:
         return parse_report((output / PROGRESS_FILE).read_bytes())
     except OSError:

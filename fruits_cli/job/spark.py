@@ -40,7 +40,7 @@ _POLL_S, _GRACE_S = 0.25, 10.0
 _SCRATCH = "fruits-run-"
 # A folder younger than this may not be locked yet by the command that made it.
 _NEW_S = 60.0
-# The JVM only schedules: its compilers and collectors shall leave the cores to the workers.
+# The JVM only schedules: its compilers and collectors must leave the cores to the workers.
 _JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 _LAST_WORD, _LOG_TAIL = "Error: ", 65536
 LOOPBACK_CONF = {
@@ -73,7 +73,7 @@ def run_job(
 ) -> Generator[Progress]:
     """Run the job to its end, yielding its progress; stops it when the caller goes away.
 
-    Raises what the job itself reported, or MachineError where it died without a word.
+    Raises what the job itself reported, or MachineError where it died without reporting anything.
     """
     require_named_user(os.getuid())
     java_home = find_java(environ)
@@ -157,7 +157,7 @@ def spark_environ(environ: Mapping[str, str], java_home: Path, scratch: Path) ->
         "PYSPARK_DRIVER_PYTHON": sys.executable,
         # Where the daemon of spark_job.daemon waits, which imports while Spark starts.
         "FRUITS_DAEMON": str(scratch / "daemon"),
-        # A json.py in the user's folder is not the one that Spark's workers want.
+        # Spark's workers must not import a json.py in the user's folder.
         "PYTHONSAFEPATH": "1",
         # Java reads its arguments in this encoding: with C an accent in a path becomes "??".
         "LC_ALL": "C.UTF-8",
@@ -207,8 +207,8 @@ def _time_written_ns(file: Path) -> int:
 
 
 def _logged_error(code: int, log: Path, begin: int, output: Path) -> FruitsError:
-    """The job's last word where it could not write it to progress.json."""
-    hint = f"Its log is {log}; fruits run --resume {output} goes on from here."
+    """The job's error out of its log, where it could not write progress.json."""
+    hint = f"Its log is {log}; fruits run --resume {output} continues from here."
     with log.open("rb") as stream:
         stream.seek(max(begin, log.stat().st_size - _LOG_TAIL))
         lines = stream.read().decode(errors="replace").splitlines()
@@ -221,7 +221,7 @@ def _logged_error(code: int, log: Path, begin: int, output: Path) -> FruitsError
 
 @contextlib.contextmanager
 def _scratch_folder() -> Iterator[Path]:
-    """A folder for this run's zip, secret and shuffles; those of killed commands are swept."""
+    """A folder for this run's zip, secret and shuffles; those of killed commands are removed."""
     try:
         _sweep(Path(tempfile.gettempdir()))
         folder = Path(tempfile.mkdtemp(prefix=_SCRATCH))

@@ -1,4 +1,4 @@
-"""One attempt at a run on EMR: how far it has come, and what becomes of its cluster."""
+"""One attempt at a run on EMR: how far it got, and what happens to its cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOOK_FOR_S = 30.0
 
 @dataclass
 class Attempt:
-    """How far one attempt at a run has come; `record` is the newest, also where no disk took it."""
+    """How far an attempt at a run got; `record` is the newest, even if it could not be written."""
 
     record: RunRecord
     job_ended: bool = False
@@ -30,7 +30,7 @@ class Attempt:
 
 
 def write_record(record: RunRecord, session: Session) -> RunRecord:
-    """Write the record down; a disk that is full changes nothing for the cluster."""
+    """Write the record; a full disk changes nothing for the cluster."""
     try:
         return session.ledger.write(record)
     except MachineError as error:
@@ -39,7 +39,7 @@ def write_record(record: RunRecord, session: Session) -> RunRecord:
 
 
 def close_attempt(attempt: Attempt, error: BaseException, session: Session, *, keep: bool) -> None:
-    """End the cluster where the table says so, before anything is said; else say how to return."""
+    """End the cluster where the table says so, before any message; else say how to continue."""
     end = run_end(error, job_ended=attempt.job_ended, completed=attempt.completed)
     record, interrupted = attempt.record, isinstance(error, KeyboardInterrupt)
     again = f"fruits run --resume {record.run_id}"
@@ -61,7 +61,7 @@ def close_attempt(attempt: Attempt, error: BaseException, session: Session, *, k
         )
         heard_again()
     write_record(_closed(record, end), session)
-    session.screen.tell(f"What is finished stays in {record.output}: {again} goes on there.")
+    session.screen.tell(f"What is finished stays in {record.output}; {again} continues from there.")
 
 
 def _closed(record: RunRecord, end: RunEnd) -> RunRecord:
@@ -74,14 +74,14 @@ def _closed(record: RunRecord, end: RunEnd) -> RunRecord:
 
 
 def _end(record: RunRecord, session: Session, end: RunEnd) -> None:
-    # Before any word: this request is what stops the costs.
+    # Before any message: this request is what stops the costs.
     stop_cluster(record.cluster_id, session)
     came_again = heard_again()
     session.screen.tell(f"Ending cluster {record.cluster_id}.")
     # Before we wait for its end, which may be cut: --resume must not take it for one at work.
     write_record(_closed(record, end), session)
     if came_again:
-        session.screen.tell("EMR has taken it; fruits status shows when it is gone.")
+        session.screen.tell("EMR is ending it; fruits status shows when it is gone.")
         return
     try:
         session.screen.tell(f"It ran {await_end(record.cluster_id, session).line}.")
@@ -100,7 +100,7 @@ def _leave(record: RunRecord, end: RunEnd, session: Session, *, keep: bool) -> N
         session.screen.tell(f"Cluster {cluster_id} stays, as --keep-cluster asked.")
         return
     session.screen.tell(
-        f"Cluster {cluster_id} goes on without us ({end}) and ends by itself: "
+        f"Cluster {cluster_id} keeps running ({end}) and ends by itself: "
         f"fruits status --watch --cluster {cluster_id}"
     )
 

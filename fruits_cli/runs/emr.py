@@ -326,7 +326,7 @@ def _require_same_pictures(
 def _detached(record: RunRecord) -> Outcome:
     run_id = record.run_id
     lines = [
-        f"Run {run_id} goes on without us on cluster {record.cluster_id}, which ends after it.",
+        f"Run {run_id} continues on cluster {record.cluster_id}, which ends after it.",
         f"fruits status --watch shows it, fruits run --resume {run_id} fetches its results.",
     ]
     facts = {
@@ -344,7 +344,7 @@ def _again_on(
     cluster: Cluster, config: Config, session: Session, record: RunRecord, *, dry_run: bool
 ) -> Outcome:
     """The run as another step of the cluster that it kept."""
-    line = f"Run {record.run_id} goes on on its own cluster, {cluster.cluster_id}"
+    line = f"Run {record.run_id} continues on its own cluster, {cluster.cluster_id}"
     if dry_run:
         facts = {"run_id": record.run_id, "cluster_id": cluster.cluster_id, "images": record.images}
         return Outcome([f"{line}."], facts)

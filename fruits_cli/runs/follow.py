@@ -1,4 +1,4 @@
-"""A run on its cluster, followed to its end; a failure comes with its cause."""
+"""Follows a run on its cluster to the end; a failure is raised with its cause."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BAD_STEPS = (StepState.FAILED, StepState.INTERRUPTED)
 
 
 def has_failed(state: RunState) -> bool:
-    """Whether there is a cause to look for."""
+    """True if the step or the cluster failed."""
     if state.step and state.step.state in _BAD_STEPS:
         return True
     return state.cluster.state is ClusterState.TERMINATED_WITH_ERRORS
@@ -76,7 +76,7 @@ def raise_failure(state: RunState, session: Session, *, wait_for_logs: bool = Tr
     if state.step and state.step.state is StepState.CANCELLED:
         if found.stage in ("launch", "bootstrap"):
             raise CloudError(f"The cluster did not come up: {found.cause}", hint=found.hint)
-        raise FruitsError("The job was cancelled.", hint="fruits run --resume goes on with it.")
+        raise FruitsError("The job was cancelled.", hint="fruits run --resume continues it.")
     if state.step and state.step.started_at:
         where = "" if found.stage == "job" else f" in stage {found.stage}"
         raise JobFailed(f"The job failed{where}: {found.cause}", hint=found.hint)
@@ -84,7 +84,7 @@ def raise_failure(state: RunState, session: Session, *, wait_for_logs: bool = Tr
 
 
 def _at_its_end(state: RunState, session: Session) -> RunState:
-    """The state with its cluster's last words: EMR tells why only when the cluster is gone."""
+    """The state with the reason of its cluster's end, which EMR gives once the cluster is gone."""
     if state.cluster.state.is_live or (state.step and state.step.started_at):
         return state
     cluster = state.cluster
@@ -107,7 +107,7 @@ def _exit_code(state: RunState) -> int:
 
 
 def diagnosed(state: RunState, session: Session, *, wait_for_logs: bool) -> Diagnosis:
-    """The cause of a failure; waits for EMR's logs only where the job left no word itself."""
+    """The cause of a failure; waits for EMR's logs only where the job itself reported none."""
     logs = JobLogs()
     if not state.error:
         logs = _logs(state, session, wait=wait_for_logs)

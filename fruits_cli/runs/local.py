@@ -101,13 +101,13 @@ def _is_utf8(text: str) -> bool:
 
 
 def resumed_run(ledger: Ledger, wanted: str, flags: Mapping[str, Mapping[str, Any]]) -> LocalPlan:
-    """The plan that goes on with a run: its own options, and over them the given flags.
+    """The plan that continues a run: its own options, and over them the given flags.
 
     wanted: a run id, a unique prefix of one, `last`, or the run's folder. Raises UsageError.
     """
     for key in {"output_dir", "target"} & flags.get("job", {}).keys():
         raise UsageError(
-            f"{key} of a run that goes on cannot change.",
+            f"{key} of a run that is continued cannot change.",
             hint="Without --resume, a new run takes it.",
         )
     record = _record_of(ledger, wanted)
@@ -155,7 +155,7 @@ def plan_lines(plan: LocalPlan) -> list[str]:
     job = plan.job
     size = f"{job.image_size} px, weights {Path(job.weights).name}"
     what = f"{job.engine} {job.precision}, {size}, {plan.cores} cores"
-    verb = "Going on with run" if plan.resume else "Run"
+    verb = "Continuing run" if plan.resume else "Run"
     return [f"{verb} {plan.run_id} on this machine: {what}.", f"{plan.images} -> {plan.output}"]
 
 
@@ -202,7 +202,7 @@ def execute(
         with contextlib.suppress(MachineError):
             ledger.write(_ended(record, before, error))
         if isinstance(error, KeyboardInterrupt):
-            screen.tell(f"Stopped. fruits run --resume {plan.run_id} goes on from here.")
+            screen.tell(f"Stopped. fruits run --resume {plan.run_id} continues from here.")
         elif isinstance(error, JobFailed):
             _tell_all(plan, screen)
         raise

@@ -1,4 +1,4 @@
-"""A run's results from S3 to disk."""
+"""Fetches a run's results from S3, and summarises them."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_ctrl_c_ends_everything_and_resume_goes_on_from_there(machine: Machine) 
 
     run_id = machine.run_folder().name
     assert (process.returncode, stdout) == (130, "")
-    assert stderr.splitlines()[-1] == f"Stopped. fruits run --resume {run_id} goes on from here."
+    assert stderr.splitlines()[-1] == f"Stopped. fruits run --resume {run_id} continues from here."
     until(lambda: machine.living() == [])
     assert machine.scratch() == []
 

@@ -1,7 +1,7 @@
 import pytest
 
 from fruits_cli.aws.arguments import run_job_flow_payload
-from fruits_cli.cloud.account import Foundation, Quota
+from fruits_cli.cloud.account import Foundation, Identity, Quota
 from fruits_cli.cloud.clusters import Market, NodeGroup, OnFailure, Role
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.machines import MACHINES
@@ -261,7 +261,11 @@ def test_without_a_bucket_there_is_no_plan() -> None:
 
 def test_an_owner_with_signs_that_tags_refuse_is_spelled_without() -> None:
     plan = plan_cluster(
-        config(), observed(user="ada\x1b;[x]"), run_id=RUN_ID, launch_id="l1", python=PYTHON
+        config(),
+        observed(identity=Identity("1", "ada\x1b;[x]")),
+        run_id=RUN_ID,
+        launch_id="l1",
+        python=PYTHON,
     )
 
     assert plan.spec.tags["fruits:owner"] == "ada___x_"

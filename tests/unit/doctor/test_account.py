@@ -98,7 +98,7 @@ def test_a_region_lies_somewhere_and_is_enabled(aws: FakeAws) -> None:
     [
         ("eu-west-3", set(), OK, "grapes-and-figs in eu-west-3"),
         (None, set(), OK, "grapes-and-figs in eu-west-3 will be made by the first launch"),
-        (None, None, OK, "whether you may make it could not be asked"),
+        (None, None, OK, "whether you may create it could not be checked"),
         (None, {"s3:CreateBucket"}, FAILING, "Ask an administrator for s3:CreateBucket."),
         ("us-east-1", set(), FAILING, "Give --region us-east-1, or another --bucket."),
     ],
@@ -136,7 +136,7 @@ OTHER = policies.document({"Effect": "Allow", "Action": "s3:GetObject", "Resourc
         ({"profile": ("other",)}, (), OK, "the instance profile of"),
         ({"profile": None, "policy": None}, (), OK, "the own policy and instance profile of"),
         ({"policy": OTHER}, (), OK, f"the own policy of {ROLE} will be brought up to date"),
-        ({"policy": OTHER}, None, OK, "whether you may change it could not be asked"),
+        ({"policy": OTHER}, None, OK, "whether you may change it could not be checked"),
         ({"policy": OTHER}, {"iam:PutRolePolicy"}, Verdict.WARNING, "you may not change it"),
         ({"foreign": ("role",)}, (), FAILING, f"The role {ROLE} was not made by fruits"),
         ({"foreign": ("instance profile",)}, (), FAILING, "aws iam tag-instance-profile"),

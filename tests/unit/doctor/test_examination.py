@@ -184,7 +184,7 @@ def test_what_may_not_be_simulated_is_said_of_what_is_to_be_made(
 ) -> None:
     aws.preflight.refusals["denied"] = AccessDenied("AWS does not let you.")
 
-    assert "whether you may make it could not be asked" in examined()["EC2 role"].said
+    assert "whether you may create it could not be checked" in examined()["EC2 role"].said
 
 
 def test_a_folder_that_may_not_be_looked_at_is_a_finding() -> None:

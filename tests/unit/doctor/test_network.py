@@ -98,7 +98,7 @@ def test_dns_is_on_or_has_a_command_for_each_switch(
     [
         (True, True, True, OK, "is on subnets and VPC"),
         (False, True, True, OK, "will be set on subnet-a"),
-        (True, False, None, OK, "vpc-1; whether you may set it could not be asked"),
+        (True, False, None, OK, "vpc-1; whether you may set it could not be checked"),
         (False, False, False, FAILING, "subnet-a, vpc-1 lacks the tag"),
     ],
 )

@@ -119,10 +119,13 @@ def test_the_verdict_says_where_ranges_overlap() -> None:
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        (BreakEven(98_765, 432_100, None), "about 430,000 such pictures (somewhere between 99,000"),
+        (BreakEven(98_765, 432_100, None), "about 430,000 such pictures (between 99,000"),
         (BreakEven(98_765, 432_100, None), "and any number)"),
-        (BreakEven(0, 7, 12), "about 7 such pictures (somewhere between 0 and 12)"),
-        (BreakEven(5_000, None, None), "at any number of such pictures (surely up to 5,000): for"),
+        (BreakEven(0, 7, 12), "about 7 such pictures (between 0 and 12)"),
+        (
+            BreakEven(5_000, None, None),
+            "at any number of such pictures (certainly up to 5,000)",
+        ),
         (BreakEven(None, None, None), "at any number of such pictures: for each of them"),
     ],
 )

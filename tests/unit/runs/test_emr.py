@@ -521,7 +521,7 @@ def test_a_run_that_was_out_of_sight_for_twenty_minutes_is_fetched(
 
     assert (tmp_path / "out" / "manifest.json").is_file()
     told = capsys.readouterr().err
-    assert "The credentials have expired. The cluster goes on; asking again." in told
+    assert "The credentials have expired. The cluster keeps running; asking again." in told
     assert "AWS answers again, after 2" in told
 
 
@@ -543,7 +543,7 @@ def test_results_that_do_not_fit_on_the_disk_end_no_cluster(
         run(settings(tmp_path), here, folder)
 
     assert stops == []
-    assert f"fruits run --resume {RUN_ID} goes on there" in capsys.readouterr().err
+    assert f"fruits run --resume {RUN_ID} continues from there" in capsys.readouterr().err
 
 
 def test_a_closed_terminal_leaves_the_cluster_at_work(
@@ -555,7 +555,7 @@ def test_a_closed_terminal_leaves_the_cluster_at_work(
         run(settings(tmp_path), session(aws, tmp_path), folder)
 
     assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
-    assert "goes on without us (the terminal was closed)" in capsys.readouterr().err
+    assert "keeps running (the terminal was closed)" in capsys.readouterr().err
 
 
 def test_a_detached_run_leaves_its_cluster_and_is_fetched_later(
