@@ -187,7 +187,7 @@ def test_a_right_that_is_missing_is_named_and_nothing_started(
         *("cut-at-once", "cut-while-sending", "cut-while-fetching", "cut-for-long-while-watching"),
     ],
 )
-def test_a_run_outlives_what_passes(
+def test_a_run_survives_temporary_faults(
     laptop: Laptop, kind: str, action: str, members: dict[str, Any]
 ) -> None:
     fault(laptop, **({"kind": kind, "action": action} | members))
@@ -198,7 +198,7 @@ def test_a_run_outlives_what_passes(
     assert (laptop.folder / "fruits-runs").is_dir()
 
 
-def test_a_bucket_that_was_deleted_is_told(laptop: Laptop) -> None:
+def test_a_deleted_bucket_is_reported(laptop: Laptop) -> None:
     assert laptop.run(*UPLOAD)[0] == 0
     (laptop.folder / "pictures" / "more").mkdir()
     draw_sample(laptop.folder / "pictures" / "more" / "drawn", count=PICTURES)
@@ -211,7 +211,7 @@ def test_a_bucket_that_was_deleted_is_told(laptop: Laptop) -> None:
     assert "NoSuchBucket" in text
 
 
-def test_an_upload_without_a_network_is_told_and_goes_on_where_it_was(laptop: Laptop) -> None:
+def test_an_upload_without_a_network_is_reported_and_continues_later(laptop: Laptop) -> None:
     fault(laptop, "cut", "PutObject", service="s3", skip=1, times=ALWAYS)
     code, text = laptop.run(*UPLOAD)
     clear_faults(laptop.found)
@@ -222,7 +222,7 @@ def test_an_upload_without_a_network_is_told_and_goes_on_where_it_was(laptop: La
     assert again[0] == 0, again[1]
 
 
-def test_results_that_the_network_keeps_away_are_fetched_later_and_the_cluster_stays(
+def test_results_are_fetched_later_after_a_network_failure_and_the_cluster_stays(
     laptop: Laptop,
 ) -> None:
     fault(laptop, "cut", "GetObject", service="s3", path="manifest.json", times=ALWAYS)
@@ -241,7 +241,7 @@ def test_results_that_the_network_keeps_away_are_fetched_later_and_the_cluster_s
 @pytest.mark.parametrize(
     ("service", "code"), [("s3", "RequestTimeTooSkewed"), ("ec2", "RequestInTheFuture")]
 )
-def test_a_clock_that_is_wrong_is_told_and_nothing_started(
+def test_a_wrong_clock_is_reported_and_nothing_starts(
     laptop: Laptop, service: str, code: str
 ) -> None:
     fault(laptop, "error", service=service, code=code, status=403, times=ALWAYS)
@@ -378,7 +378,7 @@ def test_two_laptops_at_once_make_one_cluster(
     assert 0 in [process.returncode for process in started]
 
 
-def test_a_cluster_that_never_leaves_starting_is_given_up_with_the_way_to_end_it(
+def test_a_cluster_stuck_in_starting_times_out_with_the_command_to_end_it(
     tmp_path: Path, make_laptop: Callable[..., Laptop]
 ) -> None:
     folder = tmp_path / "slow"

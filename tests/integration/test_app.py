@@ -80,7 +80,7 @@ def test_each_error_has_its_exit_code_and_its_line(
     assert (result.exit_code, result.stdout, result.stderr) == (exit_code, "", told)
 
 
-def test_a_bug_is_3_with_a_log_that_only_its_user_reads() -> None:
+def test_a_bug_is_exit_3_with_a_private_log() -> None:
     result = CliRunner().invoke(raising(ZeroDivisionError("by \x1b zero")), ["act"])
 
     assert result.exit_code == 3
@@ -96,7 +96,7 @@ def test_a_bug_is_3_with_a_log_that_only_its_user_reads() -> None:
     assert "raise error" in text
 
 
-def test_what_the_machine_refuses_is_1_and_no_bug() -> None:
+def test_an_os_error_is_exit_1_and_not_a_bug() -> None:
     result = CliRunner().invoke(raising(PermissionError(13, "Permission denied", "/a\nb")), ["act"])
 
     assert result.exit_code == 1
@@ -118,7 +118,7 @@ def test_what_the_machine_refuses_is_1_and_no_bug() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_words_that_no_command_knows_are_2(words: list[str], told: str) -> None:
+def test_unknown_words_are_exit_2(words: list[str], told: str) -> None:
     result = CliRunner().invoke(app, words)
 
     assert result.exit_code == 2
@@ -185,7 +185,7 @@ def unread() -> Callable[[], int]:
 @pytest.mark.parametrize(
     "words", [["--version"], ["run", "--help"], ["run", "pictures", "--dry-run"]], ids=" ".join
 )
-def test_a_reader_that_has_gone_is_no_traceback(
+def test_a_closed_pipe_gives_no_traceback(
     words: list[str], pictures: Path, unread: Callable[[], int]
 ) -> None:
     writer = unread()
@@ -198,7 +198,7 @@ def test_a_reader_that_has_gone_is_no_traceback(
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has /dev/full")
-def test_a_full_disk_under_stdout_is_1_with_a_sentence(pictures: Path) -> None:
+def test_a_full_disk_under_stdout_is_exit_1_with_a_sentence(pictures: Path) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
 
     ended = fruits("run", "pictures", "--dry-run", folder=pictures.parent, stdout=full)
@@ -208,7 +208,7 @@ def test_a_full_disk_under_stdout_is_1_with_a_sentence(pictures: Path) -> None:
     assert ended.stderr == "Error: The answer cannot be written: No space left on device.\n"
 
 
-def test_a_terminal_of_another_encoding_is_no_bug(tmp_path: Path) -> None:
+def test_a_terminal_with_another_encoding_is_not_a_bug(tmp_path: Path) -> None:
     (tmp_path / "été").mkdir()
 
     ended = fruits(
@@ -219,7 +219,7 @@ def test_a_terminal_of_another_encoding_is_no_bug(tmp_path: Path) -> None:
     assert "\\xe9t\\xe9 -> " in ended.stdout
 
 
-def test_a_working_folder_that_went_is_1(tmp_path: Path) -> None:
+def test_a_deleted_working_folder_is_exit_1(tmp_path: Path) -> None:
     script = f'mkdir gone && cd gone && rmdir ../gone && exec "{FRUITS}" run / --dry-run'
 
     ended = subprocess.run(

@@ -59,7 +59,7 @@ def calls(file: Path, name: str) -> bool:
     )
 
 
-def test_no_room_looks_upwards() -> None:
+def test_no_package_imports_upwards() -> None:
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
 
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -76,7 +76,7 @@ def test_no_room_looks_upwards() -> None:
         ("paramiko", {"tunnel", "rehearsal"}),
     ],
 )
-def test_a_foreign_library_has_one_room(library: str, allowed: set[str]) -> None:
+def test_each_foreign_library_is_used_in_one_package(library: str, allowed: set[str]) -> None:
     guests = {rooms(file) for file in sources("fruits_cli") if library in imported(file)}
 
     assert guests <= allowed
@@ -88,7 +88,7 @@ def test_only_the_screen_prints() -> None:
     assert {rooms(file) for file in sources("fruits_cli") if calls(file, "print")} <= allowed
 
 
-def test_nobody_but_the_boundary_catches_everything() -> None:
+def test_only_the_app_catches_everything() -> None:
     catching = {
         file.relative_to(ROOT).as_posix()
         for file in sources("fruits_cli", "spark_job")
@@ -102,7 +102,7 @@ def test_nobody_but_the_boundary_catches_everything() -> None:
     assert catching <= {"fruits_cli/app.py", "spark_job/images.py"}
 
 
-def test_no_test_patches() -> None:
+def test_no_test_patches_anything() -> None:
     patching = [file.name for file in sources("tests") if "unittest" in imported(file)]
 
     assert patching == []
@@ -121,7 +121,7 @@ def test_a_command_is_a_short_story(word: str) -> None:
     assert {name: n for name, n in lengths.items() if n > COMMAND_LINES} == {}
 
 
-def test_one_version_is_told_everywhere() -> None:
+def test_the_version_is_the_same_everywhere() -> None:
     project = pyproject()["project"]
 
     assert isinstance(project, dict)

@@ -39,15 +39,15 @@ tiny(["end"])
 
 
 @pytest.mark.parametrize("text", ["Ünïcödé 果物 🍎.jpg", "plain", "a\\n", "[/bold]", "1,5 %"])
-def test_what_a_terminal_can_show_stays_as_it_is(text: str) -> None:
+def test_printable_text_is_shown_unchanged(text: str) -> None:
     assert shown(text) == text
 
 
-def test_what_could_steer_a_terminal_is_shown_escaped() -> None:
+def test_control_characters_are_shown_escaped() -> None:
     assert shown(HOSTILE) == SAFE
 
 
-def test_every_way_out_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_output_method_escapes(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(verbosity=1)
 
     screen.tell(HOSTILE)
@@ -124,7 +124,7 @@ def test_without_a_terminal_progress_is_one_plain_line_a_stage(
     ]
 
 
-def test_quiet_follows_to_the_end_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_follows_to_the_end_silently(capsys: pytest.CaptureFixture[str]) -> None:
     states = iter([Progress("features", 1, 2, 1.0), Progress("done", 2, 2, 1.0)])
 
     Screen(verbosity=-1).follow(states)
@@ -143,7 +143,7 @@ def test_quiet_follows_to_the_end_without_a_word(capsys: pytest.CaptureFixture[s
         (0, 72_610, 10.0, "2:01:01 left"),
     ],
 )
-def test_the_time_left_is_told_once_a_rate_is_known(
+def test_the_time_left_is_shown_once_a_rate_is_known(
     done: int, total: int, rate: float, left: str
 ) -> None:
     assert time_left(Progress("features", done, total, rate)) == left
@@ -159,7 +159,7 @@ def test_on_a_terminal_progress_is_a_bar() -> None:
     assert sitting.stdout == ""
 
 
-def test_a_stage_that_counts_nothing_is_not_at_nothing_of_the_stage_before() -> None:
+def test_a_stage_without_a_total_does_not_keep_the_last_stages_total() -> None:
     sitting = sit_before(
         "from fruits_cli.screen import Progress\n"
         "from fruits_cli.screen import Screen\n"
@@ -292,7 +292,7 @@ def test_an_error_has_a_red_word_and_the_rest_is_plain() -> None:
     assert "\x1b[1;36mHint:\x1b[0m Look." in screen
 
 
-def test_what_is_waited_for_is_said_on_a_terminal() -> None:
+def test_a_wait_is_shown_on_a_terminal() -> None:
     screen = sit_before(
         "from fruits_cli.screen import Screen\n"
         "with Screen().waiting('Preparing the model'):\n"

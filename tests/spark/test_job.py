@@ -188,7 +188,7 @@ def test_pandas_pyarrow_and_spark_read_the_same_rows(
         spark.stop()
 
 
-def test_components_are_those_of_scikit_learn_on_the_features_that_were_written(
+def test_components_equal_scikit_learns_on_the_written_features(
     done: Results,
 ) -> None:
     features = done.array("features", "features").astype(np.float64)

@@ -65,7 +65,7 @@ def told(output: Path) -> str:
     return str(json.loads((output / "progress.json").read_text())["error"]["message"])
 
 
-def test_a_job_ends_at_its_deadline_and_goes_on_without_one(
+def test_a_job_ends_at_its_deadline_and_resumes_without_one(
     images: Path, artefact_folder: Path, tmp_path: Path
 ) -> None:
     output, scratch = tmp_path / "run", tmp_path / "scratch"
@@ -78,7 +78,7 @@ def test_a_job_ends_at_its_deadline_and_goes_on_without_one(
     assert json.loads((output / "manifest.json").read_text())["counts"]["features"] == 150
 
 
-def test_a_full_disk_ends_in_a_sentence_and_the_run_goes_on_with_more_room(
+def test_a_full_disk_ends_in_a_sentence_and_the_run_resumes_with_space(
     images: Path, artefact_folder: Path, small_disk: Path, tmp_path: Path
 ) -> None:
     output, scratch = small_disk / "run", tmp_path / "scratch"
@@ -93,7 +93,7 @@ def test_a_full_disk_ends_in_a_sentence_and_the_run_goes_on_with_more_room(
     assert not list(output.rglob("._writing-*"))
 
 
-def test_a_source_that_vanished_ends_in_a_sentence_and_the_run_goes_on_once_it_is_back(
+def test_a_run_whose_source_vanished_resumes_once_it_is_back(
     images: Path, artefact_folder: Path, tmp_path: Path
 ) -> None:
     source, output, scratch = tmp_path / "fruit", tmp_path / "run", tmp_path / "scratch"

@@ -54,7 +54,7 @@ def priced(artefact: Path, price: dict[str, float]) -> Path:
     return artefact
 
 
-def test_a_run_in_8_bits_goes_on_with_the_same_model_alone(
+def test_an_int8_run_resumes_only_with_the_same_model(
     run_job: RunJob, pictures: Path, int8: Path, artefact_folder: Path, tmp_path: Path
 ) -> None:
     words = ["--precision", "int8", "--pca-k", "5"]

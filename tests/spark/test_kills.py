@@ -16,7 +16,7 @@ pytestmark = [
 
 
 @pytest.mark.xdist_group("spark")
-def test_a_run_that_was_killed_anywhere_goes_on_to_the_same_rows(
+def test_a_run_killed_anywhere_resumes_to_the_same_rows(
     artefact_folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(artefact_folder.parent, tmp_path / "cache" / "fruits" / "models")

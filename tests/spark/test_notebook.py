@@ -50,7 +50,7 @@ def test_the_template_is_a_clean_notebook_for_the_clusters_kernel() -> None:
     assert [cell.execution_count for cell in code] == [None] * len(code)
 
 
-def test_a_clusters_notebook_holds_the_buckets_paths_and_the_rest_of_the_template() -> None:
+def test_the_notebook_is_the_template_with_the_buckets_paths() -> None:
     made = cluster_notebook(TEMPLATE, runs=RUNS, code=CODE)
 
     before = nbformat.reads(TEMPLATE, as_version=4)
@@ -73,7 +73,7 @@ def test_a_clusters_notebook_holds_the_buckets_paths_and_the_rest_of_the_templat
     assert changed.count(True) == 1
 
 
-def test_a_clusters_notebook_lies_where_jupyterhub_looks_under_a_name_of_its_content() -> None:
+def test_the_notebook_is_stored_where_jupyterhub_looks_named_by_its_content() -> None:
     one = cluster_notebook(TEMPLATE, runs=RUNS, code=CODE)
     same = cluster_notebook(TEMPLATE, runs=RUNS, code=CODE)
     newer = cluster_notebook(TEMPLATE, runs=RUNS, code=S3Uri(CODE.bucket, "other.zip"))

@@ -101,7 +101,7 @@ CHANGES: list[tuple[Callable[[Path], None], int]] = [
 
 
 @pytest.mark.slow
-def test_every_change_of_a_folder_costs_what_is_new_and_equals_a_run_from_nothing(
+def test_after_any_change_a_run_computes_only_what_is_new_and_equals_a_full_run(
     shelf: Shelf, artefact_folder: Path, tmp_path: Path
 ) -> None:
     assert shelf.run().counts["inferences"] == COUNT
@@ -178,7 +178,7 @@ def test_a_run_that_is_not_finished_or_has_other_settings_is_no_source(
     assert "cannot be reused" in Results(tmp_path / "named").error["message"]
 
 
-def test_pictures_that_are_no_more_are_counted_as_gone(shelf: Shelf) -> None:
+def test_removed_pictures_are_counted_as_gone(shelf: Shelf) -> None:
     shelf.run()
     remove(shelf.folder)
     (shelf.folder / "top.png").write_bytes(saved_png())

@@ -103,7 +103,7 @@ def test_the_users_file_lies_under_xdg_config_home(world: World, tmp_path: Path)
         ({}, None, 0.9),
     ],
 )
-def test_a_number_of_components_drops_a_share_given_further_away_and_the_other_way_round(
+def test_pca_k_overrides_pca_variance_from_a_weaker_source_and_vice_versa(
     world: World, flags: dict[str, Any], k: int | None, variance: float | None
 ) -> None:
     world.user("[job]\npca_k = 50\n")
@@ -231,7 +231,7 @@ def test_a_share_lies_between_0_and_1(world: World, given: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["pca_k", "image_size", "max_rejected"])
-def test_true_is_no_number(world: World, key: str) -> None:
+def test_true_is_not_a_number(world: World, key: str) -> None:
     world.project(f"[job]\n{key} = true\n")
 
     assert f"job.{key} cannot be true or false" in world.complaint()[0]

@@ -23,7 +23,7 @@ def test_a_closed_terminal_is_told_apart() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
 
 
-def test_a_signal_waits_until_the_act_has_ended() -> None:
+def test_a_signal_waits_until_the_request_has_ended() -> None:
     done = []
 
     def act() -> None:
@@ -37,7 +37,7 @@ def test_a_signal_waits_until_the_act_has_ended() -> None:
     assert done == ["act"]
 
 
-def test_an_act_is_held_outside_of_a_command_too() -> None:
+def test_signals_are_held_outside_of_a_command_too() -> None:
     done = []
 
     def act() -> None:

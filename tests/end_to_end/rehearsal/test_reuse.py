@@ -15,7 +15,7 @@ from tests.support.pictures import draw_folder, jpeg
 
 @pytest.mark.spark
 @pytest.mark.xdist_group("spark")
-def test_a_second_run_on_emr_computes_what_is_new_and_prune_leaves_both_whole(
+def test_a_second_run_on_emr_computes_only_new_pictures_and_prune_keeps_both(
     java: None, artefact_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "cache" / "fruits").mkdir(parents=True)

@@ -106,7 +106,7 @@ def test_a_server_outlives_the_process_that_started_it(tmp_path, account_at):
     assert rehearsal.stop(tmp_path)
 
 
-def test_a_leashed_server_ends_with_the_process_that_started_it(tmp_path, wait_until):
+def test_a_temporary_server_ends_with_the_process_that_started_it(tmp_path, wait_until):
     code = (
         "import os, sys, pathlib, signal, fruits_cli.rehearsal as r;"
         "r.start(pathlib.Path(sys.argv[1]), leashed=True); print('up', flush=True);"

@@ -30,7 +30,7 @@ def owners() -> Iterator[list[tuple[str, str | None]]]:
     botocore.handlers.BUILTIN_HANDLERS.remove(handler)
 
 
-def test_all_requests_but_the_making_of_a_bucket_name_its_owner(
+def test_all_s3_requests_except_create_bucket_name_the_owner(
     aws: Cloud, owners: list[tuple[str, str | None]], tmp_path: Path
 ) -> None:
     storage: Any = connect(AwsConfig(profile=None, region="eu-west-3")).storage
@@ -67,7 +67,7 @@ def test_all_requests_but_the_making_of_a_bucket_name_its_owner(
     }
 
 
-def test_an_empty_owner_stands_for_any(aws: Cloud, owners: list[tuple[str, str | None]]) -> None:
+def test_an_empty_owner_means_any_owner(aws: Cloud, owners: list[tuple[str, str | None]]) -> None:
     storage: Any = connect(AwsConfig(profile=None, region="eu-west-3")).storage
     storage.create_bucket(URI.bucket)
     owners.clear()

@@ -59,7 +59,7 @@ def test_a_bucket_is_made_once_and_has_a_region(cloud: Cloud) -> None:
     assert cloud.storage.bucket_region(URI.bucket) == "eu-west-3"
 
 
-def test_what_was_put_is_fetched(storage_cloud: Cloud, tmp_path: Path) -> None:
+def test_an_object_is_fetched_as_it_was_put(storage_cloud: Cloud, tmp_path: Path) -> None:
     storage = storage_cloud.storage
     storage.put_bytes(b"figs", URI)
     storage.fetch_file(URI, tmp_path / "deep" / "file")
@@ -70,7 +70,7 @@ def test_what_was_put_is_fetched(storage_cloud: Cloud, tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "file").read_bytes() == b"figs"
 
 
-def test_what_is_not_there_is_none(storage_cloud: Cloud) -> None:
+def test_a_missing_object_is_none(storage_cloud: Cloud) -> None:
     assert storage_cloud.storage.fetch_bytes(URI) is None
     assert storage_cloud.storage.stored_sha256(URI) is None
     assert list(storage_cloud.storage.list_objects(URI)) == []
@@ -86,7 +86,7 @@ def test_a_second_put_if_absent_does_nothing(storage_cloud: Cloud) -> None:
     assert found.content == b"one"
 
 
-def test_a_conditional_put_wants_the_version_that_was_seen(storage_cloud: Cloud) -> None:
+def test_a_conditional_put_needs_the_current_etag(storage_cloud: Cloud) -> None:
     storage = storage_cloud.storage
     storage.put_bytes(b"one", URI)
     seen = storage.fetch_bytes(URI)
@@ -136,7 +136,7 @@ def test_a_started_cluster_is_found_by_name_with_its_tags(cloud: Cloud) -> None:
     assert cloud.clusters.find_clusters(live=True, emr_name="fruits-others") == []
 
 
-def test_clusters_of_others_are_not_ours(cloud: Cloud) -> None:
+def test_clusters_without_our_tags_are_not_listed(cloud: Cloud) -> None:
     cloud.clusters.start_cluster(replace(spec(), emr_name="nightly-report"))
 
     assert cloud.clusters.find_clusters(live=False) == []
@@ -152,7 +152,7 @@ def test_a_stopped_cluster_is_not_live_and_stopping_again_is_no_error(cloud: Clo
     assert len(cloud.clusters.find_clusters(live=False)) == 1
 
 
-def test_a_cluster_tells_its_arn(cloud: Cloud) -> None:
+def test_a_cluster_has_its_arn(cloud: Cloud) -> None:
     cluster_id = cloud.clusters.start_cluster(spec())
 
     arn = cloud.clusters.cluster(cluster_id).arn
@@ -176,7 +176,7 @@ def test_a_step_of_the_launch_is_listed_under_its_name(cloud: Cloud) -> None:
     assert cloud.clusters.step(cluster_id, step.step_id).step_id == step.step_id
 
 
-def test_an_added_step_is_not_at_its_end(cloud: Cloud) -> None:
+def test_an_added_step_is_not_finished(cloud: Cloud) -> None:
     plan = plan_run(config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON)
     assert plan.spec.step is not None
     cluster_id = cloud.clusters.start_cluster(spec())
@@ -264,7 +264,7 @@ def test_a_key_pair_is_imported_once_and_purged(cloud: Cloud, tmp_path: Path) ->
     assert cloud.preflight.key_fingerprint("fruits-x") is None
 
 
-def test_what_was_made_is_found_in_the_order_of_its_removal_and_removed_once(
+def test_what_a_launch_created_is_found_and_removed_once_in_order(
     cloud: Cloud,
 ) -> None:
     network = cloud.account.network(())
@@ -295,7 +295,7 @@ def test_what_was_made_is_found_in_the_order_of_its_removal_and_removed_once(
     assert [cloud.rights.role(spec) for spec in ROLES] == [None, None]
 
 
-def test_the_network_lacks_the_tag_until_it_is_given(cloud: Cloud) -> None:
+def test_the_network_is_untagged_until_it_is_tagged(cloud: Cloud) -> None:
     before = cloud.account.network(())
     assert before is not None
     assert before.untagged
@@ -323,12 +323,12 @@ def test_prices_come_with_their_source(cloud: Cloud) -> None:
     assert prices.source
 
 
-def test_everybody_is_somebody(cloud: Cloud) -> None:
+def test_the_caller_has_an_identity(cloud: Cloud) -> None:
     assert cloud.account.identity().account_id == "123456789012"
     assert cloud.region == "eu-west-3"
 
 
-def test_what_is_not_there_before_a_launch_is_none(cloud: Cloud) -> None:
+def test_preflight_answers_none_in_an_empty_account(cloud: Cloud) -> None:
     assert cloud.rights.role(ROLES[0]) is None
     assert cloud.preflight.key_fingerprint("figs") is None
     assert cloud.preflight.subnets(["subnet-none"]) == ()

@@ -108,7 +108,7 @@ def test_rules_are_added_found_and_removed_in_the_clusters_own_group(
     assert rules_of("an-office") == []
 
 
-def test_rules_for_other_ports_are_not_seen_and_stay(access: ClusterAccess) -> None:
+def test_rules_for_other_ports_are_ignored_and_kept(access: ClusterAccess) -> None:
     access.add_ssh_rule(MINE)
     group = {"Name": "group-name", "Values": ["fruits-pears-ssh"]}
     (found,) = ec2().describe_security_groups(Filters=[group])["SecurityGroups"]
@@ -135,7 +135,7 @@ def test_no_rule_opens_the_port_to_the_world(access: ClusterAccess, cidr: str) -
     assert list(access.ssh_rules()) == []
 
 
-def test_a_cluster_without_a_group_of_its_own_is_said(aws: Cloud) -> None:
+def test_a_cluster_without_its_own_group_is_reported(aws: Cloud) -> None:
     access = cluster_access(CONFIG, a_cluster(aws, group="fruits-figs-ssh"), environ={})
 
     with pytest.raises(
@@ -146,7 +146,7 @@ def test_a_cluster_without_a_group_of_its_own_is_said(aws: Cloud) -> None:
     assert "create-cluster" in missing.value.hint
 
 
-def test_a_group_of_our_name_without_our_tag_is_never_opened(aws: Cloud) -> None:
+def test_a_group_with_our_name_but_not_our_tag_is_never_opened(aws: Cloud) -> None:
     access = cluster_access(CONFIG, a_cluster(aws), environ={})
     (group,) = (
         one["GroupId"]
@@ -301,7 +301,7 @@ def test_a_cluster_that_ends_is_gone_with_its_reason(
     assert str(gone.value) == sentence
 
 
-def test_a_console_that_tells_no_more_than_what_was_posted_is_enough(
+def test_a_console_without_latest_output_falls_back_to_the_posted_one(
     stubs: Stubs, stubbed: AwsAccess
 ) -> None:
     answers(stubs, "ec2", "get_console_output", {"Output": "posted"})
@@ -360,7 +360,7 @@ def witness(said: bytes, *, status: int = 200) -> Iterator[str]:
             thread.join()
 
 
-def test_the_own_addresses_are_what_the_witnesses_say_once_each() -> None:
+def test_own_addresses_come_from_the_servers_without_duplicates() -> None:
     with witness(b"203.0.113.9\n") as first, witness(b"2001:DB8::9") as second:
         found = fetch_own_addresses([first, second, first])
 
@@ -370,12 +370,12 @@ def test_the_own_addresses_are_what_the_witnesses_say_once_each() -> None:
 @pytest.mark.parametrize(
     "said", [b"<html>Sign in to the hotel</html>", b"", b"\xff\xfe", b"0.0.0.0/0", b"9" * 1000]
 )
-def test_a_witness_that_says_no_address_is_left_out(said: bytes) -> None:
+def test_a_server_that_answers_no_address_is_left_out(said: bytes) -> None:
     with witness(said) as url:
         assert fetch_own_addresses([url]) == ()
 
 
-def test_a_witness_that_fails_or_is_gone_is_left_out() -> None:
+def test_a_server_that_fails_is_left_out() -> None:
     with witness(b"203.0.113.9", status=503) as failing:
         assert fetch_own_addresses([failing]) == ()
     assert fetch_own_addresses([failing]) == ()

@@ -19,7 +19,5 @@ from fruits_cli.aws import is_s3_here
         ),
     ],
 )
-def test_an_s3_on_the_loopback_is_one_that_no_node_reaches(
-    environ: dict[str, str], is_here: bool
-) -> None:
+def test_an_s3_on_the_loopback_is_recognised(environ: dict[str, str], is_here: bool) -> None:
     assert is_s3_here(environ) is is_here

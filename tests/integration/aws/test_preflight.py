@@ -60,7 +60,7 @@ def main_table(ec2: Any, vpc_id: str) -> str:
     return str(tables["RouteTables"][0]["RouteTableId"])
 
 
-def test_a_subnet_without_a_route_is_shut(aws: Cloud, vpc_id: str, subnet_id: str) -> None:
+def test_a_subnet_without_a_route_has_no_way_out(aws: Cloud, vpc_id: str, subnet_id: str) -> None:
     found = only(aws.preflight.subnets([subnet_id, "subnet-none"]))
 
     assert found == SubnetFacts(subnet_id, vpc_id, "eu-west-3b", 251)
@@ -84,7 +84,7 @@ def test_the_main_tables_gateway_makes_a_subnet_public(
     assert (found.has_internet, found.has_nat) == (True, False)
 
 
-def test_a_table_of_its_own_counts_before_the_main_one(
+def test_a_subnets_own_route_table_overrides_the_main_one(
     aws: Cloud, ec2: Any, vpc_id: str, subnet_id: str, main_table: str
 ) -> None:
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
@@ -101,7 +101,7 @@ def test_a_table_of_its_own_counts_before_the_main_one(
     assert (found.has_internet, found.has_nat, found.has_s3) == (False, False, True)
 
 
-def test_an_s3_endpoint_of_another_table_leads_nowhere(
+def test_an_s3_endpoint_on_another_route_table_does_not_count(
     aws: Cloud, ec2: Any, vpc_id: str, subnet_id: str
 ) -> None:
     other = ec2.create_route_table(VpcId=vpc_id)["RouteTable"]["RouteTableId"]
@@ -112,7 +112,7 @@ def test_an_s3_endpoint_of_another_table_leads_nowhere(
     assert only(aws.preflight.subnets([subnet_id])).has_s3 is False
 
 
-def test_nat_is_a_way_out_that_is_private(
+def test_nat_makes_a_private_subnet_with_a_way_out(
     aws: Cloud, ec2: Any, subnet_id: str, main_table: str
 ) -> None:
     nat = ec2.create_nat_gateway(SubnetId=subnet_id, ConnectivityType="private")
@@ -124,9 +124,7 @@ def test_nat_is_a_way_out_that_is_private(
     assert (found.has_internet, found.has_nat) == (False, True)
 
 
-def test_tags_and_switches_of_subnet_and_vpc(
-    aws: Cloud, ec2: Any, vpc_id: str, subnet_id: str
-) -> None:
+def test_tags_and_dns_settings_are_read(aws: Cloud, ec2: Any, vpc_id: str, subnet_id: str) -> None:
     before = aws.preflight.vpc(vpc_id)
     ec2.create_tags(
         Resources=[subnet_id, vpc_id], Tags=[{"Key": MANAGED_POLICY_TAG, "Value": "true"}]
@@ -143,7 +141,7 @@ def test_tags_and_switches_of_subnet_and_vpc(
     assert only(aws.preflight.subnets([subnet_id])).is_tagged
 
 
-def test_endpoints_with_private_names_are_told(
+def test_endpoints_with_private_dns_are_listed(
     aws: Cloud, ec2: Any, vpc_id: str, subnet_id: str
 ) -> None:
     for name, private in (("execute-api", True), ("ssm", False)):
@@ -196,18 +194,20 @@ def test_releases_and_types_are_listed_to_their_last_page(aws: Cloud) -> None:
     assert "m5.xlarge" in aws.preflight.supported_types("emr-7.14.0")
 
 
-def test_zones_are_told_type_by_type(aws: Cloud) -> None:
+def test_zones_are_listed_by_instance_type(aws: Cloud) -> None:
     found = aws.preflight.zones(["m5.xlarge", "m9z.xlarge"])
 
     assert found["m5.xlarge"] == {"eu-west-3a", "eu-west-3b", "eu-west-3c"}
     assert found["m9z.xlarge"] == frozenset()
 
 
-def test_regions_are_known_without_asking(stubbed: AwsPreflight) -> None:
+def test_regions_are_known_without_a_request(stubbed: AwsPreflight) -> None:
     assert {"eu-west-3", "us-east-1", "cn-north-1"} <= stubbed.known_regions()
 
 
-def test_pages_of_lists_without_paginator_are_turned(stubs: Stubs, stubbed: AwsPreflight) -> None:
+def test_lists_without_a_paginator_are_read_to_their_last_page(
+    stubs: Stubs, stubbed: AwsPreflight
+) -> None:
     stubs.of("emr").add_response(
         "list_release_labels", {"ReleaseLabels": ["emr-7.14.0"], "NextToken": "t"}, {}
     )
@@ -218,7 +218,7 @@ def test_pages_of_lists_without_paginator_are_turned(stubs: Stubs, stubbed: AwsP
     assert stubbed.releases() == ("emr-7.14.0", "emr-6.15.0")
 
 
-def test_the_applications_of_a_release_are_told(stubs: Stubs, stubbed: AwsPreflight) -> None:
+def test_the_applications_of_a_release_are_listed(stubs: Stubs, stubbed: AwsPreflight) -> None:
     told = [{"Name": "Spark", "Version": "3.5.8"}, {"Name": "Livy", "Version": "0.8.0"}]
     stubs.of("emr").add_response("describe_release_label", {"Applications": told})
 
@@ -352,7 +352,7 @@ def timed(date: str) -> dict[str, Any]:
         ("", None),
     ],
 )
-def test_the_clock_is_compared_with_aws_own(
+def test_the_clock_is_compared_with_that_of_aws(
     stubs: Stubs, stubbed: AwsPreflight, date: str, ahead_s: float | None
 ) -> None:
     answer = {"Account": "1", "Arn": USER, "ResponseMetadata": timed(date)}
@@ -361,7 +361,7 @@ def test_the_clock_is_compared_with_aws_own(
     assert stubbed.clock_ahead_s() == ahead_s
 
 
-def test_a_refusal_tells_the_time_as_well(stubs: Stubs, stubbed: AwsPreflight) -> None:
+def test_a_refusal_also_gives_the_time(stubs: Stubs, stubbed: AwsPreflight) -> None:
     stubs.of("sts").add_client_error(
         "get_caller_identity",
         "SignatureDoesNotMatch",
@@ -391,7 +391,7 @@ def asked_operations() -> Iterator[str]:
             yield str(node.value)
 
 
-def test_the_door_calls_only_what_reads() -> None:
+def test_preflight_calls_only_reading_operations() -> None:
     asked = set(asked_operations())
 
     assert {"simulate_principal_policy", "list_release_labels", "get_role"} <= asked

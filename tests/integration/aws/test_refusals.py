@@ -58,9 +58,7 @@ def test_an_expired_login_says_how_to_renew_it(stubs: Stubs, clusters: AwsCluste
     assert "aws sso login" in expired.value.hint
 
 
-def test_a_throttled_launch_is_repeated_for_it_did_nothing(
-    stubs: Stubs, clusters: AwsClusters
-) -> None:
+def test_a_throttled_launch_is_repeated(stubs: Stubs, clusters: AwsClusters) -> None:
     refused(stubs, "run_job_flow", "ThrottlingException", "Rate exceeded")
     stubs.of("emr").add_response("run_job_flow", {"JobFlowId": "j-1"})
 
@@ -68,7 +66,7 @@ def test_a_throttled_launch_is_repeated_for_it_did_nothing(
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_launch_that_failed_inside_aws_may_have_happened(
+def test_a_launch_that_failed_with_500_counts_as_unanswered(
     stubs: Stubs, clusters: AwsClusters, status: int
 ) -> None:
     refused(stubs, "run_job_flow", "InternalServerError", "oops", status=status)
@@ -87,7 +85,7 @@ def test_a_refused_launch_did_not_happen(stubs: Stubs, clusters: AwsClusters) ->
 
 
 @pytest.mark.parametrize("text", ["Invalid InstanceProfile: fruits-ec2-1.", "ServiceRole is bad"])
-def test_a_role_that_emr_does_not_know_yet_is_told_apart(
+def test_a_role_that_emr_does_not_see_yet_has_its_own_error(
     stubs: Stubs, clusters: AwsClusters, text: str
 ) -> None:
     refused(stubs, "run_job_flow", "ValidationException", text)
@@ -105,7 +103,7 @@ def test_a_role_that_emr_does_not_know_yet_is_told_apart(
     ],
     ids=["read", "connect", "endpoint"],
 )
-def test_silence_after_sending_is_not_silence_before(
+def test_a_lost_answer_differs_from_an_unsent_request(
     error: Exception, kind: type[CloudError]
 ) -> None:
     with pytest.raises(CloudError) as raised, asking("start it", paid=True):
@@ -114,23 +112,21 @@ def test_silence_after_sending_is_not_silence_before(
     assert type(raised.value) is kind
 
 
-def test_silence_is_no_doubt_where_nothing_is_paid() -> None:
+def test_a_lost_answer_to_a_free_request_is_a_plain_error() -> None:
     with pytest.raises(CloudError) as raised, asking("look"):
         raise ReadTimeoutError(endpoint_url="https://x")
 
     assert type(raised.value) is CloudError
 
 
-def test_no_credentials_are_told_with_the_way_to_some() -> None:
+def test_missing_credentials_come_with_a_hint() -> None:
     with pytest.raises(CloudError, match="No AWS credentials") as raised, asking("look"):
         raise NoCredentialsError
 
     assert "aws configure" in raised.value.hint
 
 
-def test_an_unknown_cluster_is_told_with_the_regions_in_mind(
-    stubs: Stubs, clusters: AwsClusters
-) -> None:
+def test_an_unknown_cluster_hints_at_other_regions(stubs: Stubs, clusters: AwsClusters) -> None:
     text = "Cluster id 'j-1' is not valid."
     refused(stubs, "describe_cluster", "InvalidRequestException", text)
 
@@ -166,14 +162,14 @@ def test_a_failed_step_says_why(stubs: Stubs, clusters: AwsClusters) -> None:
     assert (step.reason, step.message, step.started_at) == ("Unknown Error", "exit 1", started)
 
 
-def test_states_of_ours_are_those_of_emr() -> None:
+def test_our_states_equal_those_of_emr() -> None:
     model = boto3.client("emr", region_name="eu-west-3").meta.service_model
 
     assert [state.value for state in StepState] == model.shape_for("StepState").enum
     assert [state.value for state in ClusterState] == model.shape_for("ClusterState").enum
 
 
-def test_a_dead_cluster_tells_code_facts_and_where_its_logs_are(
+def test_a_failed_cluster_has_its_code_facts_and_log_uri(
     stubs: Stubs, clusters: AwsClusters
 ) -> None:
     error = {
@@ -211,7 +207,7 @@ def test_nodes_have_role_market_and_times(stubs: Stubs, clusters: AwsClusters) -
     assert (primary.role, primary.market) == (Role.PRIMARY, Market.ON_DEMAND)
 
 
-def test_a_cancel_that_emr_turns_down_is_an_error(stubs: Stubs, clusters: AwsClusters) -> None:
+def test_a_cancellation_that_emr_rejects_is_an_error(stubs: Stubs, clusters: AwsClusters) -> None:
     told = {"StepId": "s-1", "Status": "FAILED", "Reason": "It is over"}
     stubs.of("emr").add_response("cancel_steps", {"CancelStepsInfoList": [told]})
 
@@ -219,7 +215,7 @@ def test_a_cancel_that_emr_turns_down_is_an_error(stubs: Stubs, clusters: AwsClu
         clusters.cancel_step("j-1", "s-1")
 
 
-def test_somebody_elses_bucket_is_told_apart_from_none(stubs: Stubs) -> None:
+def test_a_bucket_of_another_account_differs_from_no_bucket(stubs: Stubs) -> None:
     storage = AwsStorage(stubs, "eu-west-3")
     refused(stubs, "head_bucket", "403", "Forbidden", status=403, service="s3")
     refused(stubs, "list_objects_v2", "AccessDenied", "Access Denied", status=403, service="s3")
@@ -231,7 +227,7 @@ def test_somebody_elses_bucket_is_told_apart_from_none(stubs: Stubs) -> None:
     assert storage.bucket_region("figs") is None
 
 
-def test_a_bucket_that_lets_us_in_and_is_another_accounts_is_refused(stubs: Stubs) -> None:
+def test_an_accessible_bucket_of_another_account_is_refused(stubs: Stubs) -> None:
     refused(stubs, "head_bucket", "403", "Forbidden", status=403, service="s3")
     refused(stubs, "list_objects_v2", "AccessDenied", "Access Denied", status=403, service="s3")
     anybodys = {"Bucket": "figs", "ExpectedBucketOwner": ""}
@@ -252,7 +248,7 @@ def test_a_denied_object_may_lie_in_another_accounts_bucket(stubs: Stubs) -> Non
     )
 
 
-def test_a_name_that_is_taken_is_told(stubs: Stubs) -> None:
+def test_a_bucket_name_that_is_taken_is_reported(stubs: Stubs) -> None:
     refused(stubs, "create_bucket", "BucketAlreadyExists", "no", status=409, service="s3")
 
     with pytest.raises(CloudError, match="figs is taken by another account"):
@@ -260,13 +256,13 @@ def test_a_name_that_is_taken_is_told(stubs: Stubs) -> None:
 
 
 @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
-def test_a_lost_race_for_a_key_is_an_answer(stubs: Stubs, code: str) -> None:
+def test_a_lost_race_for_a_key_returns_false(stubs: Stubs, code: str) -> None:
     refused(stubs, "put_object", code, "no", status=412, service="s3")
 
     assert AwsStorage(stubs, "eu-west-3").put_if_absent(b"", S3Uri("figs", "x")) is False
 
 
-def test_a_group_in_use_is_an_answer(stubs: Stubs) -> None:
+def test_a_group_in_use_returns_false(stubs: Stubs) -> None:
     groups = {"SecurityGroups": [{"GroupId": "sg-1"}]}
     stubs.of("ec2").add_response("describe_security_groups", groups)
     refused(stubs, "delete_security_group", "DependencyViolation", "in use", service="ec2")
@@ -325,7 +321,7 @@ def test_a_quota_counts_the_instances_of_its_market(stubs: Stubs) -> None:
         ("ExpiredToken", "does not accept the credentials", "Renew them"),
     ],
 )
-def test_a_head_without_a_reason_is_asked_once_more_for_it(
+def test_a_refused_head_is_followed_by_a_listing_for_its_reason(
     stubs: Stubs, code: str, told: str, hint: str
 ) -> None:
     refused(stubs, "head_bucket", "400", "Bad Request", status=400, service="s3")

@@ -26,7 +26,7 @@ def made(aws: Cloud) -> Cloud:
     return aws
 
 
-def test_a_removal_that_is_refused_names_the_thing_and_the_right() -> None:
+def test_a_refused_removal_names_the_resource_and_the_right() -> None:
     stubs = Stubs()
     profile: dict[str, Any] = {
         "Path": "/",
@@ -50,7 +50,7 @@ def test_a_removal_that_is_refused_names_the_thing_and_the_right() -> None:
     assert denied.value.hint == "The right that is missing is iam:DeleteInstanceProfile."
 
 
-def test_a_look_that_is_refused_is_not_taken_for_absence() -> None:
+def test_a_refused_look_does_not_count_as_absence() -> None:
     stubs = Stubs()
     refused(stubs, "get_role", "AccessDenied", "no", status=403, service="iam")
 
@@ -60,7 +60,7 @@ def test_a_look_that_is_refused_is_not_taken_for_absence() -> None:
     assert denied.value.hint == "The right that is missing is iam:GetRole."
 
 
-def test_a_role_that_may_not_be_looked_at_is_not_absent() -> None:
+def test_a_role_that_may_not_be_read_does_not_count_as_absent() -> None:
     stubs = Stubs()
     refused(stubs, "get_role", "AccessDenied", "no", status=403, service="iam")
 
@@ -112,7 +112,7 @@ def make_foreign(*, role: bool = True) -> Any:
     return iam
 
 
-def test_a_role_of_our_name_that_somebody_else_made_is_neither_used_nor_removed(aws: Cloud) -> None:
+def test_a_role_with_our_name_but_not_our_tag_is_neither_used_nor_removed(aws: Cloud) -> None:
     iam = make_foreign()
 
     with pytest.raises(ConfigError, match=f"The role {ROLE} was not made by fruits") as refusal:
@@ -125,14 +125,14 @@ def test_a_role_of_our_name_that_somebody_else_made_is_neither_used_nor_removed(
     assert iam.list_role_policies(RoleName=ROLE)["PolicyNames"] == []
 
 
-def test_a_profile_of_our_name_that_somebody_else_made_is_refused(aws: Cloud) -> None:
+def test_a_profile_with_our_name_but_not_our_tag_is_refused(aws: Cloud) -> None:
     make_foreign(role=False)
 
     with pytest.raises(ConfigError, match=f"The instance profile {ROLE} was not made by fruits"):
         aws.rights.make_role(SPEC)
 
 
-def test_what_differs_of_a_role_is_brought_up_to_date(made: Cloud) -> None:
+def test_only_the_differing_parts_of_a_role_are_updated(made: Cloud) -> None:
     iam = boto3.client("iam", "eu-west-3")
     reading = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
     policy = json.dumps(policies.document(reading))
@@ -161,7 +161,7 @@ def ssh_group(aws: Cloud, tags: dict[str, str]) -> str:
     return aws.rights.create_ssh_group("fruits-x-ssh", vpc_id=network.vpc_id, tags=tags)
 
 
-def test_a_group_of_our_name_that_somebody_else_made_is_neither_used_nor_removed(
+def test_a_group_with_our_name_but_not_our_tag_is_neither_used_nor_removed(
     aws: Cloud,
 ) -> None:
     group = ssh_group(aws, {})
@@ -174,7 +174,7 @@ def test_a_group_of_our_name_that_somebody_else_made_is_neither_used_nor_removed
     assert boto3.client("ec2", "eu-west-3").describe_security_groups(GroupIds=[group])
 
 
-def test_a_group_that_is_used_again_keeps_no_rule_that_is_wider_than_a_tunnels(aws: Cloud) -> None:
+def test_reusing_a_group_removes_rules_wider_than_a_tunnels(aws: Cloud) -> None:
     ec2 = boto3.client("ec2", "eu-west-3")
     group = ssh_group(aws, {LAUNCH_ID_TAG: "l1"})
     mine = {"IpRanges": [{"CidrIp": "203.0.113.9/32"}]}

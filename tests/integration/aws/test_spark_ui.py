@@ -31,7 +31,7 @@ def test_a_spark_ui_is_made_for_the_cluster(stubs: Stubs, clusters: AwsClusters)
 @pytest.mark.parametrize(
     ("state", "is_attached"), [("ATTACHED", True), ("ATTACHING", False), ("", False)]
 )
-def test_only_an_attached_ui_is_attached(
+def test_only_the_state_attached_counts_as_attached(
     stubs: Stubs, clusters: AwsClusters, state: str, is_attached: bool
 ) -> None:
     answer = {"PersistentAppUIId": "p-1", "LastStateChangeReason": "why"}
@@ -62,7 +62,9 @@ def test_an_address_counts_once_it_is_ready(
     assert clusters.spark_ui_address("p-1") == address
 
 
-def test_a_refusal_that_names_no_right_is_told_which(stubs: Stubs, clusters: AwsClusters) -> None:
+def test_a_refusal_without_a_right_is_completed_with_its_name(
+    stubs: Stubs, clusters: AwsClusters
+) -> None:
     refused(stubs, "create_persistent_app_ui", "AccessDeniedException", "Not for you")
 
     with pytest.raises(AccessDenied, match="AWS does not let you open the cluster's Spark UI: Not"):
@@ -75,7 +77,7 @@ def test_a_refusal_that_names_no_right_is_told_which(stubs: Stubs, clusters: Aws
     assert denied.value.hint == f"The right that is missing is {right}."
 
 
-def test_what_emr_says_against_it_is_repeated(stubs: Stubs, clusters: AwsClusters) -> None:
+def test_emrs_reason_is_repeated(stubs: Stubs, clusters: AwsClusters) -> None:
     refused(stubs, "create_persistent_app_ui", "InvalidRequestException", "No event logs.")
 
     with pytest.raises(CloudError, match="refused to open the cluster's Spark UI: No event logs"):

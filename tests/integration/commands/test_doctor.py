@@ -54,14 +54,14 @@ def test_json_has_a_finding_for_each_question(fruits: Fruits, free_port: str) ->
     }
 
 
-def test_a_region_of_nobodys_is_exit_1(fruits: Fruits, free_port: str) -> None:
+def test_an_unknown_region_is_exit_1(fruits: Fruits, free_port: str) -> None:
     result = fruits(*LOCAL, "--port", free_port, "--bucket", "figs", "--region", "eu-west-33")
 
     assert result.exit_code == 1
     assert "fix: Give --region eu-west-3." in result.stdout
 
 
-def test_a_profile_that_is_none_is_exit_1(fruits: Fruits, free_port: str) -> None:
+def test_an_unknown_profile_is_exit_1(fruits: Fruits, free_port: str) -> None:
     result = fruits(*LOCAL, "--port", free_port, "--profile", "nobody")
 
     assert result.exit_code == 1

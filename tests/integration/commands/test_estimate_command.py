@@ -134,7 +134,7 @@ def test_a_number_alone_is_timed_with_drawn_pictures_and_says_so(estimate: Estim
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )
-def test_what_cannot_be_estimated_is_2_with_one_sentence(
+def test_impossible_estimates_are_exit_2_with_one_sentence(
     words: list[str], told: str, estimate: Estimate, work: Path
 ) -> None:
     (work / "empty").mkdir()
@@ -148,7 +148,7 @@ def test_what_cannot_be_estimated_is_2_with_one_sentence(
     assert error == f"Error: {told}"
 
 
-def test_no_number_at_all_is_2(estimate: Estimate) -> None:
+def test_no_pictures_to_estimate_is_exit_2(estimate: Estimate) -> None:
     assert estimate("--count", "0")[0] == 2
 
 

@@ -26,7 +26,7 @@ def test_a_local_runs_results_are_where_they_are(fruits: Fruits, tmp_path: Path)
     assert "its results are in /somewhere" in result.stderr
 
 
-def test_an_address_that_is_none_is_exit_2(fruits: Fruits) -> None:
+def test_an_invalid_address_is_exit_2(fruits: Fruits) -> None:
     result = fruits("fetch-results", "s3://a")
 
     assert result.exit_code == 2

@@ -192,7 +192,7 @@ def test_show_as_a_table_has_a_line_for_every_key(here: Path) -> None:
 
 
 @pytest.mark.parametrize("taken", ["a file", "a link to nowhere"])
-def test_what_stands_in_the_files_place_is_exit_2(here: Path, taken: str) -> None:
+def test_something_else_in_the_files_place_is_exit_2(here: Path, taken: str) -> None:
     file = here / "fruits.toml"
     if taken == "a file":
         file.write_text("")
@@ -223,7 +223,7 @@ def test_a_folder_that_may_not_be_written_is_exit_1(here: Path) -> None:
     )
 
 
-def test_a_folder_that_went_is_told(tmp_path: Path) -> None:
+def test_a_deleted_folder_is_reported(tmp_path: Path) -> None:
     given = {"storage": {"bucket": "figs-1"}, "aws": {"region": "r", "profile": "p"}}
     gone = tmp_path / "gone"
 
@@ -236,9 +236,7 @@ def test_a_folder_that_went_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("typed", "code"), [(CTRL_C, 130), ("figs-1\r\r", 0)])
-def test_at_the_prompt_an_answer_goes_on_and_an_interrupt_ends_it(
-    here: Path, typed: str, code: int
-) -> None:
+def test_an_interrupt_at_the_prompt_ends_init(here: Path, typed: str, code: int) -> None:
     script = (
         f"import os, sys; os.chdir({str(here)!r})\n"
         "from fruits_cli.app import main\n"
@@ -255,14 +253,14 @@ def test_at_the_prompt_an_answer_goes_on_and_an_interrupt_ends_it(
 @pytest.mark.parametrize(
     "profile", ["a\\b", "tab\there", "del\x7f", "# pears", "日本 🍐", "a = 'b'"]
 )
-def test_every_character_of_a_value_comes_back(here: Path, profile: str) -> None:
+def test_every_character_of_a_value_survives(here: Path, profile: str) -> None:
     result = CliRunner().invoke(app, ["init", *GIVEN, "--profile", profile])
 
     assert result.exit_code == 0, result.stderr
     assert load_config({}, environ={}, folder=here).aws.profile == profile
 
 
-def test_key_writes_a_file_that_names_the_pair_and_tells_the_lines_the_next_time(
+def test_init_key_writes_the_pair_into_the_file_and_is_idempotent(
     fruits: Fruits, tmp_path: Path
 ) -> None:
     file = tmp_path / "home" / ".ssh" / "fruits-fruits.pem"

@@ -56,9 +56,7 @@ def test_documents_need_a_bucket(fruits: Fruits) -> None:
     assert "No bucket is configured." in result.stderr
 
 
-def test_a_file_without_a_pair_is_what_a_crash_leaves_and_is_imported(
-    fruits: Fruits, key_file: Path
-) -> None:
+def test_a_key_file_left_by_a_crash_is_imported(fruits: Fruits, key_file: Path) -> None:
     fruits("init", "--key", *GIVEN)
     content = key_file.read_bytes()
     boto3.client("ec2").delete_key_pair(KeyName="fruits-fruits")

@@ -22,7 +22,7 @@ def test_a_local_runs_log_is_read_from_its_folder(fruits: Fruits, tmp_path: Path
     assert result.stdout == "one\ntwo \\x1b[31m\n"
 
 
-def test_a_local_run_that_never_began_has_no_log(fruits: Fruits, tmp_path: Path) -> None:
+def test_a_local_run_that_never_started_has_no_log(fruits: Fruits, tmp_path: Path) -> None:
     ledger_here(tmp_path).write(RunRecord(RUN_ID, Target.LOCAL, output=str(tmp_path / "out")))
 
     result = fruits("logs")

@@ -62,7 +62,7 @@ def test_a_report_goes_where_it_is_told_to(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "report.html").exists()
 
 
-def test_what_is_no_run_is_2_with_one_sentence(tmp_path: Path) -> None:
+def test_something_that_is_not_a_run_is_exit_2_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
     made = fruits(tmp_path, "./empty")

@@ -90,7 +90,7 @@ def test_as_a_table_and_a_page(run_folder: Path, environ: dict[str, str], tmp_pa
 @pytest.mark.parametrize(
     ("name", "told"), [("gone.jpg", "unreadable"), ("text.jpg", "not_a_picture")]
 )
-def test_what_is_no_picture_is_2_with_one_sentence(
+def test_something_that_is_not_a_picture_is_exit_2_with_one_sentence(
     name: str, told: str, run_folder: Path, environ: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "text.jpg").write_text("no picture")

@@ -60,7 +60,7 @@ def test_without_a_cluster_there_is_no_tunnel(fruits: Fruits) -> None:
     )
 
 
-def test_a_cluster_that_has_ended_is_said(fruits: Fruits, cluster_id: str) -> None:
+def test_an_ended_cluster_is_reported(fruits: Fruits, cluster_id: str) -> None:
     boto3.client("emr").terminate_job_flows(JobFlowIds=[cluster_id])
 
     gone = fruits("tunnel", "--cluster", cluster_id)
@@ -69,7 +69,7 @@ def test_a_cluster_that_has_ended_is_said(fruits: Fruits, cluster_id: str) -> No
     assert f"Error: Cluster {cluster_id} has ended" in gone.stderr
 
 
-def test_a_password_that_was_never_set_is_said(fruits: Fruits, cluster_id: str) -> None:
+def test_an_unset_password_is_reported(fruits: Fruits, cluster_id: str) -> None:
     unknown = fruits("tunnel", "--password")
 
     assert unknown.exit_code == 1
@@ -77,7 +77,7 @@ def test_a_password_that_was_never_set_is_said(fruits: Fruits, cluster_id: str) 
     assert unknown.stdout == ""
 
 
-def test_a_page_that_is_none_is_said_before_aws_is_asked(fruits: Fruits) -> None:
+def test_an_unknown_page_is_reported_before_aws_is_asked(fruits: Fruits) -> None:
     refused = fruits("tunnel", "--open", "hue")
 
     assert refused.exit_code == 2

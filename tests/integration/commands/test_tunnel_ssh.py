@@ -211,7 +211,7 @@ def test_a_port_in_use_is_known_before_anyone_logs_in(
     assert ssh_server.destinations == []
 
 
-def test_a_host_that_does_not_answer_is_said(
+def test_an_unreachable_host_is_reported(
     ssh_server: SshServer, key_file: Path, environ: dict[str, str]
 ) -> None:
     ssh_server.die()
@@ -286,7 +286,7 @@ def test_the_command_is_known_without_loading_ssh() -> None:
     assert said.stdout == "False\n"
 
 
-def test_without_a_browser_the_address_is_said(
+def test_without_a_browser_the_address_is_printed(
     ssh_server: SshServer, key_file: Path, environ: dict[str, str], tmp_path: Path
 ) -> None:
     words = trusted(ssh_server, key_file, "--open", "http://10.0.0.7/", "--output", "json")
@@ -314,7 +314,7 @@ def at_server(server: SshServer, port: int, key_file: Path) -> Config:
     return Config(tunnel=TunnelConfig(port=port, key_file=key_file, ssh_port=server.port))
 
 
-def test_a_clusters_tunnel_opens_its_port_trusts_its_console_and_sets_the_password(
+def test_a_tunnel_opens_port_22_checks_the_host_key_and_sets_the_password(
     ssh_server: SshServer, key_file: Path, state_home: Path
 ) -> None:
     ssh_server.answers = {"sudo docker exec -i jupyterhub chpasswd": b""}
@@ -344,7 +344,7 @@ def test_a_clusters_tunnel_opens_its_port_trusts_its_console_and_sets_the_passwo
     assert not is_listening(port)
 
 
-def test_a_cluster_that_goes_ends_its_tunnel_with_its_sentence(
+def test_a_terminated_cluster_ends_its_tunnel_with_the_reason(
     ssh_server: SshServer, key_file: Path, state_home: Path
 ) -> None:
     access, port = a_cluster_at(ssh_server), free_port()
@@ -382,7 +382,7 @@ def test_the_password_of_a_cluster_is_printed_alone(
     assert outcome.lines == ["secret"]
 
 
-def test_a_private_cluster_is_said_before_anything_is_changed(state_home: Path) -> None:
+def test_a_private_cluster_is_reported_before_anything_changes(state_home: Path) -> None:
     access = FakeAccess(found=replace(PRIMARY, public_name=None), rules=[OTHERS])
 
     with pytest.raises(TunnelError, match="private subnet"):
@@ -391,7 +391,7 @@ def test_a_private_cluster_is_said_before_anything_is_changed(state_home: Path) 
     assert access.rules == [OTHERS]
 
 
-def test_a_key_that_cannot_be_used_is_said_before_anything_is_changed(
+def test_an_unusable_key_is_reported_before_anything_changes(
     key_file: Path, ssh_server: SshServer, state_home: Path
 ) -> None:
     key_file.chmod(0o644)

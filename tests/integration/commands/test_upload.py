@@ -114,7 +114,7 @@ def test_an_empty_folder_is_refused_before_a_bucket_is_made(
     assert boto3.client("s3").list_buckets()["Buckets"] == []
 
 
-def test_the_rules_of_a_bucket_that_was_there_stay(fruits: Fruits, tmp_path: Path) -> None:
+def test_lifecycle_rules_of_an_existing_bucket_are_kept(fruits: Fruits, tmp_path: Path) -> None:
     pictures(tmp_path / "Test")
     s3 = boto3.client("s3", region_name="eu-west-3")
     place = {"LocationConstraint": "eu-west-3"}

@@ -43,7 +43,7 @@ def test_a_label_that_is_not_utf8_is_escaped(tmp_path: Path) -> None:
     assert [picture.label for picture in list_pictures(folder, EXTENSIONS)] == [r"K\xfcwi"]
 
 
-def test_folders_that_are_written_alike_are_walked_as_one(tmp_path: Path) -> None:
+def test_folders_with_equal_written_names_are_walked_as_one(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     draw(folder, [b"\xff/b.jpg", rb"\xff/a.jpg", rb"\xff/c.jpg", b"\xff/c.jpg"])
 
@@ -113,7 +113,7 @@ def test_a_folder_a_thousand_deep_is_walked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["absent", "file.jpg", "circle"])
-def test_what_is_no_folder_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_something_that_is_not_a_folder_is_refused_by_name(tmp_path: Path, name: str) -> None:
     draw(tmp_path, ["file.jpg"])
     (tmp_path / "circle").symlink_to("circle")
 

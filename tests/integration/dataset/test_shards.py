@@ -294,7 +294,7 @@ def test_hostile_names_arrive_as_they_are(tmp_path: Path) -> None:
     assert_no_name_lies(tmp_path / "set")
 
 
-def test_names_that_are_written_alike_are_both_kept_without_content(tmp_path: Path) -> None:
+def test_pictures_with_equal_written_names_are_kept_without_content(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     draw(folder, [b"\xff.jpg", rb"\xff.jpg", b"other.jpg"])
 
@@ -469,7 +469,7 @@ def test_a_damaged_digest_file_is_made_anew(tmp_path: Path, content: bytes) -> N
     assert len(DigestCache(tmp_path / "d").load(list(list_pictures(folder, EXTENSIONS)))) == 1
 
 
-def test_packing_goes_on_where_digests_cannot_be_kept(tmp_path: Path) -> None:
+def test_packing_continues_where_digests_cannot_be_kept(tmp_path: Path) -> None:
     draw(tmp_path / "pictures", ["a/1.jpg"])
     (tmp_path / "file").touch()
 

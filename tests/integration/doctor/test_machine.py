@@ -12,7 +12,7 @@ from fruits_cli.doctor.findings import Verdict
 from spark_job.model import IMAGENET_URL
 
 
-def test_the_weights_address_is_the_jobs() -> None:
+def test_the_weights_url_equals_the_jobs() -> None:
     assert machine.IMAGENET_URL == IMAGENET_URL
 
 
@@ -37,7 +37,7 @@ def site() -> Iterator[str]:
         thread.join()
 
 
-def test_imagenets_weights_are_asked_for_and_not_downloaded(site: str, tmp_path: Path) -> None:
+def test_imagenet_weights_are_checked_without_a_download(site: str, tmp_path: Path) -> None:
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
 
     there = machine.weights("imagenet", environ, url=f"{site}/weights.h5")

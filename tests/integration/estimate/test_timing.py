@@ -63,9 +63,7 @@ def test_more_paths_than_a_pipe_holds_are_no_deadlock(artefact_folder: Path) -> 
     assert (found.pictures, found.rejected) == (2000, 2000)
 
 
-def test_what_the_process_refuses_is_told_in_its_words(
-    artefact_folder: Path, tmp_path: Path
-) -> None:
+def test_an_error_of_the_process_keeps_its_words(artefact_folder: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(artefact_folder, tmp_path / "copy")
     (copied / "graph.bin").write_bytes(b"other")
 
@@ -75,7 +73,7 @@ def test_what_the_process_refuses_is_told_in_its_words(
     assert refused.value.hint == "Delete the artefact; the next run makes it again."
 
 
-def test_weights_that_do_not_stand_bf16_are_told(artefact_folder: Path, tmp_path: Path) -> None:
+def test_weights_unsuited_to_bf16_are_reported(artefact_folder: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(artefact_folder, tmp_path / "copy")
     facts = json.loads((copied / "model.json").read_text())
     facts["parity"]["bf16_min_cosine"] = 0.5
@@ -85,7 +83,7 @@ def test_weights_that_do_not_stand_bf16_are_told(artefact_folder: Path, tmp_path
         timed(["a.jpg"], copied, os.environ, precision="bf16")
 
 
-def test_a_process_that_dies_without_a_word_is_told_with_its_last_line(
+def test_a_process_that_dies_is_reported_with_its_last_line(
     artefact_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("raise SystemExit('no luck')")

@@ -141,7 +141,7 @@ def test_files_of_the_working_folder_do_not_stand_in_for_modules(
         ("te\x1bxt.h5", b"This is no HDF5.", "does not hold the weights of a MobileNetV2"),
     ],
 )
-def test_weights_that_are_none_are_2_with_one_sentence(
+def test_invalid_weights_are_exit_2_with_one_sentence(
     name: str, content: bytes | None, told: str, tmp_path: Path
 ) -> None:
     weights = tmp_path / name
@@ -158,7 +158,7 @@ def test_weights_that_are_none_are_2_with_one_sentence(
     assert refused.value.hint
 
 
-def test_imagenet_weights_that_cannot_be_had_are_1_with_what_to_do(tmp_path: Path) -> None:
+def test_unavailable_imagenet_weights_are_exit_1_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="ImageNet weights could not be downloaded") as refused:
         model_artefact(
             JobConfig(image_size=96), environ={"XDG_CACHE_HOME": str(tmp_path)}, offline=True
@@ -167,7 +167,7 @@ def test_imagenet_weights_that_cannot_be_had_are_1_with_what_to_do(tmp_path: Pat
     assert "--weights" in refused.value.hint
 
 
-def test_a_cache_that_cannot_be_written_is_1(tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_exit_1(tmp_path: Path) -> None:
     (tmp_path / "fruits").write_text("a file, where the cache would be")
 
     with pytest.raises(MachineError, match="could not be written"):

@@ -14,7 +14,7 @@ from fruits_cli.job.progress import load_report
 from fruits_cli.screen import Progress
 
 
-def test_progress_is_what_the_job_last_said(tmp_path: Path) -> None:
+def test_progress_is_the_jobs_last_report(tmp_path: Path) -> None:
     facts = {"stage": "pca", "pictures_done": 3, "pictures": 4, "images_per_s": 1.5, "error": None}
     (tmp_path / "progress.json").write_text(json.dumps(facts))
 
@@ -79,7 +79,7 @@ def test_the_scratch_folder_is_private_and_goes_with_the_run(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_runs_scratch_is_swept_by_the_next_and_a_living_ones_is_not(
+def test_a_killed_runs_scratch_folder_is_removed_and_a_running_ones_is_kept(
     tmp_path: Path,
 ) -> None:
     killed, living = Leashed(tmp_path), Leashed(tmp_path)
@@ -98,7 +98,7 @@ def test_a_killed_runs_scratch_is_swept_by_the_next_and_a_living_ones_is_not(
     assert left == {living.scratch, following.scratch, other}
 
 
-def test_a_scratch_folder_that_is_only_being_made_is_left_alone(tmp_path: Path) -> None:
+def test_a_scratch_folder_that_is_being_created_is_left_alone(tmp_path: Path) -> None:
     young = tmp_path / "fruits-run-young"
     young.mkdir()
 
@@ -110,7 +110,7 @@ def test_a_scratch_folder_that_is_only_being_made_is_left_alone(tmp_path: Path) 
     assert not young.exists()
 
 
-def test_what_was_set_for_another_spark_does_not_reach_ours(tmp_path: Path) -> None:
+def test_settings_for_another_spark_do_not_reach_ours(tmp_path: Path) -> None:
     foreign = {
         "SPARK_CONF_DIR": "/x",
         "PYSPARK_PYTHON": "/x",
@@ -130,7 +130,7 @@ def test_what_was_set_for_another_spark_does_not_reach_ours(tmp_path: Path) -> N
     assert not any(environ.get(name) == value for name, value in foreign.items())
 
 
-def test_a_user_id_without_a_name_is_told_what_to_do() -> None:
+def test_a_user_id_without_a_name_gets_a_hint() -> None:
     with pytest.raises(MachineError, match="user id 123456789 has no name") as refused:
         driver.require_named_user(123456789)
 

@@ -100,7 +100,7 @@ def command_of(pid: int) -> str:
 
 
 @needs_proc
-def test_the_daemon_that_began_early_forks_the_workers_of_the_one_that_spark_starts(
+def test_prestarted_daemon_takes_over_from_sparks_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = tmp_path / "d"
@@ -117,7 +117,7 @@ def test_the_daemon_that_began_early_forks_the_workers_of_the_one_that_spark_sta
 
 @needs_proc
 @pytest.mark.parametrize("address", ["", "nobody", "n" * 200])
-def test_where_none_began_early_the_daemon_of_spark_forks_its_own_workers(
+def test_without_a_prestarted_daemon_sparks_own_forks_the_workers(
     tmp_path: Path, address: str
 ) -> None:
     with as_spark_starts_it(tmp_path / address if address else "") as process:
@@ -126,7 +126,7 @@ def test_where_none_began_early_the_daemon_of_spark_forks_its_own_workers(
 
 
 @needs_proc
-def test_a_second_daemon_of_spark_does_without_the_one_that_is_taken(
+def test_a_second_daemon_of_spark_forks_its_own_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = tmp_path / "d"
@@ -150,7 +150,7 @@ def test_a_name_too_long_for_a_socket_starts_nothing(
 
 
 @needs_proc
-def test_a_daemon_that_began_early_ends_with_its_driver(tmp_path: Path) -> None:
+def test_a_prestarted_daemon_ends_with_its_driver(tmp_path: Path) -> None:
     driver = (
         "import os, signal; from spark_job import daemon\n"
         "with daemon.begun_early():\n"

@@ -98,7 +98,7 @@ def test_every_path_has_its_row_in_order_also_twice(tmp_path: Path) -> None:
     assert rows[:7] * 30 == rows
 
 
-def test_what_cannot_be_read_is_a_row(tmp_path: Path) -> None:
+def test_an_unreadable_picture_is_a_row(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "cut.jpg").write_bytes(jpeg()[:200])
@@ -156,7 +156,7 @@ def test_no_paths_are_no_rows(artefact_folder: Path) -> None:
     assert told(ended)[1]["done"]["pictures"] == 0
 
 
-def test_what_is_no_artefact_is_2_with_one_sentence(tmp_path: Path) -> None:
+def test_an_invalid_artefact_is_exit_2_with_one_sentence(tmp_path: Path) -> None:
     ended = embed(tmp_path, b"a.jpg")
 
     assert (ended.returncode, ended.stdout) == (2, b"")
@@ -187,7 +187,7 @@ def test_weights_that_suffer_from_bf16_are_refused(artefact_folder: Path, tmp_pa
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' full device")
-def test_a_full_disk_under_stdout_is_1_with_a_sentence(artefact_folder: Path) -> None:
+def test_a_full_disk_under_stdout_is_exit_1_with_a_sentence(artefact_folder: Path) -> None:
     with open("/dev/full", "wb") as full:
         ended = embed(artefact_folder, b"a.jpg", stdout=full)
 

@@ -107,7 +107,7 @@ def test_images_that_are_not_on_s3_are_exit_2(bucket: Bucket, tmp_path: Path, mi
     assert error.value.message == f"The images {uri} cannot be read: this does not exist."
 
 
-def test_what_changed_or_went_since_the_listing_is_rejected(bucket: Bucket) -> None:
+def test_pictures_changed_or_removed_since_the_listing_are_rejected(bucket: Bucket) -> None:
     for name in ("changed.jpg", "gone.jpg", "kept.jpg"):
         put(bucket, f"images/{name}", b"old")
     place = images(bucket)

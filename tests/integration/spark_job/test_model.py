@@ -156,7 +156,7 @@ def test_weights_that_are_not_there_are_refused(tmp_path: Path, name: str) -> No
     assert "does not exist" in error.message
 
 
-def test_imagenet_weights_that_cannot_be_had_stop_the_run(tmp_path: Path) -> None:
+def test_unavailable_imagenet_weights_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="could not be downloaded") as error:
         model.artefact("imagenet", side_px=SIDE, cache=tmp_path, offline=True)
 

@@ -39,7 +39,7 @@ def reference(rows: Floats, k: int) -> tuple[PCA, Floats, Floats]:
 
 @pytest.mark.parametrize("offset", [0.0, 1e3])
 @pytest.mark.parametrize(("n", "d", "k"), [(200, 24, 12), (40, 24, 24), (12, 24, 11), (2, 24, 1)])
-def test_it_equals_the_full_solver_of_scikit_learn(n: int, d: int, k: int, offset: float) -> None:
+def test_the_fit_equals_scikit_learns_full_solver(n: int, d: int, k: int, offset: float) -> None:
     rows = separated(n, d, offset=offset)
 
     model = fitted(rows, k=k)
@@ -55,7 +55,7 @@ def test_it_equals_the_full_solver_of_scikit_learn(n: int, d: int, k: int, offse
     assert np.abs(model.project(rows) - projected).max() < 1e-4
 
 
-def test_it_equals_scikit_learn_at_the_width_of_the_job() -> None:
+def test_the_fit_equals_scikit_learns_with_1280_features() -> None:
     rows = separated(300, 60, seed=5)
     wide = np.concatenate([rows, np.zeros((300, 1220))], axis=1).astype(np.float32)
 
@@ -155,7 +155,7 @@ def test_components_are_orthonormal_and_variances_fall() -> None:
     assert model.explained_variance_ratio.sum() == pytest.approx(1, abs=1e-12)
 
 
-def test_constant_columns_have_no_part_and_keep_scale_1() -> None:
+def test_constant_columns_have_no_loading_and_keep_scale_1() -> None:
     rows = separated(40, 6)
     rows[:, 2], rows[:, 4] = 0.1, 1e7
 
@@ -193,7 +193,7 @@ def test_two_rows_have_one_component_with_all_the_variance() -> None:
 
 
 @pytest.mark.parametrize(("n", "d", "k"), [(200, 80, 50), (30, 80, 29), (51, 80, 50), (200, 8, 8)])
-def test_k_unset_is_50_or_what_there_is(n: int, d: int, k: int) -> None:
+def test_an_unset_k_is_50_or_the_most_possible(n: int, d: int, k: int) -> None:
     assert fitted(separated(n, d)).k == k
 
 

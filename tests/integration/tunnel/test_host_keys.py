@@ -44,7 +44,7 @@ def test_the_fingerprint_is_the_one_that_ssh_keygen_prints(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["", "SHA256:", "MD5:aa:bb", "SHA256:" + "a" * 42, "a" * 43])
-def test_what_is_not_a_fingerprint_is_a_usage_error(text: str) -> None:
+def test_an_invalid_fingerprint_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="is not the fingerprint"):
         parse_fingerprint(text)
 
@@ -84,7 +84,7 @@ def test_pins_are_kept_apart_by_name_and_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(pins.path.stat().st_mode) == 0o600
 
 
-def test_a_damaged_line_is_passed_over_and_kept(tmp_path: Path) -> None:
+def test_a_damaged_line_is_skipped_and_kept(tmp_path: Path) -> None:
     file = tmp_path / "known_hosts"
     encoded = base64.b64encode(FIRST.blob).decode()
     file.write_text(f"# mine\nj-1\nj-1 ssh-ed25519 %%%\nj-2 ssh-ed25519 {encoded} comment\n")

@@ -107,7 +107,7 @@ def test_the_certificates_key_is_known_by_its_hash(tmp_path: Path) -> None:
         assert certificate_key_hash(port) == expected
 
 
-def test_a_hub_that_is_not_there_is_said() -> None:
+def test_a_missing_hub_is_reported() -> None:
     with pytest.raises(TunnelError, match="JupyterHub does not answer"):
         certificate_key_hash(free_port())
 

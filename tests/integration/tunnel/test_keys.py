@@ -68,7 +68,7 @@ def test_keys_of_every_usual_form_are_read(
 @pytest.mark.parametrize(
     "before", [b"\n\n", b"Bag Attributes\n    friendlyName: me\nKey Attributes: <none>\n"]
 )
-def test_what_stands_before_a_key_is_passed_over(tmp_path: Path, before: bytes) -> None:
+def test_text_before_a_key_is_skipped(tmp_path: Path, before: bytes) -> None:
     file = written(tmp_path, RSA, PrivateFormat.PKCS8)
     plain = load_public_line(file)
 
@@ -88,7 +88,7 @@ def test_a_key_of_putty_names_the_command_that_converts_it(tmp_path: Path) -> No
     assert refused.value.hint.startswith(f"puttygen {file} -O private-openssh -o key.pem")
 
 
-def test_a_public_key_is_said_whatever_its_mode(
+def test_a_public_key_is_recognised_whatever_its_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
@@ -114,7 +114,7 @@ def test_a_locked_key_names_the_agent(tmp_path: Path, form: PrivateFormat) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"\x00\xff" * 100])
-def test_what_is_no_key_is_said(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_key_is_reported(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "key.pem"
     file.write_bytes(content)
     file.chmod(0o600)

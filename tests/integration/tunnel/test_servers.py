@@ -264,7 +264,7 @@ def test_a_lost_connection_resets_its_streams_and_comes_back(
             each.close()
 
 
-def test_a_host_that_falls_silent_is_left_and_sought_again(
+def test_a_silent_host_is_disconnected_and_reconnected(
     ssh_server: SshServer, key_file: Path
 ) -> None:
     held: list[socket.socket] = []
@@ -369,7 +369,7 @@ def read_all_or_reset(connection: socket.socket) -> bytes:
         return b""
 
 
-def test_a_port_in_use_is_said_and_the_next_one_found() -> None:
+def test_a_port_in_use_is_reported_and_the_next_one_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = int(other.getsockname()[1])
 
@@ -392,7 +392,7 @@ def test_a_download_through_a_slow_reader_is_whole(ssh_server: SshServer, key_fi
     assert digest.digest() == hashlib.sha256(payload(size)).digest()
 
 
-def test_a_link_that_never_was_says_why() -> None:
+def test_a_connection_that_never_opened_says_why() -> None:
     def connect() -> None:
         raise HostUnreachable("no")
 

@@ -79,7 +79,7 @@ def test_the_sample_runs_without_java_and_without_a_download(
 
 @pytest.mark.spark
 @needs_proc
-def test_ctrl_c_ends_everything_and_resume_goes_on_from_there(machine: Machine) -> None:
+def test_ctrl_c_ends_everything_and_resume_continues(machine: Machine) -> None:
     process = machine.start("--sample")
     until(machine.has_a_finished_chunk)
 
@@ -118,7 +118,7 @@ def test_ctrl_c_ends_everything_and_resume_goes_on_from_there(machine: Machine) 
 
 @pytest.mark.spark
 @needs_proc
-def test_a_killed_command_leaves_no_writer_and_its_scratch_is_swept(machine: Machine) -> None:
+def test_a_killed_command_leaves_no_writer_and_its_scratch_is_removed(machine: Machine) -> None:
     process = machine.start("--sample")
     until(machine.has_a_finished_chunk)
 
@@ -160,7 +160,7 @@ def test_two_runs_at_once_among_odd_names_do_not_disturb_each_other(machine: Mac
 
 
 @pytest.mark.spark
-def test_too_many_rejected_pictures_are_4_with_the_summary(
+def test_too_many_rejected_pictures_are_exit_4_with_the_summary(
     machine: Machine, pictures: Path
 ) -> None:
     (pictures / "text.jpg").write_text("no picture")
@@ -183,7 +183,7 @@ def test_too_many_rejected_pictures_are_4_with_the_summary(
 
 
 @pytest.mark.spark
-def test_more_components_than_pictures_allow_are_2(machine: Machine, pictures: Path) -> None:
+def test_more_components_than_pictures_allow_are_exit_2(machine: Machine, pictures: Path) -> None:
     code, stdout, stderr = machine.run("pictures", "--pca-k", "4")
 
     assert (code, stdout) == (2, "")
@@ -192,7 +192,7 @@ def test_more_components_than_pictures_allow_are_2(machine: Machine, pictures: P
 
 
 @pytest.mark.spark
-def test_a_folder_without_pictures_is_2(machine: Machine) -> None:
+def test_a_folder_without_pictures_is_exit_2(machine: Machine) -> None:
     (machine.work / "empty").mkdir()
     (machine.work / "empty" / "notes.txt").write_text("")
 
@@ -230,7 +230,7 @@ def test_a_folder_without_pictures_is_2(machine: Machine) -> None:
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )
-def test_what_cannot_be_used_is_2_with_one_sentence_and_no_run(
+def test_unusable_input_is_exit_2_with_one_sentence_and_no_run(
     words: list[str], told: str, machine: Machine, pictures: Path
 ) -> None:
     code, stdout, stderr = machine.run(*words)

@@ -69,7 +69,7 @@ def test_every_enum_value_of_a_launch_is_one_of_emrs() -> None:
     assert {one.value for one in OnFailure} <= set(enum("ActionOnFailure"))
 
 
-def test_runs_own_cluster_ends_by_itself_and_has_no_door() -> None:
+def test_runs_own_cluster_ends_by_itself_and_opens_no_port() -> None:
     payload = payloads.run_job_flow_payload(transient(key_name="pears"))
 
     instances = payload["Instances"]

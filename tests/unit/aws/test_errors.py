@@ -18,5 +18,5 @@ from fruits_cli.aws.errors import redacted
         ("s3://bucket/key: no such key", "s3://bucket/key: no such key"),
     ],
 )
-def test_what_aws_says_is_told_without_its_secrets(text: str, left: str) -> None:
+def test_aws_messages_are_shown_without_secrets(text: str, left: str) -> None:
     assert redacted(text) == left

@@ -31,7 +31,7 @@ def test_no_right_is_allowed_that_no_call_asks_for() -> None:
     assert not spare, f"remove from caller_policy: {spare}"
 
 
-def test_statements_have_names_of_their_own_and_the_document_fits_a_managed_policy() -> None:
+def test_statement_ids_are_unique_and_the_document_fits_a_managed_policy() -> None:
     names = [statement["Sid"] for statement in POLICY["Statement"]]
 
     assert len(set(names)) == len(names)

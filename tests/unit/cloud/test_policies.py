@@ -80,7 +80,7 @@ def test_all_arns_and_principals_are_of_the_accounts_partition(
     assert policies.trusted_services(service.trust) == {service.principal}
 
 
-def test_nodes_have_the_rights_of_arrow_the_aws_command_and_emrs_logs_and_no_other() -> None:
+def test_nodes_have_only_the_rights_that_arrow_the_aws_command_and_emr_logs_need() -> None:
     reads = {"s3:GetObject", "s3:ListBucket", "s3:GetBucketLocation"}
     # Arrow writes larger files in parts, and gives up what it does not finish.
     writes = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}

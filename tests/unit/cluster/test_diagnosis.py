@@ -53,7 +53,7 @@ def test_a_traceback_that_is_cut_off_is_taken_as_far_as_it_goes() -> None:
     )
 
 
-def test_the_jobs_own_word_comes_first() -> None:
+def test_the_jobs_own_error_comes_first() -> None:
     error = {"exit_code": 4, "message": "Too many rejected.", "hint": "Look at rejected/."}
 
     found = diagnose(
@@ -64,7 +64,7 @@ def test_the_jobs_own_word_comes_first() -> None:
     assert found.hint == "Look at rejected/."
 
 
-def test_without_a_word_of_the_job_the_traceback_tells_with_the_picture() -> None:
+def test_without_a_job_error_the_traceback_and_picture_are_the_cause() -> None:
     found = diagnose(Evidence(cluster=RUNNING, logs={"driver": "", "worker": SPARK_LOG}))
 
     assert found.cause == "OSError: picture 'Fig/12.jpg' broke the decoder"

@@ -125,7 +125,7 @@ def test_a_file_of_another_pair_is_told_and_kept(tmp_path: Path) -> None:
     assert file.read_text() == text
 
 
-def test_who_is_overtaken_by_another_machine_is_told(tmp_path: Path) -> None:
+def test_a_pair_imported_by_another_machine_meanwhile_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not the key of the key pair"):
         made(aws_with(_Overtaken()), tmp_path)
 

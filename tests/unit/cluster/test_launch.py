@@ -204,7 +204,7 @@ def test_a_role_that_is_out_of_date_is_brought_up_to_date(
     assert observe(config(), aws.cloud, keep_alive=True).missing == frozenset()
 
 
-def test_a_role_that_may_not_be_brought_up_to_date_stays_where_it_will_do(
+def test_a_sufficient_role_that_may_not_be_updated_stays(
     aws: FakeAws, ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = out_of_date(aws, policy={"Statement": []})
@@ -223,7 +223,7 @@ def roles_of(plan: RunPlan) -> dict[str, RoleFacts]:
     return rights.roles
 
 
-def test_a_role_that_lacks_something_and_may_not_be_made_keeps_the_cluster_from_starting(
+def test_an_incomplete_role_that_may_not_be_changed_stops_the_launch(
     aws: FakeAws, ledger: Ledger
 ) -> None:
     plan = out_of_date(aws, profile=None)
@@ -235,7 +235,7 @@ def test_a_role_that_lacks_something_and_may_not_be_made_keeps_the_cluster_from_
     assert aws.clusters.starts == 0
 
 
-def test_a_role_of_our_name_that_is_not_ours_is_refused_before_anything_is_planned(
+def test_a_role_with_our_name_but_not_our_tag_is_refused_before_planning(
     aws: FakeAws,
 ) -> None:
     aws.storage.create_bucket(BUCKET)

@@ -79,7 +79,7 @@ def test_another_folder_finds_it_too_and_writes_it_down(tmp_path: Path) -> None:
     assert record.cluster_id == first
 
 
-def test_a_launch_that_somebody_else_is_at_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_launch_in_progress_elsewhere_is_refused_with_its_owner(tmp_path: Path) -> None:
     aws = FakeAws()
     aws.storage.create_bucket(BUCKET)
     take_lock(aws.storage, LOCK, Holder("l9", "grace", "laptop"))
@@ -186,7 +186,7 @@ def test_the_lock_of_a_living_process_is_not(tmp_path: Path) -> None:
     assert aws.clusters.starts == 0
 
 
-def test_a_clock_of_ours_that_is_wrong_makes_no_lock_stale(tmp_path: Path) -> None:
+def test_a_wrong_clock_does_not_make_a_lock_stale(tmp_path: Path) -> None:
     aws = FakeAws()
     leave_lock(aws, pid=0)
     aws.clock.now = lambda: EPOCH + timedelta(hours=1)  # type: ignore[method-assign]
@@ -564,7 +564,7 @@ def test_all_clusters_are_listed_with_what_they_cost(tmp_path: Path) -> None:
     assert cluster["cost_usd"] > 0
 
 
-def test_wishes_for_a_cluster_that_is_already_there_are_named(
+def test_settings_that_a_running_cluster_ignores_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aws = FakeAws()

@@ -259,7 +259,7 @@ def test_without_a_bucket_there_is_no_plan() -> None:
         places_of(config(storage={"bucket": None}))
 
 
-def test_an_owner_with_signs_that_tags_refuse_is_spelled_without() -> None:
+def test_an_owners_characters_that_tags_refuse_are_replaced() -> None:
     plan = plan_cluster(
         config(),
         observed(identity=Identity("1", "ada\x1b;[x]")),

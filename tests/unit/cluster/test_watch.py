@@ -178,7 +178,7 @@ def test_a_network_that_is_down_for_minutes_does_not_end_the_watching() -> None:
     [CloudError("no network"), AccessDenied("no"), CloudError("expired"), UsageError("helper")],
     ids=["network", "denied", "credentials", "helper"],
 )
-def test_an_hour_without_sight_is_borne_and_said(error: FruitsError) -> None:
+def test_an_hour_without_answers_is_tolerated_and_reported(error: FruitsError) -> None:
     aws = FakeAws(script=Script(step_s=7200))
     cluster_id = running(aws)
     told: list[str] = []
@@ -192,7 +192,7 @@ def test_an_hour_without_sight_is_borne_and_said(error: FruitsError) -> None:
     assert told[1].startswith("AWS answers again, after 6")
 
 
-def test_without_sight_aws_is_asked_once_a_minute_at_most() -> None:
+def test_without_answers_aws_is_asked_once_a_minute_at_most() -> None:
     aws = FakeAws()
     cluster_id = running(aws)
     asked: list[float] = []
@@ -268,7 +268,7 @@ def test_a_progress_file_that_is_not_one_is_no_progress(content: bytes) -> None:
     assert parse_report(content) == JobReport()
 
 
-def test_the_last_words_of_an_earlier_attempt_are_not_those_of_this_one() -> None:
+def test_the_report_of_an_earlier_attempt_is_ignored() -> None:
     aws = FakeAws(script=Script(step_ends=StepState.FAILED))
     cluster_id = running(aws)
     error = {"exit_code": 2, "message": "pca_k = 500 is too large", "hint": ""}
@@ -280,7 +280,7 @@ def test_the_last_words_of_an_earlier_attempt_are_not_those_of_this_one() -> Non
     assert states[-1].error is None
 
 
-def test_what_others_wrote_into_progress_reaches_no_terminal_as_it_is() -> None:
+def test_progress_written_by_others_is_escaped() -> None:
     report = parse_report(json.dumps({"stage": "\x1b]0;title\x07" + "x" * 9999}).encode())
 
     assert report.progress is not None

@@ -60,7 +60,7 @@ def start(aws: FakeAws) -> None:
     aws.clusters.start_cluster(plan.spec)
 
 
-def test_what_cannot_be_removed_is_said_and_the_rest_goes_all_the_same(tmp_path: Path) -> None:
+def test_what_cannot_be_removed_is_reported_and_the_rest_is_removed(tmp_path: Path) -> None:
     aws = with_roles()
     aws.rights.stuck.add(NAMES.instance_role)
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes_all_the_same(tmp_path:
     assert aws.rights.made == set()
 
 
-def test_what_may_not_be_looked_at_is_said_and_the_rest_goes_all_the_same(tmp_path: Path) -> None:
+def test_what_may_not_be_read_is_reported_and_the_rest_is_removed(tmp_path: Path) -> None:
     aws = with_roles()
     aws.rights.hidden.add(Foundation.KEY_PAIR)
 
@@ -105,7 +105,7 @@ def test_security_configurations_with_and_without_the_key_go(tmp_path: Path) -> 
     assert aws.rights.made == {"others"}
 
 
-def test_without_a_bucket_nobody_knows_the_names_and_nothing_ends(tmp_path: Path) -> None:
+def test_without_a_bucket_purge_refuses_and_ends_nothing(tmp_path: Path) -> None:
     aws = FakeAws()
     start(aws)
     session = session_on(aws, tmp_path)
@@ -153,7 +153,7 @@ def test_all_that_goes_is_shown_before_the_one_question(
     assert aws.live_clusters() == ["fruits-fruits"]
 
 
-def test_a_dry_run_says_what_would_go_and_not_that_it_went(tmp_path: Path) -> None:
+def test_a_dry_run_says_what_would_be_removed(tmp_path: Path) -> None:
     aws = with_roles()
 
     facts = purged(aws, tmp_path, dry_run=True).facts

@@ -143,7 +143,7 @@ def test_one_zone_has_all_the_types(offered: set[str], verdict: Verdict, words: 
     assert words in said
 
 
-def test_types_that_share_no_zone_are_told() -> None:
+def test_types_without_a_common_zone_are_reported() -> None:
     offered = {"m5.xlarge": {"eu-west-3a"}, "r5.xlarge": {"eu-west-3b"}}
 
     assert zones(offered, core_type="r5.xlarge")[0] is FAILING

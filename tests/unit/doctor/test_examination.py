@@ -72,7 +72,7 @@ def examined(aws: FakeAws, tmp_path: Path) -> Examine:
     return made
 
 
-def test_an_empty_account_is_well_and_all_will_be_made(examined: Examine) -> None:
+def test_an_empty_account_is_fine_and_everything_will_be_created(examined: Examine) -> None:
     found = examined()
 
     verdicts = {name: one.verdict for name, one in found.items() if name not in HERE}
@@ -102,7 +102,7 @@ def test_a_profile_without_a_bucket_is_asked_about_the_account(examined: Examine
     assert "EMR role" not in found
 
 
-def test_a_profile_that_is_none_is_the_one_line_of_aws(examined: Examine) -> None:
+def test_an_unknown_profile_is_the_only_finding_about_aws(examined: Examine) -> None:
     def refuse() -> Cloud:
         raise ConfigError("There is no profile figs.", hint="aws configure list-profiles")
 
@@ -173,13 +173,13 @@ def test_a_missing_right_closes_its_question_alone(
     assert not [one for one in found.values() if one.verdict is FAILING and one.name not in HERE]
 
 
-def test_the_right_that_aws_names_is_the_one_that_is_told(examined: Examine, aws: FakeAws) -> None:
+def test_the_right_that_aws_names_is_reported(examined: Examine, aws: FakeAws) -> None:
     aws.preflight.refusals["zones"] = AccessDenied("No.", hint="The right that is missing is x:Y.")
 
     assert examined()["zones"].fix == "The right that is missing is x:Y."
 
 
-def test_what_may_not_be_simulated_is_said_of_what_is_to_be_made(
+def test_without_simulation_doctor_says_that_rights_could_not_be_checked(
     examined: Examine, aws: FakeAws
 ) -> None:
     aws.preflight.refusals["denied"] = AccessDenied("AWS does not let you.")
@@ -364,9 +364,7 @@ def test_nodes_too_small_for_a_python_worker(examined: Examine, aws: FakeAws) ->
     assert tight.said.startswith("2 executors of 2 cores")
 
 
-def test_a_key_that_is_none_that_is_open_or_anothers(
-    examined: Examine, aws: FakeAws, tmp_path: Path
-) -> None:
+def test_an_invalid_open_or_foreign_key(examined: Examine, aws: FakeAws, tmp_path: Path) -> None:
     file = tmp_path / "key.pem"
     file.write_text("no key")
     file.chmod(0o644)
@@ -420,7 +418,7 @@ def test_a_bucket_of_somebody_else(examined: Examine, aws: FakeAws) -> None:
     assert (found.verdict, found.fix) == (FAILING, "Choose.")
 
 
-def test_a_clock_that_is_off(examined: Examine, aws: FakeAws) -> None:
+def test_a_wrong_clock(examined: Examine, aws: FakeAws) -> None:
     aws.preflight.ahead_s = 400.0
 
     assert examined()["clock"].verdict is FAILING

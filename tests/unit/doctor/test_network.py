@@ -117,7 +117,7 @@ def test_the_tag_of_emrs_policy_is_there_or_may_be_set(
     assert words in answer.said
 
 
-def test_an_api_gateway_endpoint_with_private_names_keeps_clusters_from_ending() -> None:
+def test_an_api_gateway_endpoint_with_private_dns_keeps_idle_clusters_running() -> None:
     trapped = replace(VPC, private_names=frozenset({"com.amazonaws.eu-west-3.execute-api"}))
     other = replace(VPC, private_names=frozenset({"com.amazonaws.eu-west-3.ssm"}))
 

@@ -45,7 +45,9 @@ class ByDocument(FakePreflight):
 
 
 @pytest.mark.parametrize("name", ["bucket", "EC2 role", "EMR role", "PassRole", "launch"])
-def test_who_carries_the_callers_document_lacks_no_right(tmp_path: Path, name: str) -> None:
+def test_the_callers_document_has_every_right_that_doctor_asks_for(
+    tmp_path: Path, name: str
+) -> None:
     aws = FakeAws()
     aws.preflight = ByDocument()
     environ = {"XDG_CACHE_HOME": str(tmp_path)}

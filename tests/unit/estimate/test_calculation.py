@@ -100,7 +100,7 @@ def test_on_a_cluster_pictures_are_sent_first_and_results_fetched_last() -> None
     }
 
 
-def test_what_lies_on_s3_is_not_sent_and_results_without_features_are_smaller() -> None:
+def test_pictures_on_s3_are_not_sent_and_results_without_features_are_smaller() -> None:
     stages = stage_seconds(CLUSTER, Work(120_000, 0, keep_features=False), ROUND)
 
     assert (stages["send"], stages["fetch"]) == (Range(0, 0), Range(6, 60))
@@ -231,7 +231,7 @@ def test_three_clusters_are_compared() -> None:
     assert list(instance_types([on_demand, spot, bf16])) == ["m5.xlarge", "m7i.xlarge"]
 
 
-def test_int8_is_compared_where_the_pictures_bear_it() -> None:
+def test_int8_is_compared_where_the_pictures_allow_it() -> None:
     *_, int8 = candidates(ClusterConfig(), engine=Engine.OPENVINO, precision=F32, has_int8=True)
 
     assert (int8.cluster.core_type, int8.precision) == ("m6i.xlarge", INT8)

@@ -49,7 +49,7 @@ def test_other_precisions_are_not_calibrated(capsys: pytest.CaptureFixture[str])
         ({"engine": Engine.TENSORFLOW}, "in f32 only"),
     ],
 )
-def test_what_int8_cannot_be_made_of_is_one_sentence(words: dict[str, Any], said: str) -> None:
+def test_missing_calibration_for_int8_is_one_sentence(words: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         model_artefact(JobConfig(precision=Precision.INT8, **words), environ={})
 

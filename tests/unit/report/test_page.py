@@ -93,7 +93,7 @@ def test_thumbnails_are_in_the_page(tmp_path: Path) -> None:
     assert 'data-ref="a' in page
 
 
-def test_random_weights_are_said_loudly(tmp_path: Path) -> None:
+def test_random_weights_are_clearly_marked(tmp_path: Path) -> None:
     page = report_page(made(clouds(facts={"weights": "random"}), tmp_path), Album())
 
     assert "The weights were random." in page
@@ -172,7 +172,7 @@ def test_json_for_a_script_cannot_end_it() -> None:
     assert as_script({"a": "</script>\u2028"}) == '{"a":"\\u003c/script>\\u2028"}'
 
 
-def test_times_are_said_as_people_do() -> None:
+def test_times_are_written_in_minutes_and_seconds() -> None:
     assert [minutes(s) for s in (0.4, 119, 120, 3725)] == [
         "0 s",
         "119 s",

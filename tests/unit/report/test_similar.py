@@ -78,7 +78,7 @@ def test_of_equal_pictures_the_first_in_the_files_come_first(tmp_path: Path) -> 
     assert [one.path for one in found] == sorted(run.paths)[:3]
 
 
-def test_nothing_is_like_nothing() -> None:
+def test_a_run_without_pictures_has_no_similar_ones() -> None:
     rows = np.array([[0, 0], [3, 4]], np.float32)
 
     assert cosine(rows, np.array([3, 4], np.float32)).tolist() == [0, 1]

@@ -180,7 +180,7 @@ def test_options_that_the_job_refuses_are_exit_2(tmp_path: Path, folder: Path) -
         run(settings(tmp_path), session(aws, tmp_path), folder)
 
 
-def test_a_job_that_died_without_a_word_is_explained_by_its_logs(
+def test_a_job_that_died_without_a_report_is_explained_by_its_logs(
     tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aws = FakeAws(script=Script(step_ends=StepState.FAILED))
@@ -278,7 +278,7 @@ def test_a_run_resumed_while_its_cluster_ends_gets_another(tmp_path: Path, folde
 
 
 @pytest.mark.parametrize("at_s", [1, 70, 150], ids=["starting", "booting", "running"])
-def test_ctrl_c_ends_the_cluster_and_says_how_to_go_on(
+def test_ctrl_c_ends_the_cluster_and_says_how_to_continue(
     tmp_path: Path, folder: Path, at_s: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aws = _Interrupting(at_s)
@@ -328,7 +328,7 @@ def test_a_kept_cluster_stays(tmp_path: Path, folder: Path) -> None:
     assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
 
 
-def test_a_kept_run_that_failed_goes_on_with_new_options_on_its_own_cluster(
+def test_a_failed_kept_run_resumes_with_new_options_on_its_cluster(
     tmp_path: Path, folder: Path
 ) -> None:
     aws = FakeAws()
@@ -424,7 +424,7 @@ def interrupted_run(tmp_path: Path, folder: Path) -> FakeAws:
     return aws
 
 
-def test_a_resumed_run_goes_on_on_a_new_cluster(tmp_path: Path, folder: Path) -> None:
+def test_a_resumed_run_continues_on_a_new_cluster(tmp_path: Path, folder: Path) -> None:
     aws = interrupted_run(tmp_path, folder)
     aws.script.on_step_end = results(aws)
     here = session(aws, tmp_path)
@@ -463,7 +463,7 @@ def test_resuming_a_run_that_is_still_at_work_follows_it(tmp_path: Path, folder:
     assert (tmp_path / "out" / "manifest.json").is_file()
 
 
-def test_a_resumed_run_keeps_its_place_and_its_options_but_for_the_given_flags() -> None:
+def test_a_resumed_run_keeps_its_folder_and_options_except_given_flags() -> None:
     output = f"s3://melons/a/runs/b/runs/{RUN_ID}/"
     record = RunRecord(RUN_ID, Target.EMR, output=output, job={"image_size": 128, "pca_k": 20})
 
@@ -510,7 +510,7 @@ def blind(aws: FakeAws, from_s: float, until_s: float, error: FruitsError) -> No
     aws.clusters.cluster = asked  # type: ignore[method-assign]
 
 
-def test_a_run_that_was_out_of_sight_for_twenty_minutes_is_fetched(
+def test_a_run_is_fetched_after_twenty_minutes_without_answers(
     tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aws = FakeAws(script=Script(step_s=3000))
@@ -589,7 +589,7 @@ def test_new_options_run_a_finished_run_again(tmp_path: Path, folder: Path) -> N
     assert aws.clusters.starts == 2
 
 
-def test_ctrl_c_sends_the_end_before_it_says_a_word(
+def test_ctrl_c_ends_the_cluster_before_any_message(
     tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aws = _Interrupting(150)

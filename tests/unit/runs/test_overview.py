@@ -71,7 +71,7 @@ def test_without_a_bucket_nothing_is_asked_of_aws(ledger: Ledger) -> None:
     assert [run.state for run in runs] == ["submitted", "done"]
 
 
-def test_a_line_tells_settings_variance_and_minutes(ledger: Ledger) -> None:
+def test_a_row_has_settings_variance_and_minutes(ledger: Ledger) -> None:
     row = run_rows(known_runs(ledger, None, None))[1]
 
     assert row == (FIRST, "local", "done", 9, 5, "openvino f32 224 px", 5, "75.0%", "1.0", "")

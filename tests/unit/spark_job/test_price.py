@@ -73,14 +73,14 @@ def test_features_without_likeness_are_beyond_every_limit_of_likeness() -> None:
         assert what in told
 
 
-def test_what_is_no_number_is_beyond_the_limits() -> None:
+def test_not_a_number_is_beyond_the_limits() -> None:
     good = price.price_of(features(), features(), LABELS).as_dict()
 
     for name in ("smallest_cosine", "accuracy", "subspace_angle_deg", "variance_difference"):
         assert len(price.shortfalls({**good, name: float("nan")})) == 1
 
 
-def test_a_row_of_zeros_is_no_division_by_zero() -> None:
+def test_a_row_of_zeros_does_not_divide_by_zero() -> None:
     dark = features()
     dark[0] = 0
 
