@@ -1,4 +1,4 @@
-"""fruits.toml, FRUITS_ variables and flags become one frozen Config.
+"""Loads fruits.toml, FRUITS_ variables and flags into one frozen Config.
 
 Precedence: flag, environment, ./fruits.toml, $XDG_CONFIG_HOME/fruits/fruits.toml, default.
 """
@@ -97,7 +97,7 @@ class _Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # In Python true is 1, and `pca_k = true` would ask for one component.
+        # In Python True is 1: `pca_k = true` would ask for one component.
         if (
             isinstance(value, bool)
             and cls.model_fields[str(info.field_name)].annotation is not bool

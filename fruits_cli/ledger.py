@@ -1,4 +1,4 @@
-"""`.fruits/runs/<run_id>.json`: what this folder started, written around each paid act."""
+"""`.fruits/runs/<run_id>.json`: what this folder started, written around each paid request."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Ledger:
         return stamped
 
     def load(self, run_id: str) -> RunRecord | None:
-        """The record of that very id, None where there is none or it cannot be read."""
+        """The record of exactly that id, None where there is none or it cannot be read."""
         return _parsed(self.folder / f"{run_id}.json")
 
     def records(self) -> list[RunRecord]:

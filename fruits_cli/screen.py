@@ -24,7 +24,7 @@ class Progress:
     done: int
     total: int
     rate: float
-    # Said after the figures, such as the bytes of an upload.
+    # Shown after the figures, such as the bytes of an upload.
     note: str = ""
 
 
@@ -36,7 +36,7 @@ def _itself(state: Any) -> Progress:
     return state
 
 
-# Without a terminal a line at most this often, so that a log of a night stays readable.
+# Without a terminal at most a line in so many seconds, so that long logs stay readable.
 _PLAIN_EVERY_S = 10.0
 
 
@@ -96,7 +96,7 @@ def close_answer() -> None:
         _discard(sys.stdout)
 
 
-# The colour of a word that tells how something stands; the word itself says it, too.
+# Colours of states; the word alone says the same.
 _STYLES = {
     "green": ("ok", "done", "completed", "waiting", "running", "launched", "submitted"),
     "red": ("failing", "failed", "terminated_with_errors", "interrupted"),
@@ -128,7 +128,7 @@ def _has_colours() -> bool:
 
 
 def _folded(line: str, stream: TextIO) -> str:
-    """A line that is broken between words where a terminal would break it within one."""
+    """The line wrapped between words, where a terminal would break it within one."""
     if not _is_terminal(stream):
         return line
     width = shutil.get_terminal_size().columns

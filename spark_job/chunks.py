@@ -1,4 +1,4 @@
-"""What a run has to do and what is done: the listing, its chunks and their markers.
+"""The work of a run: its listing, the chunks that it is cut into, and their markers.
 
 A chunk is the unit of work, progress and resume. For a folder it is `rows_per_chunk` rows of
 inputs.parquet; for a packed dataset one row, whose path `<shard>#<first>+<count>` names its rows.
@@ -86,7 +86,7 @@ def list_inputs(
 ) -> Listing:
     """Write inputs.parquet from a folder or a dataset. Raises JobError (2) where it cannot be.
 
-    digest: of the dataset that is meant, whatever dataset.json says by now. batch: of the engine.
+    digest: of the dataset that is meant, even if dataset.json has changed. batch: of the engine.
     """
     if digest or images.exists(DATASET_FILE):
         return _list_dataset(images, output, slots=slots, digest=digest, batch=batch)
@@ -107,7 +107,7 @@ def _found(images: Place, extensions: Iterable[str]) -> Iterator[Found]:
 
 def _list_folder(found: Iterator[Found], output: Place, *, slots: int, batch: int) -> Listing:
     held = list(itertools.islice(found, _HELD))
-    # Of a folder too long to be held only this much is known: it makes the largest chunks.
+    # Of a longer folder the length is not known yet: it gets the largest chunks.
     most = schema.CHUNK_PICTURES * slots * _CHUNKS_PER_SLOT
     size = chunk_size(most if len(held) == _HELD else len(held), slots, batch)
     rows = (
@@ -260,7 +260,7 @@ def marker_file(chunk: int) -> str:
 
 
 def features_file(chunk: int) -> str:
-    """Name of the chunk's feature rows: fixed, so that a chunk done twice replaces itself."""
+    """Name of the chunk's feature rows: fixed, so that a chunk computed twice replaces itself."""
     return f"{schema.FEATURES_DIR}/{chunk:07}.parquet"
 
 

@@ -25,10 +25,10 @@ _PATIENCE_S = 5.0
 
 
 @contextlib.contextmanager
-def begun_early() -> Iterator[None]:
-    """The daemon at work on its imports while the body starts Spark, whose own will hand over.
+def prestarted() -> Iterator[None]:
+    """Start a daemon that imports while the body starts Spark, whose own daemon will hand over.
 
-    Nothing where FRUITS_DAEMON, the address of a socket, is not set or too long for one.
+    Does nothing where FRUITS_DAEMON, the address of a socket, is not set or too long for one.
     """
     with contextlib.ExitStack() as stack:
         if address := os.environ.get(_ADDRESS):
@@ -62,7 +62,7 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
 def hand_over(address: str) -> bool:
     """Give streams and environment to the daemon that waits there, and wait for its end.
 
-    False where none waits any more: it serves one start of Spark's.
+    False where none waits any more: it serves a single start of Spark.
     """
     try:
         with socket.socket(socket.AF_UNIX) as waiting:
@@ -100,7 +100,7 @@ def take_over(descriptor: int) -> socket.socket:
 
 
 def forget_archives() -> None:
-    """Take archives from sys.path, and their finders from those that each task has read again."""
+    """Remove archives from sys.path, and their finders, which every task would read again."""
     sys.path[:] = [entry for entry in sys.path if not entry.endswith((".zip", ".jar"))]
     for entry, finder in list(sys.path_importer_cache.items()):
         if isinstance(finder, zipimporter):
@@ -113,7 +113,7 @@ def main(argv: list[str]) -> None:
     if not is_early and hand_over(os.environ.get(_ADDRESS, "")):
         return
     forget_archives()
-    # Not above: what only hands over shall not wait for pyarrow.
+    # Not at the top: a daemon that only hands over must not wait for pyarrow.
     from spark_job import guard
 
     guard.hide_pandas()

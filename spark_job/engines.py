@@ -1,4 +1,4 @@
-"""A model artefact becomes embed(images) on this worker, through OpenVINO or TensorFlow."""
+"""Runs a model artefact on a worker, through OpenVINO or TensorFlow."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _refuse_price(artefact: Artefact) -> None:
 
 
 def _require_own(artefact: Artefact, precision: str) -> None:
-    """Raise JobError where the one is of 8 bits and the other is not."""
+    """Raise JobError where artefact and precision are not both int8, or both not."""
     if (artefact.facts.get("precision") == "int8") != (precision == "int8"):
         raise JobError(2, f"The model artefact {artefact.fingerprint} is not one of {precision}.")
 
@@ -171,7 +171,7 @@ def fast_precisions() -> list[str]:
 
 
 def _cpu_words() -> set[str]:
-    """What Linux tells of the CPU, its maker and flags among it; nothing elsewhere."""
+    """The words of /proc/cpuinfo, with the CPU's maker and flags; empty where there is none."""
     try:
         return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -215,7 +215,7 @@ def batch_of(precision: str) -> int:
 
 
 def graph_of(artefact: Artefact, kernels: str = "") -> Any:
-    """The artefact's graph, read by OpenVINO, with a wish for these kernels."""
+    """The artefact's graph, read by OpenVINO, asking for these kernels."""
     ov, content = imported_openvino(), artefact.contents[GRAPH_FILE]
     content = asking_for_kernels(content, kernels) if kernels else content
     return ov.Core().read_model(content, ov.Tensor(_as_array(artefact.contents[GRAPH_DATA_FILE])))
@@ -235,7 +235,7 @@ def _is_convolution(info: Any) -> bool:
 
 
 def asking_for_kernels(graph: bytes, kernels: str) -> bytes:
-    """The graph (OpenVINO IR) with a wish at each convolution, ignored where it cannot be met.
+    """The graph (OpenVINO IR) with preferred kernels at each convolution, which may be ignored.
 
     kernels: names of implementations as the CPU plugin gives them, `cpu:` before each.
     """
@@ -255,11 +255,11 @@ def _as_array(content: bytes) -> npt.NDArray[np.uint8]:
 
 def _settings(precision: str) -> dict[str, Any]:
     return {
-        # What is not quantised: little, and bf16 makes it no faster.
+        # For the few layers that are not quantised: bf16 makes them no faster.
         "INFERENCE_PRECISION_HINT": "f32" if precision == "int8" else precision,
         "INFERENCE_NUM_THREADS": 1,
         "NUM_STREAMS": 1,
-        # Pinned, the one-thread models of two workers share a core.
+        # If pinned, the one-thread models of two workers would share a core.
         "ENABLE_CPU_PINNING": False,
     }
 

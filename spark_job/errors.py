@@ -9,7 +9,7 @@ _MARK = "fruits-job-error:"
 
 
 class JobError(Exception):
-    """One clear sentence, and the exit code that the user's shell shall see.
+    """One clear sentence, and the exit code that the user's shell sees.
 
     Its text survives Py4J: a worker's exception reaches the driver as a Java message only.
     """
@@ -31,7 +31,7 @@ def _rebuilt(exit_code: int, message: str, hint: str) -> JobError:
 
 
 def find_job_error(text: str) -> JobError | None:
-    """The JobError that a worker raised, out of the text of what Spark makes of it."""
+    """The JobError that a worker raised, found in the text of Spark's error."""
     found = re.search(re.escape(_MARK) + r"(\{.*\})", text)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""One chunk of pictures becomes feature rows and rejected rows, together all of them."""
+"""Computes one chunk: each picture becomes a feature row or a rejected row."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def write_chunk(
 def write_table(output: Place, name: str, table: pa.Table) -> dict[str, int | str]:
     """Publish a table as Parquet; its bytes and sha256."""
     buffer = pa.BufferOutputStream()
-    # Features do not repeat: a dictionary would only be tried and given up for each page.
+    # Features do not repeat: a dictionary would be tried in vain for each page.
     pq.write_table(
         table, buffer, compression="zstd", use_dictionary=["label"], write_statistics=False
     )
@@ -374,7 +374,7 @@ def read_ahead(
 
 
 def no_space(error: OSError, place: Place) -> JobError | None:
-    """The sentence for a full disk, None for any other trouble."""
+    """The error of a full disk, None for any other."""
     if error.errno not in _NO_SPACE and "No space left" not in str(error):
         return None
     return JobError(

@@ -1,4 +1,4 @@
-"""Everything that the job reads and writes: local folders and s3:// prefixes through pyarrow.fs."""
+"""The files that the job reads and writes, in local folders and below s3:// prefixes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from spark_job.listing import (
 )
 
 DOWNLOAD_TIMEOUT_S = 20.0
-# Half-written files of a process that was killed begin so; Spark and pyarrow skip such names.
+# Names of half-written files begin with this; Spark and pyarrow skip them.
 SCRATCH = "._writing-"
 
 
@@ -94,7 +94,7 @@ class Place:
                 with self.fs.open_output_stream(self.at(name)) as stream:
                     yield stream
             except BaseException:
-                # pyarrow completes the upload all the same.
+                # pyarrow has completed the upload all the same.
                 self.remove(name)
                 raise
             return
@@ -118,7 +118,7 @@ class Place:
         }
 
     def remove(self, name: str) -> None:
-        """Delete a file or a folder with all below it; absent is fine."""
+        """Delete a file, or a folder with everything below it; a missing one is no error."""
         kind = self.fs.get_file_info(self.at(name)).type
         if kind == pafs.FileType.Directory and self.is_local:
             shutil.rmtree(self.at(name))
@@ -128,7 +128,7 @@ class Place:
             self.fs.delete_file(self.at(name))
 
     def sweep(self, folders: Iterable[str]) -> None:
-        """Delete what a killed process had half written directly in these folders."""
+        """Delete half-written files of killed processes directly in these folders."""
         for folder in folders if self.is_local else ():
             for name in self.list(folder):
                 if name.startswith(SCRATCH):

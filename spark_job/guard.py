@@ -1,4 +1,4 @@
-"""One writer a run, and none that outlives the command that started it."""
+"""Ensures that a run has one writer, which stops when the command that started it stops."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from spark_job.errors import JobError
 from spark_job.files import Place
 from spark_job.schema import PLAN_DIR
 
-# How long a killed predecessor may take to let go of the run.
+# How long a killed predecessor may take to release the lock.
 _PATIENCE_S = 20.0
 _watched = False
 
 
 class _NoPandas:
-    """A finder that finds no pandas."""
+    """An import finder that hides pandas."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
@@ -72,7 +72,7 @@ def die_with_command(leash: str) -> None:
 def die_with_parent() -> None:
     """End this Python worker when Spark's daemon dies, even in the middle of a chunk.
 
-    An orphan would go on writing into a run that another driver may have taken over.
+    An orphan would keep writing into a run that another driver may have taken over.
     """
     global _watched
     if not _watched:
@@ -81,7 +81,7 @@ def die_with_parent() -> None:
 
 
 def end_after(minutes: float, act: Callable[[], None]) -> None:
-    """Call `act` once so many minutes have passed."""
+    """Call `act` after so many minutes."""
     timer = threading.Timer(minutes * 60, act)
     timer.daemon = True
     timer.start()

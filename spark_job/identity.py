@@ -1,4 +1,4 @@
-"""What a run on a cluster is bound to: the model, code and Python that it was planned with."""
+"""Checks that a run on a cluster has the model, code and Python that it was planned with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def require(asked: Asked, fingerprint: str) -> None:
     for what, (planned, here) in found.items():
         if planned and planned != here:
             raise _differs(what, planned, here)
-    # A node's Python lies under its digest; that of another machine tells none.
+    # A node's Python is in a folder named by its digest; on other machines there is none.
     made = re.match(r"/opt/fruits/([0-9a-f]{32})/", sys.executable)
     if made and asked.python_digest and made[1] != asked.python_digest:
         raise _differs("Python", asked.python_digest, made[1])

@@ -82,7 +82,7 @@ def _pixels(content: bytes, side_px: int) -> npt.NDArray[np.uint8]:
     try:
         return _resized(content, side_px)
     except ValueError as error:
-        # Pillow's limit on texts, which are no pixels: without them the picture is whole.
+        # Pillow limits the length of texts: without them the picture is still whole.
         if "MAX_TEXT" not in str(error):
             raise
     return _resized(_without_texts(content), side_px)

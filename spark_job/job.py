@@ -73,7 +73,7 @@ class Job:
         self.slots = max(asked.slots or 0, spark.defaultParallelism)
         self.seconds: dict[str, float] = {}
         self.sources: list[reuse.Source] = []
-        # Pictures of the newest of them that are here no more.
+        # Pictures of the newest source that this run no longer has.
         self.gone = 0
 
     def run(self, reporter: Reporter) -> None:
@@ -235,7 +235,7 @@ class Job:
         return found
 
     def _finished(self, numbers: list[int]) -> Tally:
-        """What the markers of an interrupted run say, without its inferences: those were then."""
+        """What the markers of an interrupted run say; its inferences do not count for this job."""
         if not numbers:
             return NOTHING
         read = functools.partial(tasks.tally_chunks, self.asked.output)
@@ -293,7 +293,7 @@ class Job:
     def _sums(self, plan: Plan) -> pca.Sums:
         add = functools.partial(tasks.chunk_sums, self.asked.output)
         if plan.pictures <= pca.BLOCK_ROWS:
-            # Their features are fewer bytes than the partial sums of a stage.
+            # Their features take fewer bytes than a stage's partial sums.
             return next(add(range(plan.chunks)))
         return reduced(self._over_chunks(plan).mapPartitions(add))
 

@@ -1,4 +1,4 @@
-r"""What of a folder is a picture: the rules that the job and `fruits upload` share.
+r"""Which files of a folder are pictures: the rules that the job and `fruits upload` share.
 
 A picture is an entry with a listed ending, in any case, whose name does not begin with a dot and
 that is a regular file, a link to one, or a link that leads nowhere (its row will be a rejected

@@ -2,7 +2,7 @@
 
     argv → SparkContext → listing → chunks → features → tally → PCA sums → projection → manifest
 
-job.py holds these stages; this file gives them a context, and each end its exit code.
+job.py holds these stages; this file gives them a SparkContext, and maps each end to an exit code.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def run(asked: Asked) -> JobError | None:
         if asked.leash:
             guard.die_with_command(asked.leash)
         lock = guard.lock_run(output)
-        # Before anything of this attempt is being written beside it.
+        # Before this attempt writes anything.
         output.sweep(schema.FOLDERS)
         reporter = Reporter(output, attempt=asked.attempt)
     except OSError as error:
@@ -89,7 +89,7 @@ def run(asked: Asked) -> JobError | None:
     except JobError as error:
         return error
     failure = _run_on_spark(asked, reporter)
-    # Without space for the last word it is at least printed.
+    # If there is no space for it, the error is at least printed.
     with contextlib.suppress(OSError):
         reporter.end("failed" if failure else "done", failure.as_dict() if failure else None)
     if lock:
@@ -102,7 +102,7 @@ def _unwritable(output: files.Place, error: OSError) -> JobError:
 
 
 def _run_on_spark(asked: Asked, reporter: Reporter) -> JobError | None:
-    with daemon.begun_early():
+    with daemon.prestarted():
         spark = SparkContext(conf=SparkConf().setAppName(f"fruits {asked.run_id}"))
         return _run_job(asked, reporter, spark)
 

@@ -1,4 +1,4 @@
-"""Weights become a model artefact: `python -m spark_job.model --weights W --image-size S --cache D`
+"""Makes model artefacts: `python -m spark_job.model --weights W --image-size S --cache D`
 
 The artefact is a folder: model.weights.h5 (no top), graph.xml and graph.bin (OpenVINO), model.json;
 with --calibration FOLDER that of int8, calibrated on pictures of the folder (quantisation.py).
@@ -42,7 +42,7 @@ _F32_LIMIT = 1e-3
 def artefact(weights: str, *, side_px: int, cache: Path, offline: bool = False) -> Path:
     """The folder of the model artefact for `weights` (imagenet, random, a file), made if absent.
 
-    Raises JobError: 2 for a file that holds other weights, 1 where ImageNet's cannot be had.
+    Raises JobError: 2 for a file that holds other weights, 1 where ImageNet's cannot be downloaded.
     """
     cache.mkdir(parents=True, exist_ok=True)
     weights_file = _weights_file(weights, cache, offline)
@@ -63,7 +63,7 @@ def artefact(weights: str, *, side_px: int, cache: Path, offline: bool = False) 
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """A scratch folder beside `folder` that takes its place at the end, unless an error does."""
+    """A scratch folder beside `folder` that takes its place at the end, but not after an error."""
     scratch = Path(tempfile.mkdtemp(prefix="making-", dir=folder.parent))
     try:
         yield scratch

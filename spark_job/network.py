@@ -1,4 +1,4 @@
-"""Keras' MobileNetV2, which model artefacts are made of and which the other engines must equal."""
+"""Keras' MobileNetV2, of which artefacts are made; the other engines must equal it."""
 
 from __future__ import annotations
 

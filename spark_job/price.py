@@ -1,4 +1,4 @@
-"""What a precision costs: its features beside those of f32, on the same pictures."""
+"""Compares the features of a precision with those of f32, on the same pictures."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _neighbours(features: Features) -> npt.NDArray[np.intp]:
 
 
 def shortfalls(price: dict[str, Any]) -> list[str]:
-    """What of a price, as a dict, is beyond the limits; also where it is no number at all."""
+    """The values of a price that are beyond the limits, or not numbers."""
     lost = price["accuracy_f32"] - price["accuracy"]
     least = [
         ("smallest cosine", price["smallest_cosine"], LEAST_COSINE),
@@ -87,7 +87,7 @@ def shortfalls(price: dict[str, Any]) -> list[str]:
         ("angle of the subspaces", price["subspace_angle_deg"], MOST_ANGLE_DEG),
         ("difference of variance", abs(price["variance_difference"]), MOST_VARIANCE_DIFFERENCE),
     ]
-    # Negated, so that what is no number fails.
+    # Negated, so that NaN fails.
     short = [
         f"{name} {value:.3f}, needed {bound}" for name, value, bound in least if not value >= bound
     ]

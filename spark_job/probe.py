@@ -1,6 +1,6 @@
-"""What decoding and resizing make of four small pictures here, as a digest.
+"""A digest of four small pictures as they are decoded and resized here.
 
-A decoder that changes its pixels changes it; one that only has another version does not.
+It changes when a decoder changes its pixels, not when only its version changes.
 """
 
 from __future__ import annotations

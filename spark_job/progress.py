@@ -1,4 +1,4 @@
-"""progress.json: what a run is doing, rewritten every few seconds for whoever watches."""
+"""Writes progress.json: what a run is doing, every few seconds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Reporter:
         self._thread.start()
 
     def stage(self, name: str, *, pictures: int, count: Callable[[], int] | None = None) -> None:
-        """Begin a stage and say so at once."""
+        """Begin a stage, and report it at once."""
         with self._lock:
             self._count = count
             self._seen.clear()
@@ -40,7 +40,7 @@ class Reporter:
         self._write()
 
     def end(self, stage: str, error: dict[str, Any] | None = None) -> None:
-        """The last word: done, or failed with an error."""
+        """The last report: done, or failed with an error."""
         self._ended.set()
         self._thread.join()
         self._state["stage"] = stage
@@ -52,7 +52,7 @@ class Reporter:
             try:
                 self._write()
             except OSError:
-                # Progress is a courtesy; a full disk is the stage's own to report.
+                # Progress is optional; the stage itself reports a full disk.
                 continue
 
     def _write(self, error: dict[str, Any] | None = None) -> None:

@@ -1,6 +1,6 @@
-"""A model artefact in 8 bits: calibrated on the user's pictures, its price measured on others.
+"""Makes an int8 artefact: calibrated on some of the user's pictures, compared on others.
 
-NNCF is needed where the artefact is made; what it makes is a graph like any other.
+NNCF is needed only where the artefact is made.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from spark_job.listing import MAX_PICTURE_BYTES
 from spark_job.model import making
 
 VERSION = 1
-# Calibrating with 100 or 300 pictures came to the same; comparing wants more.
+# Calibrating with 100 or 300 pictures gave the same; comparing needs more.
 _CALIBRATING, _COMPARED, _LEAST = 300, 600, 60
 
 
@@ -75,7 +75,7 @@ def sample_of(folder: str, extensions: Iterable[str], side_px: int) -> Sample:
 
 
 def _rank(row: Found) -> bytes:
-    # The same pictures of a folder whatever else is added to it, as far as possible.
+    # So that adding pictures to a folder changes the sample as little as possible.
     return hashlib.sha256(row.path.encode(errors="surrogateescape")).digest()
 
 
@@ -114,7 +114,7 @@ def quantised(base: Path, sample: Sample) -> Path:
 
 
 def _make(folder: Path, made_of: Artefact, sample: Sample, fingerprint: str) -> None:
-    # NNCF reports its progress there, where this process answers.
+    # NNCF prints its progress to stdout, where this process answers.
     with contextlib.redirect_stdout(sys.stderr):
         version = _save_graph(folder, made_of, sample)
     digests = {name: files.digest_of_file(folder / name) for name in (GRAPH_FILE, GRAPH_DATA_FILE)}

@@ -1,4 +1,4 @@
-"""Names and types of everything that a run leaves behind, written once."""
+"""Names and types of everything that a run writes."""
 
 from __future__ import annotations
 

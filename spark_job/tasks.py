@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worker:
-    """What a task needs to know; travels to every Python worker."""
+    """What a task needs; it is sent to every Python worker."""
 
     images: str
     output: str

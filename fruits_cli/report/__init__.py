@@ -1,1 +1,1 @@
-"""What a run holds, as a page that a person looks at."""
+"""The report of a run: an HTML page with its numbers and lists."""

@@ -1,4 +1,4 @@
-"""Runs side by side: what a cheaper setting saved, and what it cost."""
+"""Compares runs: what a cheaper setting saved, and what it cost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Comparison:
 
 
 def compare(reports: Sequence[Report]) -> Comparison:
-    """The runs on their common pictures, each as `judge` judges one run."""
+    """Judge the runs on their common pictures, each as `judge` does."""
     paths = set(reports[0].source.rows.paths)
     for report in reports[1:]:
         paths &= set(report.source.rows.paths)
@@ -72,7 +72,7 @@ def _changed(rows: Rows, qualities: Sequence[Quality | None]) -> list[Changed]:
 
 
 def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """The table of the page: what is told, and its value for each run; all as text."""
+    """The table of the page: a name, and its value for each run; all as text."""
     reports = comparison.reports
     rows = [
         ("Pictures", [f"{one.source.pictures + len(one.source.rejected):,}" for one in reports]),

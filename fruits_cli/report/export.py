@@ -1,4 +1,4 @@
-"""A run as other programs show it: TensorBoard's projector, Embedding Atlas."""
+"""Exports a run for TensorBoard's projector and for Embedding Atlas."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class ClusterFacts:
 
 @dataclass(frozen=True)
 class Report:
-    """A run, looked at: what its page and its report.json are made of."""
+    """Everything that a run's page and its report.json show."""
 
     source: Source
     near: Neighbours
@@ -62,7 +62,7 @@ class Report:
 
     @property
     def has_random_weights(self) -> bool:
-        """Whether the features are those of a network that never learned anything."""
+        """True if the network was never trained."""
         return bool(self.source.manifest.get("weights") == "random")
 
     @property

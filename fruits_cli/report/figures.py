@@ -39,7 +39,7 @@ def write_figures(report: Report, album: Album, folder: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     drawn: dict[str, Any] = {}
-    # Letters stay letters in an SVG, and names with a $ or a _ are no formulas.
+    # Text stays text in an SVG, and names with $ or _ are not formulas.
     style = {"svg.fonttype": "none", "text.parse_math": False, "axes.spines.top": False}
     with mpl.rc_context({**style, "axes.spines.right": False}):
         if report.k and len(report.source.rows):
@@ -62,7 +62,7 @@ def _map(report: Report, figure: Any) -> Any:
     second = rows.components[:, 1] if report.k > 1 else np.zeros(len(rows))
     for code, (label, (colour, form)) in enumerate(zip(labels, label_styles(labels), strict=True)):
         here = codes == code
-        # Points as pixels: an SVG of 20,000 circles opens in no slide.
+        # Points as pixels: no slide program opens an SVG of 20,000 circles.
         axes.scatter(
             rows.components[here, 0],
             second[here],
@@ -159,7 +159,7 @@ def _pictures(sheets: Sheets, paths: Sequence[str]) -> dict[str, Any]:
 
 def _written(figure: Any, file: Path) -> Path:
     with replacing(file) as scratch:
-        # No date within: the same run gives the same file.
+        # Without a date, so that the same run gives the same file.
         metadata = {"Date": None} if file.suffix == ".svg" else None
         figure.savefig(scratch, format=file.suffix[1:], dpi=_DPI, metadata=metadata)
     return file

@@ -1,4 +1,4 @@
-"""The pages: of a run, of several side by side, of a picture and what is like it."""
+"""Makes the HTML pages of a run, of several runs, and of similar pictures."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Album:
     """Where pictures may lie: a folder, a packed dataset, or nowhere (an empty `images`).
 
     all_paths: every path of the run, sorted; a dataset's shards hold them in that order.
-    warn: is told why pictures cannot be had, for a page works without them.
+    warn: called where pictures are missing, without which a page still works.
     """
 
     images: str = ""

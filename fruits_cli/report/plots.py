@@ -11,7 +11,7 @@ import numpy as np
 from fruits_cli.report.source import Rows
 
 MAP_COMPONENTS = 10
-# Told apart by the colour-blind (Okabe and Ito, 2008), on white and on black; then by form.
+# Distinct for the colour-blind (Okabe and Ito, 2008) on white and black; then forms differ.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#999999", "#b8a100")
 _MARKERS = {
     "circle": "●",
@@ -96,7 +96,7 @@ def _map_figure(columns: dict[str, Any]) -> Any:
         y_range=_range(columns["pc_2"]),
         toolbar_location="above",
     )
-    # Without a key pressed the wheel is for the page.
+    # Without Ctrl the wheel scrolls the page.
     plot.add_tools(WheelZoomTool(modifiers="ctrl"))
     plot.toolbar.logo = None
     lasso = next(tool for tool in plot.tools if type(tool).__name__ == "LassoSelectTool")

@@ -77,7 +77,7 @@ def _nearest(files: Sequence[Path], column: str, wanted: Floats, most: int) -> l
 
 
 def _best(places: list[_Place], most: int) -> list[_Place]:
-    # Of equal ones the first in the files, whatever thread was first.
+    # Of equal ones the first in the files, whichever thread was first.
     return sorted(places, key=lambda place: (-place[0], place[1], place[2]))[:most]
 
 

@@ -1,4 +1,4 @@
-"""What a run left on disk, read for its report: totals over all rows, and a sample of them."""
+"""Reads a run for its report: totals over all rows, and a sample of them."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _rows(files: Sequence[Path], wanted: Mapping[str, str]) -> Rows:
             found[[place for _, place in here]] = block[[number for number, _ in here]]
     if found is None:
         return _without_components(wanted)
-    # A picture whose components are missing is none of the map's.
+    # A picture without components is not on the map.
     kept = np.flatnonzero(np.isfinite(found).all(axis=1))
     paths = list(wanted)
     return Rows([paths[n] for n in kept], [wanted[paths[n]] for n in kept], found[kept])

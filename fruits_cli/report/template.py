@@ -1,4 +1,4 @@
-"""Templates of templates/report, filled: texts are escaped, scripts and thumbnails go within."""
+"""Fills the templates of templates/report; texts are escaped, scripts and thumbnails embedded."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def render(template: str, **values: Any) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """A time as a reader says it."""
+    """A time in seconds, or in minutes and seconds."""
     whole = round(seconds)
     return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60} s"
 
 
 def as_script(value: object) -> str:
-    """JSON that may stand within a script element, whatever its texts hold."""
+    """JSON that is safe within a script element, whatever its texts hold."""
     text = json.dumps(value, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 

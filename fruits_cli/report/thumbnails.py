@@ -1,4 +1,4 @@
-"""Small pictures in sprite sheets: WebP, all cells of a sheet square and of one size."""
+"""Makes sprite sheets of thumbnails: WebP, all cells of a sheet square and of one size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _QUALITY, _BLOCK = 50, 32
 _MOST_PIXELS = 100_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _GRAY = (128, 128, 128)
-# What Pillow's decoders raise on broken files; such a picture just has no thumbnail.
+# What Pillow's decoders raise on broken files; such a picture has no thumbnail.
 _BROKEN = (
     OSError,
     ValueError,

@@ -1,4 +1,4 @@
-"""The job on a cluster of its own: plan, ship, launch, follow, fetch, end, bill.
+"""Runs the job on a cluster of its own: plan, ship, launch, follow, fetch, end, bill.
 
 What may end the cluster is in cluster/ending.py, and nowhere else.
 """
@@ -96,9 +96,9 @@ def resume_on_emr(
     dry_run: bool = False,
     yes: bool = False,
 ) -> Outcome:
-    """Go on with a run: follow it where it is at work, fetch it where it is done, else run it.
+    """Continue a run: follow it while it is at work, fetch it once it is done, else run it.
 
-    flags: those of the command; with another option of the job what is finished is fitted again.
+    flags: those of the command; with another option of the job a finished run is fitted again.
     Raises as `run_on_emr` does.
     """
     keep = keep or record.is_kept
@@ -150,7 +150,7 @@ def _shown_plan(
     keep: bool,
     resume: bool = False,
 ) -> tuple[RunPlan, Outcome]:
-    """The plan and how it reads; code, model and dataset get their digests when they are sent."""
+    """The plan and its outcome; code, model and dataset get their digests when they are sent."""
     observed = observe(config, session.cloud, keep_alive=keep)
     job = planned_job(places_of(config), images=source, run_id=run_id, resume=resume)
     plan = plan_run(
@@ -192,7 +192,7 @@ def _ship(
     dataset: str = "",
     if_absent: str = "",
 ) -> tuple[Config, RunPlan, int | None]:
-    """Send what the step reads, by digest; the configuration and the plan with them, and n."""
+    """Send what the step reads; configuration and plan with its digests, and how many pictures."""
     artefact, job_config = obtain_model(
         config.job,
         session.screen,
@@ -310,7 +310,7 @@ def _end_after_success(record: RunRecord, session: Session, *, keep: bool) -> En
 def _require_same_pictures(
     record: RunRecord, manifest: Mapping[str, Any], pictures: int | None
 ) -> None:
-    """What was uploaded is what was computed; the job compares the digests themselves."""
+    """Raise FruitsError where other pictures were computed than uploaded."""
     computed = manifest["counts"]["pictures"]
     told = manifest.get("dataset_digest") or record.dataset_digest
     if record.dataset_digest and told != record.dataset_digest:
@@ -343,7 +343,7 @@ def _detached(record: RunRecord) -> Outcome:
 def _again_on(
     cluster: Cluster, config: Config, session: Session, record: RunRecord, *, dry_run: bool
 ) -> Outcome:
-    """The run as another step of the cluster that it kept."""
+    """Run it as another step of the cluster that it kept."""
     line = f"Run {record.run_id} continues on its own cluster, {cluster.cluster_id}"
     if dry_run:
         facts = {"run_id": record.run_id, "cluster_id": cluster.cluster_id, "images": record.images}
@@ -389,7 +389,7 @@ def resumed_config(
     given = Layer(COMMAND_LINE, {"job": flags.get("job", {})})
     own = Layer(f"run {record.run_id}", {"job": dict(record.job)})
     output = parse_s3_uri(record.output)
-    # What is finished lies there, whatever bucket is configured by now.
+    # What is finished is there, even if another bucket is configured by now.
     place = {"bucket": output.bucket, "prefix": output.key.rsplit("runs/", 1)[0].rstrip("/")}
     storage = config.storage.model_copy(update=place)
     return config.model_copy(update={"job": configured([given, own]).job, "storage": storage})

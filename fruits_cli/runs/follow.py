@@ -33,7 +33,7 @@ _KINDS: dict[int, type[FruitsError]] = {2: UsageError}
 
 
 def follow(record: RunRecord, session: Session, *, timeout_s: float) -> RunState:
-    """Show the run until it is at its end; its last state. Raises DeadlineReached."""
+    """Show the run until it ends; its last state. Raises DeadlineReached."""
     states = watch_run(
         session.cloud,
         record.cluster_id,
@@ -59,7 +59,7 @@ def progress_of(state: RunState) -> Progress:
 
 
 def raise_failure(state: RunState, session: Session, *, wait_for_logs: bool = True) -> None:
-    """Return where the step completed; else tell the cause and raise.
+    """Return if the step completed; else show the cause and raise.
 
     JobFailed for a failed job, UsageError for options that the job refused, CloudError where the
     cluster never came to it.

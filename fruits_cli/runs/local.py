@@ -1,4 +1,4 @@
-"""One run on this machine from plan to summary: the same job as on a cluster."""
+"""Runs the job on this machine, from plan to summary: the same job as on a cluster."""
 
 from __future__ import annotations
 

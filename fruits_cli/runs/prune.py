@@ -1,4 +1,4 @@
-"""What the bucket keeps for no run: superseded shards, code and models, and old logs.
+"""Finds what the bucket keeps for no run: superseded shards, code and models, and old logs.
 
 Whatever a run, finished or not, refers to by digest stays, and so does the newest state of each
 dataset. Nothing younger than a day is looked at: an upload may be under way. Parts of uploads that

@@ -97,7 +97,7 @@ def _refuse_foreign(folder: Path, fetchings: list[Fetching]) -> None:
 
 
 def _is_there(one: Fetching) -> bool:
-    """Whether an earlier fetch brought this very version."""
+    """Whether an earlier fetch brought this version."""
     try:
         found = one.file.stat()
     except OSError:
@@ -139,7 +139,7 @@ def run_summary(
     wall_s: float | None = None,
     more: Sequence[str] = (),
 ) -> Outcome:
-    """What a run comes to, the same keys here and on EMR; docs/output.md explains them.
+    """A run's summary, with the same keys here and on EMR; docs/output.md explains them.
 
     wall_s: seconds of the whole run on this machine.
     """
@@ -162,7 +162,7 @@ def run_summary(
 
 
 def manifest_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What the summaries of all commands repeat of a run's manifest."""
+    """The parts of a run's manifest that all summaries repeat."""
     return {key: manifest.get(key) for key in _SUMMARY}
 
 
@@ -220,7 +220,7 @@ def _components_line(manifest: Mapping[str, Any]) -> str:
 def _time_line(manifest: Mapping[str, Any], wall_s: float | None) -> str:
     counts, seconds = manifest["counts"], dict(manifest["seconds"])
     if wall_s is not None:
-        # So that the parts add up to what the user waited.
+        # So that the parts add up to the time that the user waited.
         seconds = {"start and end": max(0.0, wall_s - sum(seconds.values())), **seconds}
     times = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())
     if seconds.get("features", 0) > 0 and counts["inferences"] and not counts.get("reused"):

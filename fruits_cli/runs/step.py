@@ -1,4 +1,4 @@
-"""The job as a step of a cluster that is there already."""
+"""Plans the job as a step of an existing cluster."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_prestarted_daemon_takes_over_from_sparks_own(
     address = tmp_path / "d"
     monkeypatch.setenv("FRUITS_DAEMON", str(address))
 
-    with daemon.begun_early(), as_spark_starts_it(address) as process:
+    with daemon.prestarted(), as_spark_starts_it(address) as process:
         forks = parent_of_a_worker(process)
         assert "spark_job.daemon early" in command_of(forks)
         process.communicate(timeout=30)
@@ -132,7 +132,7 @@ def test_a_second_daemon_of_spark_forks_its_own_workers(
     address = tmp_path / "d"
     monkeypatch.setenv("FRUITS_DAEMON", str(address))
 
-    with daemon.begun_early(), as_spark_starts_it(address) as first:
+    with daemon.prestarted(), as_spark_starts_it(address) as first:
         assert parent_of_a_worker(first) != first.pid
         with as_spark_starts_it(address) as second:
             assert parent_of_a_worker(second) == second.pid
@@ -144,7 +144,7 @@ def test_a_name_too_long_for_a_socket_starts_nothing(
 ) -> None:
     monkeypatch.setenv("FRUITS_DAEMON", str(tmp_path / ("n" * 200)))
 
-    with daemon.begun_early():
+    with daemon.prestarted():
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         assert not [pid for pid in children if "early" in command_of(int(pid))]
 
@@ -153,7 +153,7 @@ def test_a_name_too_long_for_a_socket_starts_nothing(
 def test_a_prestarted_daemon_ends_with_its_driver(tmp_path: Path) -> None:
     driver = (
         "import os, signal; from spark_job import daemon\n"
-        "with daemon.begun_early():\n"
+        "with daemon.prestarted():\n"
         "    task = f'/proc/self/task/{os.getpid()}/children'\n"
         "    print(open(task).read(), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
