@@ -360,17 +360,17 @@ def _follow_on_terminal(states: Iterable[Progress]) -> None:
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[story]}", markup=False),
+        TextColumn("{task.fields[figures]}", markup=False),
     )
     # A slow refresh: the bar shares its cores with the job.
     with Bar(*columns, console=Console(stderr=True), refresh_per_second=2) as bar:
-        task = bar.add_task("starting", total=None, story="")
+        task = bar.add_task("starting", total=None, figures="")
         for state in states:
-            story = f"{state.done} of {state.total}" if state.total else ""
+            figures = f"{state.done} of {state.total}" if state.total else ""
             if state.rate > 0:
-                story += f", {state.rate:.0f} images/s  {time_left(state)}"
+                figures += f", {state.rate:.0f} images/s  {time_left(state)}"
             if state.note:
-                story += f"  {state.note}"
+                figures += f"  {state.note}"
             # For `update` None is no total: a stage without one would keep the last stage's.
             bar.tasks[0].total = state.total or None
-            bar.update(task, description=state.stage, completed=state.done, story=story)
+            bar.update(task, description=state.stage, completed=state.done, figures=figures)

@@ -60,12 +60,12 @@ def lock_run(output: Place) -> IO[bytes] | None:
             time.sleep(0.1)
 
 
-def die_with_command(leash: str) -> None:
-    """End this driver when the command that holds `leash` locked dies, or when Spark's JVM does.
+def die_with_command(command_lock: str) -> None:
+    """End this driver when the command that holds the lock dies, or when Spark's JVM does.
 
     spark-submit gives the driver a pipe as its stdin: it ends with the JVM.
     """
-    threading.Thread(target=_wait_for_leash, args=(leash,), daemon=True).start()
+    threading.Thread(target=_wait_for_unlock, args=(command_lock,), daemon=True).start()
     threading.Thread(target=_wait_for_stdin, daemon=True).start()
 
 
@@ -87,8 +87,8 @@ def end_after(minutes: float, act: Callable[[], None]) -> None:
     timer.start()
 
 
-def _wait_for_leash(leash: str) -> None:
-    with open(leash, "rb") as file:
+def _wait_for_unlock(command_lock: str) -> None:
+    with open(command_lock, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
     _end()
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ON_DRIVER, _MEETING = 4, 16
 _SEE = "The files below rejected/ name each picture with its reason."
 _ADDED = (NOTHING, Tally.__add__)
-_PRIVATE = ("attempt", "leash", "model", "resume", "run_id", "reuse_below", "reuse_run")
+_PRIVATE = ("attempt", "command_lock", "model", "resume", "run_id", "reuse_below", "reuse_run")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Asked:
     keep_features: bool
     resume: bool
     deadline_min: float | None
-    leash: str | None
+    command_lock: str | None
     dataset_digest: str = ""
     model_fingerprint: str = ""
     code_digest: str = ""

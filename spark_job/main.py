@@ -39,7 +39,7 @@ def parse_arguments(argv: list[str]) -> Asked:
     parser.add_argument("--no-keep-features", dest="keep_features", action="store_false")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--deadline-min", type=float)
-    parser.add_argument("--leash")
+    parser.add_argument("--command-lock")
     # A run on a cluster is bound to these; where they are not given nothing is compared.
     for name in ("dataset-digest", "model-fingerprint", "code-digest", "python-digest"):
         parser.add_argument(f"--{name}", default="")
@@ -78,8 +78,8 @@ def run(asked: Asked) -> JobError | None:
     """Run the job to its end; the error that it ended with."""
     output = files.place(asked.output)
     try:
-        if asked.leash:
-            guard.die_with_command(asked.leash)
+        if asked.command_lock:
+            guard.die_with_command(asked.command_lock)
         lock = guard.lock_run(output)
         # Before this attempt writes anything.
         output.sweep(schema.FOLDERS)

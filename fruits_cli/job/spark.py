@@ -77,13 +77,14 @@ def run_job(
     """
     require_named_user(os.getuid())
     java_home = find_java(environ)
-    with _scratch_folder() as scratch, _leash(scratch / "leash") as leash:
+    with _scratch_folder() as scratch, _command_lock(scratch / "command.lock") as lock:
         made = job_bundle(scratch)
         places = JobPlaces(plan.images, str(plan.output), str(artefact.folder), reuse=plan.reuse)
         job = job_args(plan.job, places, run_id=plan.run_id, resume=plan.resume)
         conf = _spark_conf_file(plan, scratch)
         command = [str(spark_home() / "bin" / "spark-submit"), "--properties-file", str(conf)]
-        command += ["--py-files", str(made.zip), str(made.main), *job, "--leash", leash.name]
+        command += ["--py-files", str(made.zip), str(made.main), *job]
+        command += ["--command-lock", lock.name]
         log = plan.output / LOG_FILE
         told_before_ns = _time_written_ns(plan.output / PROGRESS_FILE)
         with _opened_log(log) as log_stream:
@@ -235,11 +236,11 @@ def _scratch_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _leash(file: Path) -> Iterator[IO[bytes]]:
+def _command_lock(file: Path) -> Iterator[IO[bytes]]:
     """A lock that ends with this process, however it ends: the driver waits for that."""
-    with file.open("wb") as leash:
-        fcntl.flock(leash, fcntl.LOCK_EX)
-        yield leash
+    with file.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
 
 
 def _sweep(temp: Path) -> None:
@@ -252,8 +253,8 @@ def _sweep(temp: Path) -> None:
 
 def _is_let_go(folder: Path) -> bool:
     try:
-        with (folder / "leash").open("rb") as leash:
-            fcntl.flock(leash, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with (folder / "command.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return True
     except OSError:

@@ -29,23 +29,23 @@ def test_progress_that_cannot_be_read_is_none(content: bytes | None, tmp_path: P
     assert load_report(tmp_path).progress is None
 
 
-LEASHED = """
+LOCKING = """
 import sys
 from pathlib import Path
 from fruits_cli.job import spark as driver
 from fruits_cli.job.progress import load_report
-with driver._scratch_folder() as scratch, driver._leash(scratch / "leash"):
+with driver._scratch_folder() as scratch, driver._command_lock(scratch / "command.lock"):
     print(scratch, flush=True)
     sys.stdin.read()
 """
 
 
-class Leashed:
+class Locking:
     """A process that holds a scratch folder as a run does."""
 
     def __init__(self, temp: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", LEASHED],
+            [sys.executable, "-c", LOCKING],
             env={**os.environ, "TMPDIR": str(temp)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -70,7 +70,7 @@ def aged(folder: Path) -> Path:
 
 
 def test_the_scratch_folder_is_private_and_goes_with_the_run(tmp_path: Path) -> None:
-    run = Leashed(tmp_path)
+    run = Locking(tmp_path)
     mode = run.scratch.stat().st_mode & 0o777
 
     run.end()
@@ -82,7 +82,7 @@ def test_the_scratch_folder_is_private_and_goes_with_the_run(tmp_path: Path) -> 
 def test_a_killed_runs_scratch_folder_is_removed_and_a_running_ones_is_kept(
     tmp_path: Path,
 ) -> None:
-    killed, living = Leashed(tmp_path), Leashed(tmp_path)
+    killed, living = Locking(tmp_path), Locking(tmp_path)
     killed.kill()
     aged(killed.scratch)
     aged(living.scratch)
@@ -90,7 +90,7 @@ def test_a_killed_runs_scratch_folder_is_removed_and_a_running_ones_is_kept(
     other.mkdir()
     aged(other)
 
-    following = Leashed(tmp_path)
+    following = Locking(tmp_path)
 
     left = set(tmp_path.iterdir())
     following.end()
@@ -102,11 +102,11 @@ def test_a_scratch_folder_that_is_being_created_is_left_alone(tmp_path: Path) ->
     young = tmp_path / "fruits-run-young"
     young.mkdir()
 
-    Leashed(tmp_path).end()
+    Locking(tmp_path).end()
 
     assert young.is_dir()
     aged(young)
-    Leashed(tmp_path).end()
+    Locking(tmp_path).end()
     assert not young.exists()
 
 
