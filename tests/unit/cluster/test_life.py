@@ -84,7 +84,7 @@ def test_a_launch_in_progress_elsewhere_is_refused_with_its_owner(tmp_path: Path
     aws.storage.create_bucket(BUCKET)
     take_lock(aws.storage, LOCK, Holder("l9", "grace", "laptop"))
 
-    with pytest.raises(Locked, match="grace on laptop is launching the same thing"):
+    with pytest.raises(Locked, match="grace on laptop has been launching the same thing"):
         created(aws, tmp_path)
 
     assert aws.clusters.starts == 0
@@ -180,7 +180,7 @@ def test_the_lock_of_a_living_process_is_not(tmp_path: Path) -> None:
     aws = FakeAws()
     leave_lock(aws, pid=os.getpid())
 
-    with pytest.raises(Locked, match="is launching the same thing"):
+    with pytest.raises(Locked, match="has been launching the same thing"):
         created(aws, tmp_path)
 
     assert aws.clusters.starts == 0

@@ -104,7 +104,7 @@ def test_watching_ends_with_a_cluster_that_dies_before_its_step() -> None:
 def test_watching_gives_up_at_the_deadline() -> None:
     aws = FakeAws(script=Script(step_s=10_000))
 
-    with pytest.raises(CloudError, match="not at its end after 10 minutes"):
+    with pytest.raises(CloudError, match="has not ended after 10 minutes"):
         list(watched(aws, running(aws), timeout_s=600))
 
     assert 600 <= aws.clock.now_s < 660

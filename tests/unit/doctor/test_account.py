@@ -130,7 +130,7 @@ OTHER = policies.document({"Effect": "Allow", "Action": "s3:GetObject", "Resourc
     [
         ({}, (), OK, f"{ROLE} with its instance profile"),
         (None, (), OK, f"{ROLE} with its instance profile will be made by the first launch"),
-        (None, {"iam:CreateRole"}, FAILING, "you may not make it"),
+        (None, {"iam:CreateRole"}, FAILING, "you may not create it"),
         ({"trust": {}}, (), OK, "the trust policy of"),
         ({"trust": {}}, {"iam:UpdateAssumeRolePolicy"}, FAILING, "iam:UpdateAssumeRolePolicy"),
         ({"profile": ("other",)}, (), OK, "the instance profile of"),

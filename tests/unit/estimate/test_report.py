@@ -107,7 +107,7 @@ def test_the_verdict_names_the_fastest_the_cheapest_and_the_break_even() -> None
     assert "This machine costs nothing" in large[0]
     for line in (small[1], large[1]):
         assert line.startswith("This machine is the better choice up to about ")
-        assert line.endswith("until then it is done before a cluster is.")
+        assert line.endswith("up to there it finishes before any cluster.")
 
 
 def test_the_verdict_says_where_ranges_overlap() -> None:

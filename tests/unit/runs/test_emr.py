@@ -216,7 +216,7 @@ def test_what_the_bootstrap_said_last_is_the_cause(tmp_path: Path, folder: Path)
         "The cluster did not come up: bootstrap.sh: the wheel of fig==1.0 is not in "
         "s3://b/wheels/1. (bootstrap-action 1, return-code 1)"
     )
-    assert "sends what is missing" in failed.value.hint
+    assert "which sends them" in failed.value.hint
 
 
 def test_a_bootstrap_that_fails_is_exit_1_with_its_return_code(
