@@ -374,7 +374,7 @@ def test_two_laptops_at_once_make_one_cluster(
 
     assert len(live_clusters(laptop.found)) == 1
     for process, story in zip(started, stories, strict=True):
-        assert process.returncode == 0 or "is launching the same thing" in story, story
+        assert process.returncode == 0 or "has been launching the same thing" in story, story
     assert 0 in [process.returncode for process in started]
 
 
