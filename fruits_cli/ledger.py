@@ -124,7 +124,8 @@ class Ledger:
         """
         moment = (now or datetime.now(UTC)).isoformat(timespec="seconds")
         stamped = replace(record, created_at=record.created_at or moment, updated_at=moment)
-        document = json.dumps(_as_document(stamped), indent=2, sort_keys=True)
+        values = asdict(stamped)
+        document = json.dumps({**values.pop("extra"), **values}, indent=2, sort_keys=True)
         try:
             write_private(self.folder / f"{record.run_id}.json", f"{document}\n")
         except OSError as error:
@@ -165,12 +166,6 @@ class Ledger:
 def ledger_here(folder: Path | None = None) -> Ledger:
     """The ledger of a working folder, the current one unless given."""
     return Ledger((folder or Path.cwd()) / FOLDER / "runs")
-
-
-def _as_document(record: RunRecord) -> dict[str, Any]:
-    values = asdict(record)
-    extra = values.pop("extra")
-    return {**extra, **values}
 
 
 def _parsed(file: Path) -> RunRecord | None:

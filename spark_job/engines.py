@@ -218,7 +218,8 @@ def graph_of(artefact: Artefact, kernels: str = "") -> Any:
     """The artefact's graph, read by OpenVINO, asking for these kernels."""
     ov, content = imported_openvino(), artefact.contents[GRAPH_FILE]
     content = asking_for_kernels(content, kernels) if kernels else content
-    return ov.Core().read_model(content, ov.Tensor(_as_array(artefact.contents[GRAPH_DATA_FILE])))
+    data = np.frombuffer(artefact.contents[GRAPH_DATA_FILE], np.uint8)
+    return ov.Core().read_model(content, ov.Tensor(data))
 
 
 def _precision_of(compiled: Any) -> str:
@@ -247,10 +248,6 @@ def asking_for_kernels(graph: bytes, kernels: str) -> bytes:
             wish = {"name": "primitives_priority", "version": "0", "value": kernels}
             ElementTree.SubElement(info, "attribute", wish)
     return ElementTree.tostring(root)
-
-
-def _as_array(content: bytes) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(content, np.uint8)
 
 
 def _settings(precision: str) -> dict[str, Any]:

@@ -202,7 +202,8 @@ class Job:
 
     def _computed(self, plan: Plan, todo: list[int]) -> Tally:
         reuse.sweep(self.output)
-        worker, tally = self._worker(plan), NOTHING
+        asked, tally = self.asked, NOTHING
+        worker = tasks.Worker(asked.images, asked.output, asked.model, plan, asked.resume)
         if self.asked.reuse_below or self.asked.reuse_run:
             self.sources = self._sources(plan)
             worker = replace(worker, sources=tuple(self.sources))
@@ -242,10 +243,6 @@ class Job:
         partitions = min(len(numbers), self.slots)
         counted = self.spark.parallelize(numbers, partitions).mapPartitions(read)
         return cast(Tally, counted.fold(*_ADDED))
-
-    def _worker(self, plan: Plan) -> tasks.Worker:
-        asked = self.asked
-        return tasks.Worker(asked.images, asked.output, asked.model, plan, asked.resume)
 
     def _over_chunks(self, plan: Plan) -> RDD[int]:
         # One task a slot: more would only make more partial sums.

@@ -85,7 +85,8 @@ def run(asked: Asked) -> JobError | None:
         output.sweep(schema.FOLDERS)
         reporter = Reporter(output, attempt=asked.attempt)
     except OSError as error:
-        return features.no_space(error, output) or _unwritable(output, error)
+        unwritable = JobError(1, f"{output.uri} cannot be written: {error}")
+        return features.no_space(error, output) or unwritable
     except JobError as error:
         return error
     failure = _run_on_spark(asked, reporter)
@@ -95,10 +96,6 @@ def run(asked: Asked) -> JobError | None:
     if lock:
         lock.close()
     return failure
-
-
-def _unwritable(output: files.Place, error: OSError) -> JobError:
-    return JobError(1, f"{output.uri} cannot be written: {error}")
 
 
 def _run_on_spark(asked: Asked, reporter: Reporter) -> JobError | None:

@@ -51,7 +51,8 @@ def artefact(weights: str, *, side_px: int, cache: Path, offline: bool = False) 
     except OSError as error:
         sentence = f"The weights file {weights_file} cannot be read: {error.strerror}."
         raise JobError(2, sentence) from error
-    fingerprint = _fingerprint(weights_sha256, side_px)
+    identity = f"{weights_sha256}:{side_px}:{VERSION}"
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:32]
     folder = cache / fingerprint
     if (folder / engines.MODEL_FILE).is_file():
         return folder
@@ -80,10 +81,6 @@ def smooth_pictures(count: int, side_px: int) -> npt.NDArray[np.uint8]:
     grids = [dice.integers(0, 256, (cells, cells, 3)) for cells in dice.integers(2, 24, count)]
     side = (side_px, side_px)
     return np.stack([np.asarray(Image.fromarray(g.astype(np.uint8)).resize(side)) for g in grids])
-
-
-def _fingerprint(weights_sha256: str, side_px: int) -> str:
-    return hashlib.sha256(f"{weights_sha256}:{side_px}:{VERSION}".encode()).hexdigest()[:32]
 
 
 def _publish(scratch: Path, folder: Path) -> None:

@@ -15,7 +15,7 @@ from fruits_cli.cluster.lock import release_lock
 from fruits_cli.cluster.logs import await_logs, failed_in_bootstrap, fetch_logs
 from fruits_cli.cluster.watch import watch_cluster
 from fruits_cli.errors import CloudError
-from fruits_cli.ledger import RunPhase, RunRecord, records_of
+from fruits_cli.ledger import RunPhase, records_of
 from fruits_cli.screen import Progress
 from fruits_cli.session import Session
 from fruits_cli.signals import held
@@ -109,17 +109,14 @@ def await_end(cluster_id: str, session: Session) -> Ended:
     _release_lock(cluster, session)
     bill, line = bill_of(cluster, session.cloud, session.clock)
     for record in records_of(cluster_id, session.ledger):
-        phase = record.phase if record.phase.is_final else _phase_at_end(record)
+        ended = RunPhase.CANCELLED if record.images else RunPhase.DONE
+        phase = record.phase if record.phase.is_final else ended
         record = replace(record, cluster_ended=True, phase=phase)
         if bill:
             record = replace(record, cost_usd=bill.usd, cluster_seconds=bill.seconds)
             record = replace(record, cluster_shape=bill.shape)
         session.ledger.write(record)
     return Ended(cluster, bill, line)
-
-
-def _phase_at_end(record: RunRecord) -> RunPhase:
-    return RunPhase.CANCELLED if record.images else RunPhase.DONE
 
 
 def _delete_ssh_group(cluster: Cluster, session: Session) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fruits_cli.cloud.account import Machine, PriceBook
+from fruits_cli.cloud.account import Machine
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.machines import MACHINES
 from fruits_cli.cloud.prices import table_prices
@@ -70,7 +70,11 @@ def estimate(
     fruits estimate ./Test             counts the pictures and times some of them
     fruits estimate --count 1000000    the same for so many; a drawn sample is timed
     """
-    session = _session(config, screen)
+    session: Session | None = None
+    try:
+        session = open_session(config, screen)
+    except ConfigError as error:
+        screen.detail(f"AWS is not asked: {error}")
     found = _found(config, screen, session, images=images, count=count, sample=sample)
     measured = _measured(config.job, found, screen, os.environ)
     report = _compared(config, found, measured, session)
@@ -102,14 +106,6 @@ class Found:
     def stands_for_others(self) -> bool:
         """True if the timed pictures may differ from those of the job."""
         return self.sample == _DRAWN and self.source != _DRAWN
-
-
-def _session(config: Config, screen: Screen) -> Session | None:
-    try:
-        return open_session(config, screen)
-    except ConfigError as error:
-        screen.detail(f"AWS is not asked: {error}")
-        return None
 
 
 def _found(
@@ -248,7 +244,11 @@ def _compared(config: Config, found: Found, measured: Measured, session: Session
         has_int8=Precision.INT8 in measured.timed,
     )
     types = tuple(instance_types(asked))
-    prices = _prices(config, types, session)
+    prices = (
+        session.cloud.account.prices(types)
+        if session
+        else table_prices(types, config.aws.region or _REGION)
+    )
     shapes, notes = _shapes(config, asked, measured, _machines(types, session))
     here = [
         Shape(HERE, precision, measured.cores, speed)
@@ -288,12 +288,6 @@ def _too_long(config: Config, clusters: Sequence[Estimate]) -> Iterator[str]:
             f"the cluster of fruits run ends after {most_min} minutes, which may be too early for "
             f"{', '.join(map(repr, slow))}: give --max-lifetime-min, or continue with --resume."
         )
-
-
-def _prices(config: Config, types: Sequence[str], session: Session | None) -> PriceBook:
-    if session is None:
-        return table_prices(types, config.aws.region or _REGION)
-    return session.cloud.account.prices(types)
 
 
 def _machines(types: Sequence[str], session: Session | None) -> Mapping[str, Machine]:

@@ -129,8 +129,9 @@ def send_dataset(
                 yield view.after(one)
     manifest = manifest_of(shards)
     tally.digest = put_manifest(storage, target, manifest)
-    if not _is_current(storage, target, manifest):
-        storage.put_bytes(manifest.to_json().encode(), target / DATASET_FILE)
+    content, current = manifest.to_json().encode(), storage.fetch_bytes(target / DATASET_FILE)
+    if current is None or current.content != content:
+        storage.put_bytes(content, target / DATASET_FILE)
     yield view.at_end()
 
 
@@ -188,11 +189,6 @@ def _is_stored(
     if found is None or found.size != shard.bytes:
         return False
     return storage.stored_sha256(uri) == bytes.fromhex(shard.sha256)
-
-
-def _is_current(storage: Storage, target: S3Uri, manifest: DatasetManifest) -> bool:
-    found = storage.fetch_bytes(target / DATASET_FILE)
-    return found is not None and found.content == manifest.to_json().encode()
 
 
 def send_raw(

@@ -12,7 +12,6 @@ from fruits_cli.config import Precision
 from fruits_cli.estimate.calculation import (
     ASSUMED,
     HERE,
-    Assumptions,
     BreakEven,
     Estimate,
     Range,
@@ -64,7 +63,6 @@ class Report:
     break_even: BreakEven
     price_source: str
     notes: tuple[str, ...] = ()
-    assumed: Assumptions = ASSUMED
 
 
 def report_lines(report: Report) -> list[str | Table]:
@@ -184,7 +182,7 @@ def _rounded(number: int) -> str:
 
 def assumption_lines(report: Report) -> list[str]:
     """The assumptions behind the table."""
-    assumed, speeds = report.assumed, report.measured.speeds
+    assumed, speeds = ASSUMED, report.measured.speeds
     minute = 1 / 60
     gains = [
         f"{precision} on nodes that have it is {_speed(gain_of(precision, speeds, assumed))} times "

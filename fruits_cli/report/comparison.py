@@ -74,6 +74,8 @@ def _changed(rows: Rows, qualities: Sequence[Quality | None]) -> list[Changed]:
 def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     """The table of the page: a name, and its value for each run; all as text."""
     reports = comparison.reports
+    costs = [one.cluster.cost_usd for one in reports]
+    seconds = [sum(one.seconds.values()) for one in reports]
     rows = [
         ("Pictures", [f"{one.source.pictures + len(one.source.rejected):,}" for one in reports]),
         ("Rejected", [f"{len(one.source.rejected):,}" for one in reports]),
@@ -95,8 +97,11 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
             ["", *(_percent(one) for one in comparison.agreements[1:])],
         ),
         ("Images a second", [f"{one.images_s:.0f}" if one.images_s else "" for one in reports]),
-        ("Seconds of the job", [_seconds(one) for one in reports]),
-        ("Dollars of the cluster", [_dollars(one) for one in reports]),
+        (
+            "Seconds of the job",
+            [f"{spent:.1f}" if spent else "" for spent in seconds],
+        ),
+        ("Dollars of the cluster", ["" if usd is None else f"{usd:.2f}" for usd in costs]),
     ]
     return [row for row in rows if any(row[1])]
 
@@ -113,14 +118,6 @@ def _told(report: Report, key: str) -> str:
 
 def _percent(share: float | None, digits: int = 1) -> str:
     return "" if share is None else f"{share * 100:.{digits}f} %"
-
-
-def _seconds(report: Report) -> str:
-    return f"{sum(report.seconds.values()):.1f}" if report.seconds else ""
-
-
-def _dollars(report: Report) -> str:
-    return "" if report.cluster.cost_usd is None else f"{report.cluster.cost_usd:.2f}"
 
 
 def comparison_facts(comparison: Comparison) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from fruits_cli.cluster.launch import (
     living,
     new_launch_id,
 )
-from fruits_cli.cluster.life import Ended, end_cluster
+from fruits_cli.cluster.life import end_cluster
 from fruits_cli.cluster.plan import RunPlan, lifetime_min, plan_run
 from fruits_cli.cluster.plan_report import plan_facts, plan_lines
 from fruits_cli.cluster.steps import submit
@@ -285,26 +285,17 @@ def _fetched(
         raise
     record = replace(attempt.record, phase=RunPhase.DONE, folder=str(target))
     write_record(record, session)
-    ended = _end_after_success(record, session, keep=keep)
+    line, bill = f"Cluster {record.cluster_id} is kept; fruits terminate ends it.", None
+    if ENDS_CLUSTER[RunEnd.COMPLETED] and record.cluster_id and not keep:
+        ended = end_cluster(record.cluster_id, session)
+        line, bill = f"Cluster: {ended.line}", ended.bill
     return run_summary(
         manifest,
         record=record,
         output=target,
-        bill=ended.bill if ended else None,
-        more=[_cluster_line(record, ended)],
+        bill=bill,
+        more=[line],
     )
-
-
-def _cluster_line(record: RunRecord, ended: Ended | None) -> str:
-    if ended is not None:
-        return f"Cluster: {ended.line}"
-    return f"Cluster {record.cluster_id} is kept; fruits terminate ends it."
-
-
-def _end_after_success(record: RunRecord, session: Session, *, keep: bool) -> Ended | None:
-    if keep or not ENDS_CLUSTER[RunEnd.COMPLETED] or not record.cluster_id:
-        return None
-    return end_cluster(record.cluster_id, session)
 
 
 def _require_same_pictures(
