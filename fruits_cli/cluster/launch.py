@@ -64,11 +64,12 @@ def launch_once(
     record = replace(record, phase=RunPhase.PLANNED, launch_id=launch_id)
     record = session.ledger.write(record)
     try:
-        take_lock(storage, lock, this_process(launch_id))
-    except CloudError:
-        session.ledger.write(replace(record, phase=RunPhase.FAILED))
-        raise
-    try:
+        # Within: an interrupt may come when the lock is taken and S3 has not answered yet.
+        try:
+            take_lock(storage, lock, this_process(launch_id))
+        except CloudError:
+            session.ledger.write(replace(record, phase=RunPhase.FAILED))
+            raise
         # The previous holder of the lock may have started it.
         if cluster := living(plan.name, session.cloud):
             if adopt:

@@ -106,7 +106,7 @@ def await_end(cluster_id: str, session: Session) -> Ended:
     if not cluster.state.is_final:
         cluster = _followed(cluster_id, lambda state: state.is_final, session, _END_TIMEOUT_S)
     _delete_ssh_group(cluster, session)
-    _release_lock(cluster, session)
+    release_launch_lock(cluster, session)
     bill, line = bill_of(cluster, session.cloud, session.clock)
     for record in records_of(cluster_id, session.ledger):
         ended = RunPhase.CANCELLED if record.images else RunPhase.DONE
@@ -133,7 +133,7 @@ def _delete_ssh_group(cluster: Cluster, session: Session) -> None:
         session.screen.warn(f"Security group {group} was not removed: {error}")
 
 
-def _release_lock(cluster: Cluster, session: Session) -> None:
+def release_launch_lock(cluster: Cluster, session: Session) -> None:
     """A launch that was killed after RunJobFlow leaves its lock."""
     launch_id = cluster.tags.get(LAUNCH_ID_TAG)
     if cluster.log_uri is None or not launch_id:

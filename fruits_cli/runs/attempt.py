@@ -9,7 +9,7 @@ from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd, run_end
 from fruits_cli.cluster.launch import (
     look_for,
 )
-from fruits_cli.cluster.life import await_end, stop_cluster
+from fruits_cli.cluster.life import await_end, release_launch_lock, stop_cluster
 from fruits_cli.cluster.steps import cancel
 from fruits_cli.errors import FruitsError, MachineError
 from fruits_cli.ledger import RunPhase, RunRecord
@@ -80,13 +80,14 @@ def _end(record: RunRecord, session: Session, end: RunEnd) -> None:
     session.screen.tell(f"Ending cluster {record.cluster_id}.")
     # Before we wait for its end, which may be cut: --resume must not take it for one at work.
     write_record(_closed(record, end), session)
-    if came_again:
-        session.screen.tell("EMR is ending it; fruits status shows when it is gone.")
-        return
     try:
-        session.screen.tell(f"It ran {await_end(record.cluster_id, session).line}.")
+        if not came_again:
+            session.screen.tell(f"It ran {await_end(record.cluster_id, session).line}.")
+            return
+        session.screen.tell("EMR is ending it; fruits status shows when it is gone.")
     except KeyboardInterrupt:
         session.screen.tell(f"Not waiting: EMR goes on ending cluster {record.cluster_id}.")
+    release_launch_lock(session.cloud.clusters.cluster(record.cluster_id), session)
 
 
 def _leave(record: RunRecord, end: RunEnd, session: Session, *, keep: bool) -> None:

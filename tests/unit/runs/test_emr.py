@@ -255,6 +255,53 @@ class _Interrupting(FakeAws):
         self.clock.sleep = interrupted  # type: ignore[method-assign]
 
 
+def locks_of(aws: FakeAws) -> list[str]:
+    return [key for _, key in aws.storage.objects if "/locks/" in key]
+
+
+def test_ctrl_c_while_the_lock_is_taken_leaves_no_lock(tmp_path: Path, folder: Path) -> None:
+    aws = FakeAws()
+    put = aws.storage.put_if_absent
+
+    def interrupted(content: bytes, uri: S3Uri) -> bool:
+        taken = put(content, uri)
+        if "/locks/" in uri.key:
+            raise KeyboardInterrupt
+        return taken
+
+    aws.storage.put_if_absent = interrupted  # type: ignore[method-assign]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path), session(aws, tmp_path), folder)
+
+    assert aws.clusters.starts == 0
+    assert locks_of(aws) == []
+
+
+def test_ctrl_c_twice_while_the_lock_is_released_leaves_no_lock(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws()
+    delete, stop = aws.storage.delete_object, aws.clusters.stop_cluster
+
+    def interrupted(uri: S3Uri) -> None:
+        aws.storage.delete_object = delete  # type: ignore[method-assign]
+        signal.raise_signal(signal.SIGINT)
+
+    def stopped(cluster_id: str) -> None:
+        stop(cluster_id)
+        signal.raise_signal(signal.SIGINT)
+
+    aws.storage.delete_object = interrupted  # type: ignore[method-assign]
+    aws.clusters.stop_cluster = stopped  # type: ignore[method-assign]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path), session(aws, tmp_path), folder)
+
+    assert not aws.clusters.cluster("j-0001").state.is_live
+    assert locks_of(aws) == []
+
+
 def test_a_run_resumed_while_its_cluster_ends_gets_another(tmp_path: Path, folder: Path) -> None:
     aws = _Interrupting(150)
     aws.script.on_step_end, aws.script.end_unseen_s = results(aws), 20
