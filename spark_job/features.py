@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import itertools
@@ -29,7 +30,9 @@ R = TypeVar("R")
 
 # Decoded before they are computed: a multiple of every engine's batch.
 _TOGETHER = 8
-_GROUP_PICTURES, _GROUP_BYTES = 32, 32 * 2**20
+_GROUP_PICTURES, _GROUP_BYTES = 32, 16 * 2**20
+# Of a shard's contents one read: S3 is asked seldom, and a worker holds little.
+_STREAM_BYTES = 8 * 2**20
 # Each read of S3 waits 20 to 200 ms; a local one is in the page cache or on one disk.
 _S3_READERS = 16
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -55,6 +58,12 @@ class ChunkResult:
     digests: list[str] = field(default_factory=list)
     features: list[npt.NDArray[np.float32]] = field(default_factory=list)
     rejected: list[tuple[str, str, int, str, str]] = field(default_factory=list)
+
+    def add(self, picture: Picture) -> None:
+        """Add a row, whose features come later."""
+        self.paths.append(picture.path)
+        self.labels.append(picture.label)
+        self.digests.append(hashlib.sha256(picture.content).hexdigest())
 
     def reject(self, picture: Picture, why: images.Refusal) -> None:
         """Add a rejected row."""
@@ -96,24 +105,27 @@ def embed_chunk(pictures: Iterable[Picture], embed: Embed, *, side_px: int) -> C
     result = ChunkResult()
     decoded = _decoded(pictures, side_px, result)
     while batch := list(itertools.islice(decoded, _TOGETHER)):
-        result.features.append(embed(np.stack([pixels for _, pixels in batch])))
-        for picture, _ in batch:
-            result.paths.append(picture.path)
-            result.labels.append(picture.label)
-            result.digests.append(hashlib.sha256(picture.content).hexdigest())
+        result.features.append(embed(np.stack(batch)))
     return result
 
 
 def _decoded(
     pictures: Iterable[Picture], side_px: int, result: ChunkResult
-) -> Iterator[tuple[Picture, npt.NDArray[np.uint8]]]:
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The pixels of each usable picture, once the rest of its row is in the result."""
     for picture in pictures:
         try:
             if picture.refusal:
                 raise picture.refusal
-            yield picture, images.decoded(picture.content, side_px)
+            pixels = images.decoded(picture.content, side_px)
+            result.add(picture)
         except images.Refusal as refusal:
             result.reject(picture, refusal)
+            continue
+        finally:
+            # Up to 128 MiB, which must be gone before the next one is read.
+            del picture
+        yield pixels
 
 
 def write_chunk(
@@ -177,20 +189,55 @@ def rows_of(plan: Plan, rows: list[Found]) -> int:
 
 
 def _from_shards(source: Place, rows: list[Found], wanted: Container[int]) -> Iterator[Picture]:
-    columns = ["path", "label", "sha256", "length", "content"]
     # A chunk of a dataset is one row of the listing.
-    for shard, numbers in map(_part, rows):
-        left = {
-            group: [n - group.start for n in group if n - numbers.start in wanted]
-            for group in _groups_of(numbers)
-        }
+    for row in rows:
+        shard, numbers = _part(row)
+        facts = packed_columns(source, [row], ["path", "label", "sha256", "length"]).to_pylist()
+        left = [number for number in numbers if number - numbers.start in wanted]
+        contents = _contents(source, shard, left)
+        packed = (facts[number - numbers.start] for number in left)
 
-        def read(group: range, shard: str = shard, left: dict[range, list[int]] = left) -> Any:
-            table = _row_group(source, shard, group, columns).take(left[group])
-            return [_packed(**row) for row in table.to_pylist()]
+        def read(group: list[dict[str, Any]], contents: Iterator[Any] = contents) -> list[Picture]:
+            return [_packed(**facts, content=next(contents)) for facts in group]
 
-        groups = [group for group, places in left.items() if places]
-        yield from itertools.chain.from_iterable(read_ahead(read, groups, readers=1))
+        groups = _groups(packed, _GROUP_PICTURES, lambda facts: int(facts["length"]))
+        # One reader: the contents come in their order.
+        ahead = read_ahead(read, groups, readers=1, size=_length_of)
+        yield from itertools.chain.from_iterable(ahead)
+
+
+def _length_of(group: list[dict[str, Any]]) -> int:
+    return sum(int(facts["length"]) for facts in group)
+
+
+def _contents(source: Place, shard: str, numbers: list[int]) -> Iterator[bytes | None]:
+    """The contents of these pictures of a shard, of which as few as can be are held at a time."""
+    with _reading(source, shard), source.open(shard) as stream:
+        about = pq.read_metadata(stream)
+        for group, of_group in itertools.groupby(numbers, lambda n: n // chunks.GROUP_ROWS):
+            file = pq.ParquetFile(stream, metadata=about, buffer_size=_STREAM_BYTES)
+            rows = file.iter_batches(1, row_groups=[group], columns=["content"], use_threads=False)
+            at, left = group * chunks.GROUP_ROWS, list(of_group)
+            while left:
+                number = left.pop(0)
+                content = _content_of(next(itertools.islice(rows, number - at, None)))
+                at = number + 1
+                if not left:
+                    # They hold the last page: of one picture, where that is a large one.
+                    del rows, file
+                    pa.default_memory_pool().release_unused()
+                yield content
+                del content
+
+
+def _content_of(row: pa.RecordBatch) -> bytes | None:
+    """The only value, copied once: as_py() would copy it twice."""
+    column = row.column(0)
+    if column.null_count:
+        return None
+    _, offsets, values = column.buffers()
+    start, end = np.frombuffer(offsets, np.int32)[column.offset : column.offset + 2]
+    return memoryview(values)[start:end].tobytes()
 
 
 def packed_columns(source: Place, rows: list[Found], columns: list[str]) -> pa.Table:
@@ -219,13 +266,19 @@ def _groups_of(wanted: range) -> Iterator[range]:
 def _row_group(source: Place, shard: str, wanted: range, columns: list[str]) -> pa.Table:
     """The rows of one row group whose numbers in the shard are `wanted`."""
     group, skipped = divmod(wanted.start, chunks.GROUP_ROWS)
+    with _reading(source, shard), source.open(shard) as stream:
+        table = pq.ParquetFile(stream, pre_buffer=True).read_row_group(group, columns)
+        table = table.select(columns).slice(skipped, len(wanted))
+        if table.num_rows < len(wanted):
+            raise IndexError(f"its row group {group} is too short")
+        return table
+
+
+@contextlib.contextmanager
+def _reading(source: Place, shard: str) -> Iterator[None]:
+    """Raise JobError (1) where the shard is not as it was packed."""
     try:
-        with source.open(shard) as stream:
-            table = pq.ParquetFile(stream).read_row_group(group, columns).select(columns)
-            table = table.slice(skipped, len(wanted))
-            if table.num_rows < len(wanted):
-                raise IndexError(f"its row group {group} is too short")
-            return table
+        yield
     except (OSError, pa.ArrowException, KeyError, IndexError) as error:
         raise JobError(
             1,
@@ -265,15 +318,16 @@ def _from_files(
         # A larger one is rejected unread.
         return sum(row.size for row in group if row.size <= MAX_PICTURE_BYTES)
 
-    groups = _groups(rows, size)
-    for pictures in read_ahead(read_group, groups, readers=readers, size=group_bytes):
-        yield from pictures
+    groups = _groups(rows, size, lambda row: row.size)
+    return itertools.chain.from_iterable(
+        read_ahead(read_group, groups, readers=readers, size=group_bytes)
+    )
 
 
-def _groups(rows: list[Found], most: int) -> Iterator[list[Found]]:
-    group: list[Found] = []
+def _groups(rows: Iterable[T], most: int, size: Callable[[T], int]) -> Iterator[list[T]]:
+    group: list[T] = []
     for row in rows:
-        full = len(group) == most or sum(r.size for r in group) + row.size > _GROUP_BYTES
+        full = len(group) == most or sum(map(size, group)) + size(row) > _GROUP_BYTES
         if group and full:
             yield group
             group = []
@@ -348,7 +402,7 @@ def read_ahead(
 ) -> Iterator[R]:
     """read(item) of every item, in order, with `readers` of them under way while one is used.
 
-    size: bytes of an item. Together those under way have at most 32 MiB; a larger one is read
+    size: bytes of an item. Together those under way have at most 16 MiB; a larger one is read
     once it is the next to be used.
     """
     under_way: deque[tuple[int, Future[R]]] = deque()

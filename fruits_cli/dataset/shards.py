@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 MAX_SHARD_PICTURES = 2048
 MAX_SHARD_BYTES = 64 * 2**20
+# A larger picture has a shard for itself: a reader keeps room for the largest that it has read.
+_ALONE_BYTES = 16 * 2**20
 ROW_GROUP_PICTURES = 256
 # One picture in so many ends a shard, whatever came before it.
 _CUT_EVERY = 1024
@@ -121,13 +123,14 @@ def _cut(pictures: Iterable[Listed]) -> Iterator[list[Listed]]:
     size = 0
     for picture in pictures:
         length = picture.length if picture.is_readable else 0
-        if shard and size + length > MAX_SHARD_BYTES:
+        is_large = length > _ALONE_BYTES
+        if shard and (is_large or size + length > MAX_SHARD_BYTES):
             yield shard
             shard, size = [], 0
         shard.append(picture)
         size += length
         is_full = len(shard) == MAX_SHARD_PICTURES or size >= MAX_SHARD_BYTES
-        if is_full or _ends_shard(picture.path):
+        if is_full or is_large or _ends_shard(picture.path):
             yield shard
             shard, size = [], 0
     if shard:
@@ -229,8 +232,8 @@ def _write_shard(pictures: Sequence[_Picture], file: Path) -> Shard:
                 compression={name: "zstd" for name in schema.names} | {"content": "none"},
                 use_dictionary=["label"],
                 write_statistics=["path", "label", "length"],
-                # Else a row group of large pictures becomes one page, and is held twice.
-                write_batch_size=16,
+                # Else large pictures share a page, which a reader holds as a whole.
+                write_batch_size=1,
             ) as writer,
         ):
             for start in range(0, len(pictures), ROW_GROUP_PICTURES):

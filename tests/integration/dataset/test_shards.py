@@ -260,25 +260,26 @@ def test_a_shard_ends_after_a_picture_that_says_so_or_at_2048(
 def test_a_shard_holds_at_most_64_mib(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for number in range(5):
-        os.truncate(os.open(folder / f"{number}.jpg", os.O_CREAT | os.O_WRONLY), 25 * MIB)
+    for number, size in enumerate([16, 16, 16, 16, 16, 17, 16]):
+        os.truncate(os.open(folder / f"{number}.jpg", os.O_CREAT | os.O_WRONLY), size * MIB)
 
     manifest, shards = packed(folder, tmp_path / "set")
 
-    assert [shard.pictures for shard in manifest.shards] == [2, 2, 1]
+    # A picture of more than 16 MiB has a shard for itself.
+    assert [shard.pictures for shard in manifest.shards] == [4, 1, 1, 1]
     assert max(shard.content_bytes for shard in shards) <= 64 * MIB
 
 
-def test_a_picture_beyond_256_mib_is_a_row_without_content(tmp_path: Path) -> None:
+def test_a_picture_beyond_128_mib_is_a_row_without_content(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     draw(folder, ["a.jpg"])
-    os.truncate(folder / "a.jpg", 256 * MIB + 1)
+    os.truncate(folder / "a.jpg", 128 * MIB + 1)
 
     _, shards = packed(folder, tmp_path / "set")
 
     (row,) = rows(tmp_path / "set")
-    assert (row["length"], row["sha256"], row["content"]) == (256 * MIB + 1, "too_large", None)
-    assert [unread.reason for unread in shards[0].unreadable] == ["It is larger than 256 MiB."]
+    assert (row["length"], row["sha256"], row["content"]) == (128 * MIB + 1, "too_large", None)
+    assert [unread.reason for unread in shards[0].unreadable] == ["It is larger than 128 MiB."]
 
 
 def test_hostile_names_arrive_as_they_are(tmp_path: Path) -> None:

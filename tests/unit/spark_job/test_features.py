@@ -448,9 +448,12 @@ def test_reads_are_grouped_by_number_and_by_bytes() -> None:
     small = [Found(str(n), 10, 0) for n in range(70)]
     large = [Found(str(n), 20 * 2**20, 0) for n in range(3)]
 
-    assert [len(group) for group in features._groups(small, 32)] == [32, 32, 6]
-    assert [len(group) for group in features._groups(large, 32)] == [1, 1, 1]
-    assert list(features._groups([], 32)) == []
+    def size_of(row: Found) -> int:
+        return row.size
+
+    assert [len(group) for group in features._groups(small, 32, size_of)] == [32, 32, 6]
+    assert [len(group) for group in features._groups(large, 32, size_of)] == [1, 1, 1]
+    assert list(features._groups([], 32, size_of)) == []
 
 
 def test_parts_of_a_row_group_are_its_rows_in_order(tmp_path: Path) -> None:
