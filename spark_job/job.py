@@ -82,6 +82,7 @@ class Job:
             self.artefact, engine=self.asked.engine, precision=self.asked.precision
         )
         began_s = time.monotonic()
+        reporter.stage("listing", pictures=0)
         identity.require(self.asked, self.artefact.fingerprint)
         plan = self._planned()
         self._require_rows(plan.pictures - 1, exit_code=2, counted="listed")

@@ -22,7 +22,7 @@ class Reporter:
 
     def __init__(self, output: Place, *, attempt: str = "") -> None:
         self._output, self._attempt = output, attempt
-        self._state: dict[str, Any] = {"stage": "listing", "pictures_done": 0, "pictures": 0}
+        self._state: dict[str, Any] = {"stage": "starting Spark", "pictures_done": 0, "pictures": 0}
         self._count: Callable[[], int] | None = None
         self._seen: deque[tuple[float, int]] = deque()
         self._ended = threading.Event()

@@ -254,6 +254,8 @@ class Reuse:
     twins: int = 0
     # Rows that were found, and whose file is gone or changed.
     lost: int = 0
+    # Of every picture of the chunk.
+    paths: tuple[str, ...] = ()
 
 
 def owned(output: Place, chunk: int) -> set[int]:
@@ -293,8 +295,14 @@ def copied(
             twins += len(there)
         else:
             lost += len(found) - len(there)
-    table = _renamed(pa.concat_tables(tables), plan, images, rows, places)
-    return Reuse(table, tuple(places), twins, lost)
+    if not places:
+        return Reuse(lost=lost)
+    names = _names(plan, images, rows)
+    taken, table = names.take(pa.array(places, pa.int64())), pa.concat_tables(tables)
+    # Under the paths and labels that their pictures have in this run.
+    columns = [taken["path"], taken["label"], table["sha256"], table["features"]]
+    table = pa.Table.from_arrays(columns, schema=schema.FEATURE_ROWS)
+    return Reuse(table, tuple(places), twins, lost, tuple(names["path"].to_pylist()))
 
 
 def _digest(hit: np.void) -> bytes:
@@ -325,34 +333,19 @@ def _origin(output: Place, sources: Sequence[Source], source: int, chunk: int) -
         return schema.FEATURE_ROWS.empty_table().select(columns)
 
 
-def _renamed(
-    table: pa.Table, plan: Plan, images: Place, rows: list[Found], places: list[int]
-) -> pa.Table:
-    """The rows under the paths and labels that their pictures have in this run."""
+def _names(plan: Plan, images: Place, rows: list[Found]) -> pa.Table:
+    """Path and label of every picture of a chunk with these rows of the listing."""
     if plan.kind == "dataset":
-        names = features.packed_columns(images, rows, ["path", "label"]).take(
-            pa.array(places, pa.int64())
-        )
-    else:
-        paths = [rows[pos].path for pos in places]
-        labels = [features.label_of(path, plan) for path in paths]
-        names = pa.table(
-            {"path": pa.array(paths, pa.string()), "label": pa.array(labels, pa.string())}
-        )
-    columns = [names["path"], names["label"], table["sha256"], table["features"]]
-    return pa.Table.from_arrays(columns, schema=schema.FEATURE_ROWS)
+        return features.packed_columns(images, rows, ["path", "label"])
+    paths = [row.path for row in rows]
+    labels = [features.label_of(path, plan) for path in paths]
+    return pa.table({"path": pa.array(paths, pa.string()), "label": pa.array(labels, pa.string())})
 
 
-def merged(
-    plan: Plan, images: Place, rows: list[Found], computed: pa.Table, known: Reuse
-) -> pa.Table:
+def merged(computed: pa.Table, known: Reuse) -> pa.Table:
     """All feature rows of a chunk, in the order of its pictures."""
     if not known.places:
         return computed
-    if plan.kind == "dataset":
-        paths = features.packed_columns(images, rows, ["path"])["path"].to_pylist()
-    else:
-        paths = [row.path for row in rows]
-    place = {path: number for number, path in enumerate(paths)}
+    place = {path: number for number, path in enumerate(known.paths)}
     places = [*(place[path] for path in computed["path"].to_pylist()), *known.places]
     return pa.concat_tables([computed, known.table]).take(np.argsort(places, kind="stable"))

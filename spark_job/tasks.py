@@ -28,7 +28,8 @@ class Worker:
     model: str
     plan: Plan
     resume: bool
-    sources: tuple[reuse.Source, ...] = ()
+    # None where nothing is to be copied, from pictures of this run neither.
+    sources: tuple[reuse.Source, ...] | None = None
 
 
 def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tally]:
@@ -43,7 +44,9 @@ def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tall
             yield chunks.load_tally(output, chunk)
             continue
         rows = inputs.of(chunk)
-        known = reuse.copied(plan, images, output, worker.sources, chunk, rows)
+        known = reuse.Reuse()
+        if worker.sources is not None:
+            known = reuse.copied(plan, images, output, worker.sources, chunk, rows)
         left = set(range(features.rows_of(plan, rows))).difference(known.places)
         result, inferences = _embedded(worker, images, rows, left)
         tally = replace(
@@ -53,7 +56,7 @@ def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tall
             lost=known.lost,
         )
         try:
-            table = reuse.merged(plan, images, rows, result.feature_table(), known)
+            table = reuse.merged(result.feature_table(), known)
             features.write_chunk(output, chunk, table, result, tally)
         except OSError as error:
             raise features.no_space(error, output) or error from error

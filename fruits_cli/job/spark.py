@@ -99,6 +99,7 @@ def run_job(
                 start_new_session=True,
             )
             try:
+                yield Progress("starting Spark", 0, 0, 0.0)
                 yield from _followed(process, plan.output)
             finally:
                 _stop(process)

@@ -67,9 +67,10 @@ def run_here(
         return Outcome(plan_lines(plan), plan_facts(plan))
     if images is not None:
         require_a_picture(Path(plan.images), plan.job.extensions)
-    manifest = execute(plan, screen, ledger, environ)
-    wall_s = time.monotonic() - began_s
-    return run_summary(manifest, record=_record(plan), output=plan.output, wall_s=wall_s)
+    manifest, waits = execute(plan, screen, ledger, environ)
+    known_s = sum(waits.values()) + sum(manifest["seconds"].values())
+    waits["all else"] = max(0.0, time.monotonic() - began_s - known_s)
+    return run_summary(manifest, record=_record(plan), output=plan.output, waits=waits)
 
 
 def new_run(config: Config, folder: Path, *, run_id: str) -> LocalPlan:
@@ -174,11 +175,13 @@ def plan_facts(plan: LocalPlan) -> dict[str, Any]:
 
 def execute(
     plan: LocalPlan, screen: Screen, ledger: Ledger, environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """Carry the plan out, with its record in the ledger; the manifest of the finished run.
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Carry the plan out, with its record in the ledger; the manifest of the finished run, and the
+    seconds that its stages do not count.
 
     Raises what the job reported. Where it wrote a manifest all the same, the summary is shown.
     """
+    began_s = time.monotonic()
     for line in plan_lines(plan):
         screen.tell(line)
     sample = plan.images == str(sample_folder(environ))
@@ -191,12 +194,14 @@ def execute(
         if_absent=IF_ABSENT if sample else "",
         pictures=plan.images,
     )
+    obtained_s = time.monotonic()
     plan = replace(plan, job=job)
     before = ledger.load(plan.run_id)
     record = ledger.write(_record(plan))
     try:
         with contextlib.closing(run_job(plan, artefact, environ)) as states:
             screen.follow(states)
+        ended_s = time.monotonic()
         results.write_pca_csv(plan.output)
     except BaseException as error:
         with contextlib.suppress(MachineError):
@@ -207,7 +212,9 @@ def execute(
             _tell_all(plan, screen)
         raise
     ledger.write(replace(record, phase=RunPhase.DONE))
-    return load_manifest(plan.output)
+    manifest = load_manifest(plan.output)
+    spark_s = ended_s - obtained_s - sum(manifest["seconds"].values())
+    return manifest, {"model": obtained_s - began_s, "Spark's start and end": max(0.0, spark_s)}
 
 
 def _ended(record: RunRecord, before: RunRecord | None, error: BaseException) -> RunRecord:

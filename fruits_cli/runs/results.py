@@ -136,15 +136,15 @@ def run_summary(
     record: RunRecord,
     output: Path,
     bill: Bill | None = None,
-    wall_s: float | None = None,
+    waits: Mapping[str, float] | None = None,
     more: Sequence[str] = (),
 ) -> Outcome:
     """A run's summary, with the same keys here and on EMR; docs/output.md explains them.
 
-    wall_s: seconds of the whole run on this machine.
+    waits: seconds of a run on this machine that its stages do not count, by what took them.
     """
     places = f"{output} and {record.output}" if is_s3_uri(record.output) else str(output)
-    lines = [*manifest_lines(manifest, wall_s), f"Results: {places}", *more]
+    lines = [*manifest_lines(manifest, waits), f"Results: {places}", *more]
     facts = {
         "schema": 1,
         "run_id": record.run_id,
@@ -155,7 +155,7 @@ def run_summary(
         "cluster_id": record.cluster_id or None,
         "cost_usd": round(bill.usd, 4) if bill else None,
         "cluster_seconds": round(bill.seconds) if bill else None,
-        "wall_seconds": wall_s and round(wall_s, 3),
+        "wall_seconds": round(_wall_s(manifest, waits), 3) if waits else None,
         **manifest_facts(manifest),
     }
     return Outcome(lines, facts)
@@ -166,11 +166,13 @@ def manifest_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {key: manifest.get(key) for key in _SUMMARY}
 
 
-def manifest_lines(manifest: Mapping[str, Any], wall_s: float | None = None) -> list[str]:
+def manifest_lines(
+    manifest: Mapping[str, Any], waits: Mapping[str, float] | None = None
+) -> list[str]:
     """What the user wants to know of a finished run: pictures, components, time."""
     counts = manifest["counts"]
     lines = [_pictures_line(counts), *_reuse_lines(counts), _components_line(manifest)]
-    return [*lines, *_price_lines(manifest), _time_line(manifest, wall_s)]
+    return [*lines, *_price_lines(manifest), _time_line(manifest, waits or {})]
 
 
 def _price_lines(manifest: Mapping[str, Any]) -> list[str]:
@@ -217,15 +219,17 @@ def _components_line(manifest: Mapping[str, Any]) -> str:
     return f"Components: {manifest['pca_k']}, {share}{default}"
 
 
-def _time_line(manifest: Mapping[str, Any], wall_s: float | None) -> str:
-    counts, seconds = manifest["counts"], dict(manifest["seconds"])
-    if wall_s is not None:
-        # So that the parts add up to the time that the user waited.
-        seconds = {"start and end": max(0.0, wall_s - sum(seconds.values())), **seconds}
-    times = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())
+def _time_line(manifest: Mapping[str, Any], waits: Mapping[str, float]) -> str:
+    counts, seconds = manifest["counts"], manifest["seconds"]
+    # So that the parts add up to the time that the user waited.
+    times = ", ".join(f"{what} {spent:.1f} s" for what, spent in {**waits, **seconds}.items())
     if seconds.get("features", 0) > 0 and counts["inferences"] and not counts.get("reused"):
         times += f" ({counts['inferences'] / seconds['features']:.0f} images/s)"
-    return f"Time: {times}" if wall_s is None else f"Time: {wall_s:.1f} s: {times}"
+    return f"Time: {_wall_s(manifest, waits):.1f} s: {times}" if waits else f"Time: {times}"
+
+
+def _wall_s(manifest: Mapping[str, Any], waits: Mapping[str, float]) -> float:
+    return float(sum(waits.values()) + sum(manifest["seconds"].values()))
 
 
 def write_pca_csv(run_folder: Path) -> Path | None:
