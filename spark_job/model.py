@@ -224,14 +224,16 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--offline", action="store_true")
     parser.add_argument("--calibration", help="folder of pictures: makes the artefact of int8")
+    parser.add_argument("--keep-calibration", action="store_true", help="of an earlier run")
     parser.add_argument("--extensions", default="jpg")
     asked = parser.parse_args()
     try:
         folder = artefact(
             asked.weights, side_px=asked.image_size, cache=asked.cache, offline=asked.offline
         )
+        was_there = False
         if asked.calibration:
-            folder = _quantised(folder, asked)
+            folder, was_there = _quantised(folder, asked)
     except JobError as error:
         print(json.dumps({"error": error.as_dict()}))
         return error.exit_code
@@ -240,18 +242,23 @@ def main() -> int:
         print(json.dumps({"error": JobError(1, sentence).as_dict()}))
         return 1
     facts = json.loads((folder / engines.MODEL_FILE).read_text())
-    print(json.dumps({"folder": str(folder), "fast": engines.fast_precisions(), **facts}))
+    more = {"fast": engines.fast_precisions(), "is_kept": was_there}
+    print(json.dumps({"folder": str(folder), **more, **facts}))
     return 0
 
 
-def _quantised(folder: Path, asked: argparse.Namespace) -> Path:
+def _quantised(folder: Path, asked: argparse.Namespace) -> tuple[Path, bool]:
+    """The artefact of int8, and whether it is that of an earlier run, whatever its folder holds."""
     from spark_job import quantisation
 
-    extensions = asked.extensions.split(",")
-    sample = quantisation.sample_of(asked.calibration, extensions, asked.image_size)
-    made = quantisation.quantised(folder, sample)
+    made = quantisation.kept(folder, asked.calibration) if asked.keep_calibration else None
+    is_kept = made is not None
+    if made is None:
+        extensions = asked.extensions.split(",")
+        sample = quantisation.sample_of(asked.calibration, extensions, asked.image_size)
+        made = quantisation.quantised(folder, sample)
     engines.refuse_precision(engines.load_artefact(str(made)), engine="openvino", precision="int8")
-    return made
+    return made, is_kept
 
 
 if __name__ == "__main__":

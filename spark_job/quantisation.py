@@ -11,6 +11,7 @@ import heapq
 import importlib.util
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Sample:
     compared: npt.NDArray[np.uint8]
     labels: list[str]
     digest: str
+    folder: str
 
 
 def sample_of(folder: str, extensions: Iterable[str], side_px: int) -> Sample:
@@ -71,7 +73,13 @@ def sample_of(folder: str, extensions: Iterable[str], side_px: int) -> Sample:
         )
     cut = min(_CALIBRATING, len(pixels) // 3)
     digest = hashlib.sha256("".join(digests[:cut]).encode()).hexdigest()[:32]
-    return Sample(np.stack(pixels[:cut]), np.stack(pixels[cut:]), labels[cut:], digest)
+    calibrating, compared = np.stack(pixels[:cut]), np.stack(pixels[cut:])
+    return Sample(calibrating, compared, labels[cut:], digest, _digest_of(folder))
+
+
+def _digest_of(folder: str) -> str:
+    # The artefact goes to S3, where the names of the user's folders are nobody's business.
+    return hashlib.sha256(os.path.abspath(folder).encode(errors="surrogateescape")).hexdigest()
 
 
 def _rank(row: Found) -> bytes:
@@ -91,14 +99,33 @@ def _decoded(
         return None
 
 
+def kept(base: Path, folder: str) -> Path | None:
+    """The newest 8-bit artefact of the f32 one in `base` that this folder once calibrated.
+
+    With it the features of a folder that grew stay those of its earlier runs.
+    """
+    found = []
+    for file in base.parent.glob(f"*/{MODEL_FILE}"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            facts = json.loads(file.read_bytes())
+            calibration = facts["calibration"]
+            same = _fingerprint(base.name, calibration["digest"]) == facts["fingerprint"]
+            if same and calibration["folder"] == _digest_of(folder):
+                found.append((file.stat().st_mtime_ns, file.parent))
+    return max(found)[1] if found else None
+
+
+def _fingerprint(f32: str, calibration: str) -> str:
+    return hashlib.sha256(f"{f32}:int8:{calibration}:{VERSION}".encode()).hexdigest()[:32]
+
+
 def quantised(base: Path, sample: Sample) -> Path:
     """The 8-bit artefact beside the f32 one in `base`, made if absent.
 
     Raises JobError (2) where NNCF is missing.
     """
     made_of = engines.load_artefact(str(base))
-    identity = f"{made_of.fingerprint}:int8:{sample.digest}:{VERSION}"
-    fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    fingerprint = _fingerprint(made_of.fingerprint, sample.digest)
     folder = base.parent / fingerprint
     if (folder / MODEL_FILE).is_file():
         return folder
@@ -119,6 +146,7 @@ def _make(folder: Path, made_of: Artefact, sample: Sample, fingerprint: str) -> 
         version = _save_graph(folder, made_of, sample)
     digests = {name: files.digest_of_file(folder / name) for name in (GRAPH_FILE, GRAPH_DATA_FILE)}
     calibration = {"pictures": len(sample.calibrating), "digest": sample.digest}
+    calibration["folder"] = sample.folder
     facts = {
         **made_of.facts,
         "fingerprint": fingerprint,

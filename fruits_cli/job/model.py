@@ -52,6 +52,7 @@ def model_artefact(
     command += ["--image-size", str(job.image_size), "--cache", str(cache_dir(environ) / "models")]
     if job.precision is Precision.INT8:
         command += ["--calibration", _calibration(job), "--extensions", ",".join(job.extensions)]
+        command += ["--keep-calibration"] if job.reuse != "none" else []
     if offline:
         command.append("--offline")
     ended = subprocess.run(
@@ -183,5 +184,9 @@ def _obtained(
 def _told(artefact: ModelArtefact, screen: Screen) -> ModelArtefact:
     if made := artefact.facts.get("calibration"):
         compared = artefact.facts["prices"]["int8"]["pictures"]
-        screen.tell(f"int8: calibrated on {made['pictures']} pictures, compared on {compared}.")
+        kept = "by an earlier run, " if artefact.facts.get("is_kept") else ""
+        screen.tell(
+            f"int8: calibrated {kept}on {made['pictures']} pictures, compared on {compared}."
+            + (" --reuse none calibrates anew." if kept else "")
+        )
     return artefact

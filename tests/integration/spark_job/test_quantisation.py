@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +79,7 @@ def test_without_nncf_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "nncf", None)
     found = sample(pictures)
-    other = quantisation.Sample(found.calibrating, found.compared, found.labels, "another")
+    other = replace(found, digest="another")
 
     with pytest.raises(JobError, match="needs the package nncf") as refused:
         quantisation.quantised(artefact_folder, other)
@@ -93,7 +95,9 @@ def test_the_artefact_tells_what_it_was_made_of_and_what_it_costs(
 
     assert facts["precision"] == "int8"
     assert facts["f32_fingerprint"] == artefact_folder.name != facts["fingerprint"]
-    assert facts["calibration"] == {"pictures": 24, "digest": sample(pictures).digest}
+    taken = sample(pictures)
+    told = {"pictures": 24, "digest": taken.digest, "folder": taken.folder}
+    assert facts["calibration"] == told
     assert set(facts["files"]) == {"graph.xml", "graph.bin"}
     assert set(facts["prices"]) == {"int8", *(["bf16"] if engines.computes_bf16() else [])}
     assert facts["prices"]["int8"]["pictures"] == 48
@@ -126,6 +130,21 @@ def test_it_is_made_once(quantised: Artefact, artefact_folder: Path, pictures: P
 
     assert again == file.parent
     assert file.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_folder_that_grew_keeps_its_model_and_another_has_none(
+    quantised: Artefact, artefact_folder: Path, pictures: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(artefact_folder.parent / quantised.fingerprint, tmp_path / "old")
+    base = tmp_path / artefact_folder.name
+    (tmp_path / "no artefact").mkdir()
+    (tmp_path / "no artefact" / "model.json").write_text("{")
+
+    assert quantisation.kept(base, str(pictures)) == tmp_path / "old"
+    assert quantisation.kept(base, f"{pictures.parent}/./{pictures.name}") == tmp_path / "old"
+    assert quantisation.kept(base, str(tmp_path)) is None
+    assert quantisation.kept(tmp_path / "other weights", str(pictures)) is None
 
 
 @pytest.mark.slow

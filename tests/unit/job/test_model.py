@@ -36,6 +36,16 @@ def test_int8_is_calibrated_on_the_pictures_that_are_given() -> None:
     assert str(obtained(given, pictures="/figs").calibration) == "/pears"
 
 
+def test_a_model_of_an_earlier_run_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    def load_model(job: JobConfig, **_: Any) -> ModelArtefact:
+        return ModelArtefact(Path(), {**INT8, "is_kept": True})
+
+    obtain_model(JobConfig(precision=Precision.INT8), Screen(), {}, load_model=load_model)
+
+    assert "calibrated by an earlier run, on 300 pictures" in (told := capsys.readouterr().err)
+    assert "--reuse none calibrates anew" in told
+
+
 def test_other_precisions_are_not_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
     assert obtained(JobConfig(), pictures="/figs").calibration is None
     assert "calibrated" not in capsys.readouterr().err
