@@ -25,10 +25,8 @@ from fruits_cli.rehearsal.inside import Host
 from fruits_cli.rehearsal.jupyter_hub import JupyterHub
 from fruits_cli.rehearsal.page_server import PageServer
 from fruits_cli.rehearsal.world import Cluster, Node
-from fruits_cli.tunnel.connection import Stream
 from fruits_cli.tunnel.jupyterhub import SET_PASSWORD
 from fruits_cli.tunnel.keys import new_private_key
-from fruits_cli.tunnel.relay import relay
 
 HISTORY_PORT, HUB_PORT = 18080, 9443
 _USER = "hadoop"
@@ -168,8 +166,22 @@ class PrimaryNode:
 
 
 def _forward(page: socket.socket, channel: paramiko.Channel) -> None:
-    with page, suppress(OSError):
-        relay(page, Stream(channel, release=lambda: None))
+    def carry_down() -> None:
+        try:
+            while data := page.recv(_PIECE_BYTES):
+                channel.sendall(data)
+            channel.shutdown_write()
+        except (OSError, EOFError):
+            channel.close()
+
+    down = threading.Thread(target=carry_down, daemon=True)
+    down.start()
+    with page, channel:
+        with suppress(OSError, EOFError):
+            while data := channel.recv(_PIECE_BYTES):
+                page.sendall(data)
+            page.shutdown(socket.SHUT_WR)
+        down.join()
 
 
 def _covers(permission: Mapping[str, Any], address: str) -> bool:

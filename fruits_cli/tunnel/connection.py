@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
 
-from paramiko import Channel, SSHException
+from paramiko import SSHException
 
 from fruits_cli.errors import HostUnreachable, TunnelError
 from fruits_cli.tunnel.reachable import canonical_host, is_never_allowed
+from fruits_cli.tunnel.relay import Mailbox, OpenFailed, Stream
 from fruits_cli.tunnel.socks import Reply, Target
-from fruits_cli.tunnel.transport import ForwardTransport, OpenFailed
+from fruits_cli.tunnel.transport import ForwardTransport
 
 _MIB = 1024 * 1024
-_PIECE_BYTES = _MIB // 4
 _KEEPALIVE_S = 10.0
 # Three of them unanswered, and not a byte else: the network has gone without saying so.
 _SILENCE_S = 30.0
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _POLL_S = 0.25
 _COMMAND_TIMEOUT_S = 30.0
+_OPEN_TIMEOUT_S = 15.0
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")
 _NAME_KEPT_S = 60.0
 
@@ -52,61 +54,6 @@ class Back:
 LinkEvent = Lost | Retrying | Back
 
 
-@contextmanager
-def _as_os_error() -> Iterator[None]:
-    try:
-        yield
-    except (SSHException, EOFError) as error:
-        raise ConnectionError("The SSH connection is gone.") from error
-
-
-class Stream:
-    """One forwarded connection, seen from our end of the channel."""
-
-    def __init__(self, channel: Channel, *, release: Callable[[], None]) -> None:
-        self._channel = channel
-        self._release: Callable[[], None] | None = release
-        self._lock = threading.Lock()
-
-    def receive(self) -> bytes:
-        """The next bytes from the far side; empty at its end. Raises OSError when it is gone."""
-        with _as_os_error():
-            return self._channel.recv(_PIECE_BYTES)
-
-    def send_all(self, data: bytes) -> None:
-        """Send everything, as fast as the far side takes it. Raises OSError when it is gone."""
-        view = memoryview(data)
-        while view:
-            with _as_os_error():
-                sent = self._channel.send(view)  # type: ignore[arg-type]
-            if not sent:
-                raise ConnectionError("The far side takes no more.")
-            view = view[sent:]
-
-    def finish_sending(self) -> None:
-        """Tell the far side that nothing more comes. Raises OSError when it is gone."""
-        with _as_os_error():
-            self._channel.shutdown_write()
-
-    @property
-    def ended_well(self) -> bool:
-        """Whether the far side said that it was done, rather than vanish."""
-        return bool(self._channel.eof_received)
-
-    def wait_closed(self) -> None:
-        """Return once either side has closed the channel."""
-        self._channel.recv_exit_status()
-
-    def close(self) -> None:
-        """Close both directions; what waits on them returns."""
-        with self._lock:
-            release, self._release = self._release, None
-        if release is not None:
-            with suppress(SSHException, EOFError, OSError):
-                self._channel.close()
-            release()
-
-
 class Link:
     """Streams through one SSH connection that is made again whenever it is lost.
 
@@ -127,6 +74,7 @@ class Link:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._open_count = 0
+        self._mailbox: Mailbox | None = None
         self._names: dict[str, tuple[float, str]] = {}
 
     def start(self) -> None:
@@ -153,15 +101,28 @@ class Link:
                 break
             yield Back(time.monotonic() - lost_s)
 
-    def open(self, target: Target) -> Stream:
+    async def open(self, target: Target, *, timeout_s: float = _OPEN_TIMEOUT_S) -> Stream:
         """A stream to `target` as the host sees it. Raises OpenFailed with the SOCKS reply."""
+        if self._mailbox is None or self._mailbox.loop is not asyncio.get_running_loop():
+            self._mailbox = Mailbox()
+        transport = self._live()
         window_bytes = self._take_window()
+        stream = Stream(self._mailbox, release=self._give_window)
         try:
-            channel = self._live().open_target(target, window_bytes=window_bytes)
+            stream.channel = transport.open_forward(target, stream, window_bytes=window_bytes)
+            async with asyncio.timeout(timeout_s):
+                await stream.is_open
+        except TimeoutError as error:
+            # It may open later, and is closed then.
+            stream.close()
+            raise OpenFailed("No answer.", reply=Reply.HOST_UNREACHABLE) from error
+        except (SSHException, EOFError, OSError) as error:
+            stream.close()
+            raise OpenFailed("The connection is down.", reply=Reply.GENERAL_FAILURE) from error
         except BaseException:
-            self._give_window()
+            stream.close()
             raise
-        return Stream(channel, release=self._give_window)
+        return stream
 
     def address_of(self, name: str) -> str:
         """An address of `name`, asked for on the host itself, kept for a minute.

@@ -23,6 +23,7 @@ class BufferedPacketizer(Packetizer):
         self._sock = sock
         self._buffer = b""
         self._position = 0
+        self._has_shaken_hands = False
         self.heard_s = time.monotonic()
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
@@ -41,6 +42,12 @@ class BufferedPacketizer(Packetizer):
                 return b"".join([*parts, piece[:missing]])
             parts.append(piece)
             missing -= len(piece)
+
+    def complete_handshake(self) -> None:
+        """Stop the handshake's timer; called after every packet, of which the first is enough."""
+        if not self._has_shaken_hands:
+            self._has_shaken_hands = True
+            super().complete_handshake()
 
     def readline(self, timeout: float) -> str:
         """The next line without its end; only the banner is read so.

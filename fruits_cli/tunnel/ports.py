@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import selectors
 import socket
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from fruits_cli.errors import TunnelError
+from fruits_cli.tunnel.relay import Client
 
 LOOPBACK = "127.0.0.1"
-_HELLO_TIMEOUT_S = 15.0
+HELLO_TIMEOUT_S = 15.0
 _END_TIMEOUT_S = 3.0
 _BACKLOG = 512
 _MAX_CONNECTIONS = 1024
 
-Serve = Callable[[socket.socket], None]
+Serve = Callable[[Client], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -57,87 +58,64 @@ def listening(port: int, *, tries: int = 1) -> socket.socket:
 
 
 class Acceptor:
-    """Accepts on all listeners until it is closed; then nothing is left open."""
+    """Serves all listeners by one event loop in one thread, until it is closed."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._wake, self._woken = socket.socketpair()
-        self._selector.register(self._woken, selectors.EVENT_READ)
         self._listeners: list[Listener] = []
-        self._connections: dict[socket.socket, threading.Thread] = {}
-        self._lock = threading.Lock()
-        self._closed = False
-        self._thread = threading.Thread(target=self._accept_all, daemon=True)
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._is_serving = threading.Event()
 
     def add(self, listener: Listener) -> None:
         """Serve this listener too; before `start`."""
         self._listeners.append(listener)
-        self._selector.register(listener.sock, selectors.EVENT_READ, listener)
 
     def start(self) -> None:
         """Accept from now on, in a thread."""
         self._thread.start()
+        self._is_serving.wait()
 
     def close(self) -> None:
         """Stop listening and cut every connection."""
-        self._closed = True
-        self._wake.send(b"x")
-        if self._thread.ident is not None:
-            self._thread.join()
+        if self._is_serving.is_set():
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._closed.set)
+            self._thread.join(_END_TIMEOUT_S)
         for listener in self._listeners:
             listener.sock.close()
-        self._cut_connections()
-        self._selector.close()
-        self._wake.close()
-        self._woken.close()
 
-    def _cut_connections(self) -> None:
-        with self._lock:
-            connections = dict(self._connections)
-        for connection in connections:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        deadline = time.monotonic() + _END_TIMEOUT_S
-        for thread in connections.values():
-            thread.join(max(0.0, deadline - time.monotonic()))
+    async def _serve(self) -> None:
+        self._loop, self._closed = asyncio.get_running_loop(), asyncio.Event()
+        servers = [
+            await asyncio.start_server(
+                self._served_by(listener.serve), sock=listener.sock, backlog=_BACKLOG
+            )
+            for listener in self._listeners
+        ]
+        self._is_serving.set()
+        await self._closed.wait()
+        for server in servers:
+            server.close()
+        for writer in self._clients:
+            writer.transport.abort()
 
-    def _accept_all(self) -> None:
-        while not self._closed:
-            for key, _ in self._selector.select():
-                if isinstance(key.data, Listener):
-                    self._accept(key.data)
+    def _served_by(
+        self, serve: Serve
+    ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
+        async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if len(self._clients) >= _MAX_CONNECTIONS:
+                writer.transport.abort()
+                return
+            self._clients.add(writer)
+            try:
+                await serve(Client(reader, writer))
+                writer.close()
+                await writer.wait_closed()
+            except OSError:
+                # The other program hung up; there is nobody left to tell.
+                pass
+            finally:
+                self._clients.discard(writer)
+                writer.transport.abort()
 
-    def _accept(self, listener: Listener) -> None:
-        try:
-            connection, _ = listener.sock.accept()
-        except OSError:
-            # Gone before we came, or out of descriptors: the wait keeps this from spinning.
-            self._pause()
-            return
-        thread = threading.Thread(target=self._serve, args=(listener, connection), daemon=True)
-        with self._lock:
-            is_full = len(self._connections) >= _MAX_CONNECTIONS
-            if not is_full:
-                self._connections[connection] = thread
-        if is_full:
-            connection.close()
-        else:
-            thread.start()
-
-    def _pause(self) -> None:
-        with selectors.DefaultSelector() as wait:
-            wait.register(self._woken, selectors.EVENT_READ)
-            wait.select(0.1)
-
-    def _serve(self, listener: Listener, connection: socket.socket) -> None:
-        try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(_HELLO_TIMEOUT_S)
-            listener.serve(connection)
-        except OSError:
-            # The other program hung up; there is nobody left to tell.
-            pass
-        finally:
-            with self._lock:
-                self._connections.pop(connection, None)
-            connection.close()
+        return served

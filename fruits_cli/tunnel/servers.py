@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import socket
+import asyncio
 from contextlib import suppress
 
 from fruits_cli.tunnel import http_guard as heads
 from fruits_cli.tunnel import socks
-from fruits_cli.tunnel.connection import Link, Stream
-from fruits_cli.tunnel.ports import Serve
+from fruits_cli.tunnel.connection import Link
+from fruits_cli.tunnel.ports import HELLO_TIMEOUT_S, Serve
 from fruits_cli.tunnel.reachable import Reachable, canonical_host
-from fruits_cli.tunnel.relay import Checked, hang_up, relay
+from fruits_cli.tunnel.relay import Checked, Client, OpenFailed, Stream, relay
 from fruits_cli.tunnel.socks import Reply, SocksError, Target
-from fruits_cli.tunnel.transport import OpenFailed
 
-_PIECE_BYTES = 64 * 1024
+_SUCCEEDED = socks.reply_message(Reply.SUCCEEDED)
 
 
 def socks_server(link: Link, reachable: Reachable) -> Serve:
     """What serves a SOCKS5 client: greeting, request, then the stream."""
 
-    def serve(connection: socket.socket) -> None:
+    async def serve(client: Client) -> None:
         try:
-            early, target = _agree(connection)
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                early, target = await _agree(client)
+            stream = await link.open(await _permitted(link, reachable, target))
         except SocksError as error:
-            if error.reply is not None:
-                connection.sendall(socks.reply_message(error.reply))
-            hang_up(connection)
-            return
-        try:
-            stream = link.open(_permitted(link, reachable, target))
+            last = b"" if error.reply is None else socks.reply_message(error.reply)
+            await client.hang_up(last)
         except OpenFailed as error:
-            connection.sendall(socks.reply_message(error.reply))
-            hang_up(connection)
-            return
-        succeeded = socks.reply_message(Reply.SUCCEEDED)
-        relay(connection, stream, to_client=succeeded, to_far=early, check=check)
+            await client.hang_up(socks.reply_message(error.reply))
+        else:
+            client.writer.write(_SUCCEEDED)
+            await relay(client, stream, to_far=early, check=check)
 
     def check(data: bytes) -> Checked | None:
         try:
@@ -53,23 +49,23 @@ def forward_server(link: Link, targets: tuple[Target, ...], *, http_port: int | 
     http_port: our own port, where the requests are plain HTTP and so can be checked.
     """
 
-    def serve(connection: socket.socket) -> None:
+    async def serve(client: Client) -> None:
         try:
             # Clients of HTTP and TLS speak first. One that only looks whether somebody listens
             # opens nothing: on a host that is this very machine it could be our own look.
-            early = (
-                _more(connection) if http_port is None else _checked_request(connection, http_port)
-            )
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                early = (
+                    await client.more()
+                    if http_port is None
+                    else await _checked_request(client, http_port)
+                )
+            stream = await open_first(link, targets)
         except heads.HeadError as error:
-            connection.sendall(heads.refusal(str(error)))
-            hang_up(connection)
-            return
-        try:
-            stream = open_first(link, targets)
+            await client.hang_up(heads.refusal(str(error)))
         except OpenFailed:
-            hang_up(connection)
-            return
-        relay(connection, stream, to_far=early)
+            await client.hang_up()
+        else:
+            await relay(client, stream, to_far=early)
 
     return serve
 
@@ -83,60 +79,54 @@ def file_server(text: str, *, port: int, content_type: str) -> Serve:
         "Cross-Origin-Resource-Policy: same-origin\r\nConnection: close\r\n\r\n"
     ).encode()
 
-    def serve(connection: socket.socket) -> None:
+    async def serve(client: Client) -> None:
         try:
-            _checked_request(connection, port)
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                await _checked_request(client, port)
         except heads.HeadError as error:
-            connection.sendall(heads.refusal(str(error)))
+            await client.hang_up(heads.refusal(str(error)))
         else:
-            connection.sendall(head + body)
-        hang_up(connection)
+            await client.hang_up(head + body)
 
     return serve
 
 
-def open_first(link: Link, targets: tuple[Target, ...]) -> Stream:
+async def open_first(link: Link, targets: tuple[Target, ...]) -> Stream:
     """A stream to the first target that answers. Raises the last OpenFailed where none does."""
     for target in targets[:-1]:
         with suppress(OpenFailed):
-            return link.open(target)
-    return link.open(targets[-1])
+            return await link.open(target)
+    return await link.open(targets[-1])
 
 
-def _agree(connection: socket.socket) -> tuple[bytes, Target]:
+async def _agree(client: Client) -> tuple[bytes, Target]:
     """What the client sent beyond its request, and the target that it asks for."""
     data = b""
     while (greeting := socks.parse_greeting(data)) is None:
-        data += _more(connection)
-    connection.sendall(socks.method_reply(greeting))
+        data += await client.more()
+    client.writer.write(socks.method_reply(greeting))
     if socks.NO_AUTHENTICATION not in greeting.methods:
         raise SocksError("The client wants a password.")
     data = data[greeting.length :]
     while (request := socks.parse_request(data)) is None:
-        data += _more(connection)
+        data += await client.more()
     return data[request.length :], request.target
 
 
-def _permitted(link: Link, reachable: Reachable, target: Target) -> Target:
+async def _permitted(link: Link, reachable: Reachable, target: Target) -> Target:
     if not reachable.allows(target.host, target.port):
         raise OpenFailed(f"{target.host} is not of this cluster.", reply=Reply.NOT_ALLOWED)
     place = canonical_host(target.host)
     if isinstance(place, str) and not reachable.is_own(place):
         # Any name may lead to the instance's credentials; only its address tells.
-        return Target(link.address_of(place), target.port)
+        address = await asyncio.to_thread(link.address_of, place)
+        return Target(address, target.port)
     return Target(str(place), target.port)
 
 
-def _checked_request(connection: socket.socket, port: int) -> bytes:
+async def _checked_request(client: Client, port: int) -> bytes:
     data = b""
     while (checked := heads.checked_head(data, port=port)) is None:
-        data += _more(connection)
+        data += await client.more()
     head, rest = checked
     return head + rest
-
-
-def _more(connection: socket.socket) -> bytes:
-    data = connection.recv(_PIECE_BYTES)
-    if not data:
-        raise ConnectionError("The client hung up.")
-    return data

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import paramiko
-from paramiko import Channel, Message, PKey, SSHException
+from paramiko import Message, PKey, SSHException
+from paramiko.common import cMSG_CHANNEL_OPEN
 
 from fruits_cli.errors import HostKeyRefused, HostUnreachable, LoginRefused
-from fruits_cli.tunnel.channel_buffer import PiecePipe
+from fruits_cli.tunnel.channel import ForwardChannel, Receiver
 from fruits_cli.tunnel.goal import Endpoint
 from fruits_cli.tunnel.host_keys import HostKey
 from fruits_cli.tunnel.packetizer import BufferedPacketizer
 from fruits_cli.tunnel.socks import Reply, Target
 
 CONNECT_TIMEOUT_S = 15.0
-OPEN_TIMEOUT_S = 15.0
 # OpenSSH sends as much in a packet as we take, and fewer packets cost less of the interpreter.
 _MAX_PACKET_BYTES = 256 * 1024
 # AES-GCM is one call for cipher and digest, where aes128-ctr with HMAC is two.
@@ -44,31 +44,26 @@ _FORBIDDEN, _CONNECT_FAILED = 1, 2
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-class OpenFailed(Exception):
-    """A channel could not be opened; `reply` is how SOCKS says it."""
-
-    def __init__(self, message: str, *, reply: Reply) -> None:
-        super().__init__(message)
-        self.reply = reply
+def _method(name: str) -> Callable[[Any, Message], None]:
+    return lambda channel, message: getattr(channel, name)(message)
 
 
 class ForwardTransport(paramiko.Transport):
-    """paramiko's Transport, tuned for downloads, that knows why each channel was refused.
+    """paramiko's Transport, whose forwards are channels of our own."""
 
-    paramiko keeps one exception for the whole connection, so that of two channels refused at
-    the same time one got the other's reason.
-    """
+    # By name in place of by paramiko's own functions.
+    _channel_handler_table = {  # noqa: RUF012
+        kind: _method(handler.__name__)
+        for kind, handler in paramiko.Transport._channel_handler_table.items()  # type: ignore[attr-defined]
+    }
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, packetizer_class=BufferedPacketizer)
         options = self.get_security_options()
         options.ciphers = _CIPHERS
         options.digests = _DIGESTS
-        self._refusals: dict[int | None, int] = {}
-        # sshd gives up on a silent target after about two minutes; its answer must find a channel.
-        self._given_up: dict[int, Channel] = {}
-        self._opening = threading.local()
-        self._answering = threading.Lock()
+        # paramiko's own map lets go of a channel that nobody waits for.
+        self._forwards: dict[int, ForwardChannel] = {}
 
     @property
     def heard_s(self) -> float:
@@ -76,65 +71,42 @@ class ForwardTransport(paramiko.Transport):
         assert isinstance(self.packetizer, BufferedPacketizer)
         return self.packetizer.heard_s
 
-    def open_target(
-        self, target: Target, *, window_bytes: int, timeout_s: float = OPEN_TIMEOUT_S
-    ) -> Channel:
-        """A channel to `target` as the host sees it; one that opens later is closed at once.
+    def open_forward(
+        self, target: Target, receiver: Receiver, *, window_bytes: int
+    ) -> ForwardChannel:
+        """Ask for a channel to `target` as the host sees it; the receiver is told how it went."""
+        with self.lock:
+            channel_id = self._next_channel()  # type: ignore[attr-defined]
+            channel = ForwardChannel(self, channel_id, window_bytes, receiver)
+            self._channels.put(channel_id, channel)  # type: ignore[attr-defined]
+            self.channels_seen[channel_id] = True
+            self._forwards[channel_id] = channel
+        message = Message()
+        message.add_byte(cMSG_CHANNEL_OPEN)
+        message.add_string("direct-tcpip")
+        for number in (channel_id, window_bytes, _MAX_PACKET_BYTES):
+            message.add_int(number)
+        for host, port in ((target.host, target.port), ("127.0.0.1", 0)):
+            message.add_string(host)
+            message.add_int(port)
+        self._send_user_message(message)  # type: ignore[attr-defined]
+        if not self.is_active():
+            channel._unlink()
+        return channel
 
-        Raises OpenFailed with the SOCKS reply, HOST_UNREACHABLE after the time-out.
-        """
-        self._opening.channel_id = None
-        try:
-            return self.open_channel(
-                "direct-tcpip",
-                (target.host, target.port),
-                ("127.0.0.1", 0),
-                window_size=window_bytes,
-                max_packet_size=_MAX_PACKET_BYTES,
-                timeout=timeout_s,
-            )
-        except (SSHException, EOFError, OSError) as error:
-            reply = self._failure(self._opening.channel_id)
-            raise OpenFailed(f"{target.host}:{target.port} was not opened.", reply=reply) from error
-
-    def _failure(self, channel_id: int | None) -> Reply:
-        """How SOCKS says why this channel did not open."""
-        with self._answering:
-            channel = self._channels.get(channel_id)  # type: ignore[attr-defined]
-            if (reason := self._refusals.pop(channel_id, None)) is not None:
-                return _reply(reason)
-            if channel is None or not self.is_active():
-                return Reply.GENERAL_FAILURE
-            if not channel.active:
-                self._given_up[channel.get_id()] = channel
-        # Without effect on one that is not open yet.
-        channel.close()
-        return Reply.HOST_UNREACHABLE
-
-    def _next_channel(self) -> int:
-        channel_id: int = super()._next_channel()  # type: ignore[misc]
-        self._opening.channel_id = channel_id
-        return channel_id
-
-    def _parse_channel_open_success(self, message: Message) -> None:
-        channel = self._channels.get(message.get_int())  # type: ignore[attr-defined]
-        message.rewind()
-        if channel is not None:
-            # In the thread that feeds the channel, so before anything has arrived for it.
-            channel.in_buffer = PiecePipe()
-        with self._answering:
-            super()._parse_channel_open_success(message)  # type: ignore[misc]
-            late = channel and self._given_up.pop(channel.get_id(), None)
-        if late:
-            late.close()
+    def _unlink_channel(self, channel_id: int) -> None:
+        self._forwards.pop(channel_id, None)
+        super()._unlink_channel(channel_id)  # type: ignore[misc]
 
     def _parse_channel_open_failure(self, message: Message) -> None:
         channel_id, reason = message.get_int(), message.get_int()
+        channel = self._channels.get(channel_id)  # type: ignore[attr-defined]
+        if isinstance(channel, ForwardChannel):
+            self._unlink_channel(channel_id)
+            channel.refused(_reply(reason))
+            return
         message.rewind()
-        with self._answering:
-            if self._given_up.pop(channel_id, None) is None:
-                self._refusals[channel_id] = reason
-            super()._parse_channel_open_failure(message)  # type: ignore[misc]
+        super()._parse_channel_open_failure(message)  # type: ignore[misc]
 
 
 def connected(

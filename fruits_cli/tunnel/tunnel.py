@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +19,10 @@ from fruits_cli.tunnel.goal import Goal
 from fruits_cli.tunnel.host_keys import HostKey, PinFile, Verdict, judge
 from fruits_cli.tunnel.pac import pac_file
 from fruits_cli.tunnel.ports import LOOPBACK, Acceptor, Listener, listening
+from fruits_cli.tunnel.relay import OpenFailed
 from fruits_cli.tunnel.servers import file_server, forward_server, open_first, socks_server
 from fruits_cli.tunnel.socks import Reply, Target
-from fruits_cli.tunnel.transport import ForwardTransport, OpenFailed, connected
+from fruits_cli.tunnel.transport import ForwardTransport, connected
 
 _TRIES = 20
 _LAST_PORT = 65535
@@ -118,7 +120,7 @@ def opened_tunnel(link: Link, goal: Goal, *, socks_port: int) -> Iterator[Tunnel
     try:
         tunnel = _add_listeners(acceptor, link, goal, socks_port)
         link.start()
-        answering = answering_applications(link, goal)
+        answering = asyncio.run(answering_applications(link, goal))
         goal.prepare(link)
         acceptor.start()
         for page in tunnel.pages:
@@ -126,11 +128,12 @@ def opened_tunnel(link: Link, goal: Goal, *, socks_port: int) -> Iterator[Tunnel
                 tunnel = tunnel.with_fault(page.name, "no answer yet")
         yield tunnel
     finally:
-        acceptor.close()
+        # First, for the loop may be waiting for a host that has gone.
         link.close()
+        acceptor.close()
 
 
-def answering_applications(link: Link, goal: Goal) -> frozenset[str]:
+async def answering_applications(link: Link, goal: Goal) -> frozenset[str]:
     """The names of those that accept a connection now.
 
     Raises TunnelError where the host forbids every forward: a connection refused is one allowed.
@@ -138,7 +141,7 @@ def answering_applications(link: Link, goal: Goal) -> frozenset[str]:
     answering, is_forbidden = set[str](), True
     for application in APPLICATIONS:
         try:
-            open_first(link, _targets(goal, application)).close()
+            (await open_first(link, _targets(goal, application))).close()
         except OpenFailed as error:
             is_forbidden = is_forbidden and error.reply is Reply.NOT_ALLOWED
         else:

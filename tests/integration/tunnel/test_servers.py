@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import socket
 import threading
@@ -11,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from fruits_cli.errors import HostUnreachable, TunnelError
-from fruits_cli.tunnel.connection import Back, Link, Lost, Retrying, Stream
+from fruits_cli.tunnel.connection import Back, Link, Lost, Retrying
 from fruits_cli.tunnel.ports import Acceptor, Listener, Serve, listening
 from fruits_cli.tunnel.reachable import reachable_from_host
-from fruits_cli.tunnel.relay import relay
+from fruits_cli.tunnel.relay import OpenFailed
 from fruits_cli.tunnel.servers import file_server, forward_server
 from fruits_cli.tunnel.socks import Reply, Target
-from fruits_cli.tunnel.transport import OpenFailed
 from tests.support.ssh_servers import (
     PATIENCE_S,
     SshServer,
@@ -31,7 +31,6 @@ from tests.support.ssh_servers import (
     socks_through,
     through_socks,
     transport_to,
-    wait_until,
 )
 
 MIB = 1024 * 1024
@@ -46,6 +45,14 @@ def serving(serve: Serve, port: int) -> Iterator[int]:
         yield port
     finally:
         acceptor.close()
+
+
+@contextmanager
+def linked(server: SshServer, key_file: Path) -> Iterator[Link]:
+    link = Link(lambda: transport_to(server, key_file))
+    link.start()
+    with closing(link):
+        yield link
 
 
 def test_bytes_come_back_through_the_proxy(ssh_server: SshServer, key_file: Path) -> None:
@@ -94,31 +101,21 @@ def test_a_kill_link_of_another_page_does_not_pass_the_proxy(
     assert len([head for head in heads if head]) == 1
 
 
-def test_a_stream_that_fails_while_it_is_read_resets_its_connection() -> None:
-    class Failing(Stream):
-        def __init__(self) -> None:
-            self.pieces = [b"half"]
-            self.has_ended = threading.Event()
+def test_a_client_that_goes_ends_the_download(ssh_server: SshServer, key_file: Path) -> None:
+    def send_for_ever(connection: socket.socket) -> None:
+        try:
+            while True:
+                connection.sendall(payload(MIB))
+        except OSError:
+            ended.set()
 
-        def receive(self) -> bytes:
-            if self.pieces:
-                return self.pieces.pop()
-            raise ConnectionError
+    ended = threading.Event()
+    with served(send_for_ever) as target, socks_through(ssh_server, key_file) as (port, _):
+        _, connection = through_socks(port, "localhost", target)
+        connection.recv(1)
+        connection.close()
 
-        def finish_sending(self) -> None:
-            pass
-
-        def close(self) -> None:
-            self.has_ended.set()
-
-    stream, port = Failing(), free_port()
-    with (
-        serving(lambda connection: relay(connection, stream), port),
-        socket.create_connection(("127.0.0.1", port)) as connection,
-    ):
-        assert stream.has_ended.wait(PATIENCE_S)
-        with pytest.raises(ConnectionResetError):
-            read_all(connection)
+        assert ended.wait(PATIENCE_S)
 
 
 def test_a_far_side_that_speaks_first_is_heard(ssh_server: SshServer, key_file: Path) -> None:
@@ -214,9 +211,9 @@ def test_a_target_that_never_answers_is_given_up_and_closed_when_it_does(
 
     closed = threading.Event()
     ssh_server.open_gate.clear()
-    with served(note_end) as port, closing(transport_to(ssh_server, key_file)) as transport:
+    with served(note_end) as port, linked(ssh_server, key_file) as link:
         with pytest.raises(OpenFailed) as given_up:
-            transport.open_target(Target("localhost", port), window_bytes=MIB, timeout_s=0.05)
+            asyncio.run(link.open(Target("localhost", port), timeout_s=0.05))
 
         assert given_up.value.reply is Reply.HOST_UNREACHABLE
         assert not closed.is_set()
@@ -400,16 +397,20 @@ def test_a_connection_that_never_opened_says_why() -> None:
     with pytest.raises(HostUnreachable):
         link.start()
     with pytest.raises(OpenFailed):
-        link.open(Target("localhost", 80))
+        asyncio.run(link.open(Target("localhost", 80)))
     with pytest.raises(TunnelError):
         link.run("true")
     link.close()
 
 
 def test_streams_give_their_window_back(ssh_server: SshServer, key_file: Path) -> None:
-    with served(echo) as target, socks_through(ssh_server, key_file) as (_, link):
-        streams = [link.open(Target("localhost", target)) for _ in range(12)]
+    async def open_and_close(target: int) -> None:
+        streams = [await link.open(Target("localhost", target)) for _ in range(12)]
+        assert link._open_count == 12
         for stream in streams * 2:
             stream.close()
 
-        wait_until(lambda: link._open_count == 0)
+    with served(echo) as target, linked(ssh_server, key_file) as link:
+        asyncio.run(open_and_close(target))
+
+        assert link._open_count == 0
