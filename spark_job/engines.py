@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 
-from spark_job import files
+from spark_job import files, parity
 from spark_job.errors import JobError
 from spark_job.price import shortfalls
 from spark_job.schema import FEATURES
@@ -26,8 +26,8 @@ from spark_job.schema import FEATURES
 MODEL_FILE, WEIGHTS_FILE = "model.json", "model.weights.h5"
 GRAPH_FILE, GRAPH_DATA_FILE = "graph.xml", "graph.bin"
 BATCH, INT8_BATCH = 2, 8
+_COMPARED = 4
 PRECISIONS = ("f32", "bf16", "int8")
-_BF16_COSINE = 0.99
 _BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 _INT8_FLAGS = {"amx_int8", "avx512_vnni", "avx_vnni"}
 # oneDNN's kernels on blocks of 16 channels: on AMD's AVX-512 a tenth faster in f32 than what
@@ -106,7 +106,7 @@ def refuse_precision(artefact: Artefact, *, engine: str, precision: str) -> None
     if precision == "int8":
         _refuse_price(artefact)
     cosine = artefact.facts.get("parity", {}).get("bf16_min_cosine")
-    if precision == "bf16" and cosine is not None and cosine < _BF16_COSINE:
+    if precision == "bf16" and cosine is not None and cosine < parity.BF16_COSINE:
         raise JobError(
             1,
             f"With these weights bf16 features are too far from f32 (cosine {cosine:.4f}).",
@@ -153,10 +153,46 @@ def load_engine(model: str, fingerprint: str, *, engine: str, precision: str) ->
 
 
 def engine_of(artefact: Artefact, *, engine: str, precision: str) -> Engine:
-    """The engine of that name, computing in that precision. Raises JobError where it cannot."""
+    """The engine of that name, computing in that precision. Raises JobError where it cannot.
+
+    What could not be compared where the artefact was made is compared here, before any picture.
+    """
     if engine == "tensorflow":
         return tensorflow_engine(artefact)
-    return openvino_engine(artefact, precision)
+    made = openvino_engine(artefact, precision)
+    if not _was_compared(artefact, precision):
+        require_near_f32(made, openvino_engine(artefact, "f32", kernels=""), artefact.side_px)
+    return made
+
+
+def _was_compared(artefact: Artefact, precision: str) -> bool:
+    told = artefact.facts.get("parity", {})
+    if precision == "bf16":
+        return told.get("bf16_min_cosine") is not None
+    return precision != "f32" or f32_kernels() in ("", told.get("f32_kernels", ""))
+
+
+def require_near_f32(made: Engine, plain: Engine, side_px: int) -> None:
+    """Raise JobError where an engine's features are not those of `plain`, the one in plain f32."""
+    pictures = parity.smooth_pictures(_COMPARED, side_px)
+    seen, expected = made.run(pictures), plain.run(pictures)
+    if made.precision == "bf16":
+        cosine = parity.min_cosine(seen, expected)
+        if not cosine >= parity.BF16_COSINE:
+            raise JobError(
+                1,
+                f"On this machine bf16 features are too far from f32 (cosine {cosine:.4f}).",
+                hint="Use --precision f32.",
+            )
+        return
+    difference = parity.max_difference(seen, expected)
+    if not difference <= parity.F32_LIMIT:
+        raise JobError(
+            1,
+            f"The fast f32 kernels of this machine's CPU change features by {difference:.2g}; "
+            f"{parity.F32_LIMIT} is allowed.",
+            hint="Use --engine tensorflow, or another --core-type.",
+        )
 
 
 def computes_bf16() -> bool:
@@ -189,8 +225,16 @@ def imported_openvino() -> Any:
     return openvino
 
 
-def openvino_engine(artefact: Artefact, precision: str) -> Engine:
-    """OpenVINO on one thread, in exactly this precision. Raises JobError where it is not."""
+def f32_kernels() -> str:
+    """The kernels that f32 is computed with on this CPU; empty for OpenVINO's own choice."""
+    return BLOCKED_KERNELS if _cpu_words() >= _BLOCKED_CPU else ""
+
+
+def openvino_engine(artefact: Artefact, precision: str, kernels: str | None = None) -> Engine:
+    """OpenVINO on one thread, in exactly this precision. Raises JobError where it is not.
+
+    kernels: wished for in f32, those of this CPU unless given.
+    """
     if precision == "bf16" and not computes_bf16():
         raise JobError(
             1,
@@ -199,7 +243,8 @@ def openvino_engine(artefact: Artefact, precision: str) -> Engine:
         )
     ov = imported_openvino()
     _require_own(artefact, precision)
-    kernels = BLOCKED_KERNELS if precision == "f32" and _cpu_words() >= _BLOCKED_CPU else ""
+    if kernels is None:
+        kernels = f32_kernels() if precision == "f32" else ""
     batch = batch_of(precision)
     graph = taking_pixels(graph_of(artefact, kernels), artefact.side_px, batch)
     compiled = ov.Core().compile_model(graph, "CPU", _settings(precision))

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spark_job import engines, files
+from spark_job import engines, files, parity
 from spark_job.errors import JobError
 from spark_job.network import build_network, load_network
 
@@ -34,9 +34,7 @@ IMAGENET_URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
     "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 )
-SEED = 20
 _SAMPLES = 16
-_F32_LIMIT = 1e-3
 
 
 def artefact(weights: str, *, side_px: int, cache: Path, offline: bool = False) -> Path:
@@ -71,16 +69,6 @@ def making(folder: Path) -> Iterator[Path]:
         _publish(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def smooth_pictures(count: int, side_px: int) -> npt.NDArray[np.uint8]:
-    """`count` seeded pictures of coloured clouds, (count, side_px, side_px, 3), for calibration."""
-    from PIL import Image
-
-    dice = np.random.default_rng(SEED)
-    grids = [dice.integers(0, 256, (cells, cells, 3)) for cells in dice.integers(2, 24, count)]
-    side = (side_px, side_px)
-    return np.stack([np.asarray(Image.fromarray(g.astype(np.uint8)).resize(side)) for g in grids])
 
 
 def _publish(scratch: Path, folder: Path) -> None:
@@ -145,7 +133,7 @@ def _random_weights(file: Path) -> Path:
         return file
     import keras
 
-    keras.utils.set_random_seed(SEED)
+    keras.utils.set_random_seed(parity.SEED)
     network = build_network(224)
     for layer in network.layers:
         if isinstance(layer, keras.layers.Conv2D):
@@ -164,7 +152,7 @@ def _calm_kernel(layer: Any, keras: Any) -> npt.NDArray[np.float32]:
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         kernel = np.abs(kernel)
         return np.asarray(kernel / kernel.sum((0, 1), keepdims=True), np.float32)
-    return np.asarray(keras.initializers.Orthogonal(seed=SEED)(kernel.shape), np.float32)
+    return np.asarray(keras.initializers.Orthogonal(seed=parity.SEED)(kernel.shape), np.float32)
 
 
 def _calibrate(network: Any, keras: Any) -> None:
@@ -174,7 +162,7 @@ def _calibrate(network: Any, keras: Any) -> None:
     ]
     for layer in norms:
         layer.momentum = 0.0
-    network(smooth_pictures(_SAMPLES, 224).astype(np.float32) / 127.5 - 1, training=True)
+    network(parity.smooth_pictures(_SAMPLES, 224).astype(np.float32) / 127.5 - 1, training=True)
 
 
 def _make(folder: Path, weights_file: Path, side_px: int, facts: dict[str, Any]) -> None:
@@ -192,7 +180,7 @@ def _make(folder: Path, weights_file: Path, side_px: int, facts: dict[str, Any])
     versions["openvino"] = ov.__version__.partition("-")[0]
     model = {**facts, "image_size": side_px, "version": VERSION, "files": digests}
     (folder / engines.MODEL_FILE).write_text(json.dumps(model))
-    pictures = smooth_pictures(_SAMPLES, side_px)
+    pictures = parity.smooth_pictures(_SAMPLES, side_px)
     expected = np.asarray(network(pictures.astype(np.float32) / 127.5 - 1, training=False))
     model = {**model, "versions": versions, "parity": _parity(folder, pictures, expected)}
     (folder / engines.MODEL_FILE).write_text(json.dumps(model, indent=2))
@@ -200,21 +188,25 @@ def _make(folder: Path, weights_file: Path, side_px: int, facts: dict[str, Any])
 
 def _parity(
     folder: Path, pictures: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32]
-) -> dict[str, float | None]:
+) -> dict[str, float | str | None]:
     shipped = engines.load_artefact(str(folder))
     seen = engines.openvino_engine(shipped, "f32").embed(pictures)
-    difference = float(np.abs(seen - expected).max())
-    if not difference <= _F32_LIMIT:
+    difference = parity.max_difference(seen, expected)
+    if not difference <= parity.F32_LIMIT:
         raise JobError(
             1,
-            f"OpenVINO's features differ from Keras' by {difference:.2g}; {_F32_LIMIT} is allowed.",
+            f"OpenVINO's features differ from Keras' by {difference:.2g}; "
+            f"{parity.F32_LIMIT} is allowed.",
         )
     cosine = None
     if engines.computes_bf16():
         seen = engines.openvino_engine(shipped, "bf16").embed(pictures)
-        norms = np.linalg.norm(seen, axis=1) * np.linalg.norm(expected, axis=1)
-        cosine = float(((seen * expected).sum(axis=1) / norms).min())
-    return {"f32_max_difference": difference, "bf16_min_cosine": cosine}
+        cosine = parity.min_cosine(seen, expected)
+    return {
+        "f32_max_difference": difference,
+        "f32_kernels": engines.f32_kernels(),
+        "bf16_min_cosine": cosine,
+    }
 
 
 def main() -> int:

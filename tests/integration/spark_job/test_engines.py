@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spark_job import engines, model
+from spark_job import engines, parity
 from spark_job.engines import Artefact, Engine
 from spark_job.errors import JobError
 
@@ -36,7 +36,7 @@ def openvino(artefact: Artefact) -> Engine:
 
 @pytest.fixture(scope="module")
 def pictures(artefact: Artefact) -> npt.NDArray[np.uint8]:
-    return model.smooth_pictures(9, artefact.side_px)
+    return parity.smooth_pictures(9, artefact.side_px)
 
 
 @pytest.fixture
@@ -135,6 +135,37 @@ def test_bf16_stays_near_f32(
     assert seen.dtype == np.float32
     assert cosines(seen, openvino.embed(pictures)).min() > 0.99
     assert np.abs(seen - openvino.embed(pictures)).max() > 0
+
+
+def made_elsewhere(artefact: Artefact, *, noise: float = 0.0) -> Artefact:
+    """The artefact as a machine without bf16 makes it; noise in its weights sets bf16 far off."""
+    data = np.frombuffer(artefact.contents[engines.GRAPH_DATA_FILE], np.uint8).copy()
+    values = data[: len(data) // 4 * 4].view(np.float32)
+    # Not what are dimensions and scales.
+    weights = (np.abs(values) > 1e-6) & (np.abs(values) < 1)
+    values[weights] += np.random.default_rng(0).normal(0, noise, weights.sum())
+    facts = {**artefact.facts, "parity": {"f32_max_difference": 1e-6, "bf16_min_cosine": None}}
+    contents = {**artefact.contents, engines.GRAPH_DATA_FILE: data.tobytes()}
+    return Artefact(facts, contents)
+
+
+@pytest.mark.skipif(not engines.computes_bf16(), reason="this CPU computes no bf16")
+def test_bf16_never_compared_is_compared_before_the_first_picture(artefact: Artefact) -> None:
+    near = engines.engine_of(made_elsewhere(artefact), engine="openvino", precision="bf16")
+
+    assert near.inferences == 0
+    with pytest.raises(JobError, match="On this machine bf16 features are too far from f32"):
+        engines.engine_of(made_elsewhere(artefact, noise=0.3), engine="openvino", precision="bf16")
+
+
+def test_f32_of_other_kernels_must_be_that_of_the_plain_ones(artefact: Artefact) -> None:
+    plain = engines.openvino_engine(artefact, "f32", kernels="")
+    blocked = engines.openvino_engine(artefact, "f32", kernels=engines.BLOCKED_KERNELS)
+    other = engines.openvino_engine(made_elsewhere(artefact, noise=0.01), "f32")
+
+    engines.require_near_f32(blocked, plain, artefact.side_px)
+    with pytest.raises(JobError, match="kernels of this machine's CPU change features by"):
+        engines.require_near_f32(other, plain, artefact.side_px)
 
 
 @pytest.mark.skipif(engines.computes_bf16(), reason="this CPU computes bf16")

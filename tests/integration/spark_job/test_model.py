@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spark_job import engines, model
+from spark_job import engines, model, parity
 from spark_job.errors import JobError
 from spark_job.network import build_network, load_network
 
@@ -23,7 +23,7 @@ SIDE = 96
 
 @pytest.fixture(scope="module")
 def pictures() -> npt.NDArray[np.float32]:
-    return model.smooth_pictures(3, SIDE).astype(np.float32) / 127.5 - 1
+    return parity.smooth_pictures(3, SIDE).astype(np.float32) / 127.5 - 1
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,7 @@ def test_two_processes_that_make_the_same_artefact_do_no_harm(
     assert {file.name for file in cache.iterdir()} == {folder.name, random_weights.name}
     assert answer["parity"]["f32_max_difference"] < 1e-3
     engine = engines.openvino_engine(engines.load_artefact(str(folder)), "f32")
-    assert engine.embed(model.smooth_pictures(2, 320)).shape == (2, 1280)
+    assert engine.embed(parity.smooth_pictures(2, 320)).shape == (2, 1280)
     # OpenVINO's telemetry would have left its id there.
     assert not (tmp_path / "home" / "intel").exists()
 
