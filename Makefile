@@ -10,6 +10,9 @@ DECIDING := fruits_cli/cluster/plan.py,fruits_cli/cluster/nodes.py,fruits_cli/cl
 
 demo: .venv/run.stamp
 	$(BIN)/fruits rehearse --sample
+	@echo "Command by command, with JupyterHub and the History Server in your browser:"
+	@echo "  $(BIN)/python -m pip install -c constraints.txt -e '.[hub]'"
+	@echo "  $(BIN)/fruits rehearse --tour"
 
 # All that is quick, with one run, one resume and one rehearsal.
 test: .venv/dev.stamp

@@ -22,6 +22,7 @@ from fruits_cli.errors import UsageError
 from fruits_cli.files import cache_dir, expanded
 from fruits_cli.ledger import new_run_id
 from fruits_cli.options import Yes, with_config
+from fruits_cli.rehearsal.hub_program import NOT_INSTALLED, find_hub
 from fruits_cli.rehearsal.state import Rehearsal
 from fruits_cli.rehearsal.tour import FRUITS, stops, take_tour, wait_for
 from fruits_cli.screen import Outcome, Screen
@@ -66,7 +67,11 @@ def rehearse(
         if not yes and not sys.stdin.isatty():
             raise UsageError("There is no terminal to wait at.", hint="Give --yes.")
         folder = expanded(images).absolute() if images else ensure_sample(sample_folder(os.environ))
-        story = stops(folder, output.absolute(), tour_flags(job, screen), bucket=BUCKET)
+        with_hub = find_hub() is not None
+        if not with_hub:
+            screen.tell(f"{NOT_INSTALLED}. The tour goes without it.")
+        flags_of_job = tour_flags(job, screen)
+        story = stops(folder, output.absolute(), flags_of_job, bucket=BUCKET, with_hub=with_hub)
         pause = partial(pause_of, screen, yes=yes)
         raise typer.Exit(take_tour(story, tell=screen.tell, pause=pause))
     played = Played(images, sample, output, job, screen.flags)

@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 Host = Annotated[
     str | None, typer.Option(help="A host that fruits did not make: [USER@]NAME or address.")
 ]
-OpenPage = Annotated[
-    str | None, typer.Option("--open", metavar="PAGE", help="jupyterhub, spark, yarn or a URL.")
+OpenPages = Annotated[
+    list[str] | None,
+    typer.Option("--open", metavar="PAGE", help="jupyterhub, spark, yarn or a URL; repeatable."),
 ]
 PrintCommand = Annotated[
     bool, typer.Option("--print-command", help="Print the equal ssh line and stop.")
@@ -66,7 +67,7 @@ def tunnel(
     *,
     cluster: ClusterChoice = None,
     host: Host = None,
-    open_page: OpenPage = None,
+    open_pages: OpenPages = None,
     print_command: PrintCommand = False,
     host_key: HostKeyOption = None,
     source: Source = None,
@@ -83,7 +84,7 @@ def tunnel(
     """
     asked = Request(
         host,
-        open_page,
+        tuple(open_pages or ()),
         print_command,
         host_key,
         source,
@@ -250,8 +251,8 @@ def _keep_open(
             _write_pac(request.pac_file, opened.pac_text)
         opened = settle(opened)
         _show(screen, opened)
-        if request.page:
-            _open_browser(screen, stack, opened, request.page)
+        if request.pages:
+            _open_browser(screen, stack, opened, request.pages)
         for event in link.events():
             screen.tell(_event_line(event))
 
@@ -296,17 +297,18 @@ def _show(screen: Screen, opened: Tunnel) -> None:
     screen.tell("The tunnel is open. Ctrl-C closes it.")
 
 
-def _open_browser(screen: Screen, stack: ExitStack, opened: Tunnel, page: str) -> None:
-    url = page if page not in PAGES else opened.page(page).url
+def _open_browser(screen: Screen, stack: ExitStack, opened: Tunnel, pages: tuple[str, ...]) -> None:
+    urls = tuple(opened.page(page).url if page in PAGES else page for page in pages)
+    shown = " and ".join(urls)
     executable = browser.find_browser(os.environ.get("PATH"))
     if executable is None:
-        screen.warn(f"There is no Chromium or Chrome here. Open {url} in your browser.")
+        screen.warn(f"There is no Chromium or Chrome here. Open {shown} in your browser.")
         return
-    hashes = _key_hashes(screen, opened, is_wanted=page == "jupyterhub")
+    hashes = _key_hashes(screen, opened, is_wanted="jupyterhub" in pages)
     stack.enter_context(
-        browser.browser_open(executable, pac_url=opened.pac_url, key_hashes=hashes, url=url)
+        browser.browser_open(executable, pac_url=opened.pac_url, key_hashes=hashes, urls=urls)
     )
-    screen.tell(f"{executable.name} opens {url} with a profile that ends with the tunnel.")
+    screen.tell(f"{executable.name} opens {shown} with a profile that ends with the tunnel.")
 
 
 def _key_hashes(screen: Screen, opened: Tunnel, *, is_wanted: bool) -> tuple[str, ...]:

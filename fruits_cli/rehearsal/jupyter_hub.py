@@ -24,23 +24,17 @@ from cryptography.x509.oid import NameOID
 from fruits_cli.errors import MachineError
 from fruits_cli.files import templates_dir, write_private
 from fruits_cli.job.spark import find_java, spark_environ
+from fruits_cli.rehearsal.hub_program import NOT_INSTALLED, find_hub
 from fruits_cli.rehearsal.inside import Host
 from fruits_cli.rehearsal.page_server import Command, PageServer
 from fruits_cli.rehearsal.state import rehearsal_environ
 from fruits_cli.rehearsal.world import Cluster
 from fruits_cli.tunnel.jupyterhub import USER
 
-NOT_INSTALLED = "JupyterHub is not on this machine: pip install 'fruits[hub]'"
 # What EMR gives its user at first. Source: EMR Release Guide, JupyterHub.
 _FIRST_PASSWORD = "jupyter"
 _CONFIG = Path(__file__).with_name("hub_config.py")
 _STARTED = re.compile(r"The proxy listens on (\d+)[\s\S]*JupyterHub is now running")
-
-
-def find_hub() -> str | None:
-    """The program jupyterhub, that of our own Python first."""
-    places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
-    return shutil.which("jupyterhub", path=os.pathsep.join(places))
 
 
 class JupyterHub(PageServer):

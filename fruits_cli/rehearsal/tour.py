@@ -20,21 +20,30 @@ from fruits_cli.files import cache_dir
 FRUITS = (sys.executable, "-P", "-c", "from fruits_cli.app import main; main()")
 _LAST_LINE_OF_TUNNEL = "proxy.pac"
 _INTERRUPTED = 130
+_NOTEBOOKS = "JupyterHub, with a notebook of the run to log in to as jovyan, and "
+_JOBS = "the job in Spark's own History Server"
 
 
 @dataclass(frozen=True)
 class Stop:
-    """One command of the tour. `stays`: it runs until it is interrupted. `may_fail`: it informs."""
+    """One command of the tour. `stays`: it runs until it is interrupted. `may_fail`: it informs.
+
+    beside: a second command, while the first one stays.
+    """
 
     why: str
     words: tuple[str, ...]
     stays: bool = False
+    beside: tuple[str, ...] = ()
     may_fail: bool = False
 
 
-def stops(pictures: Path, results: Path, job: Sequence[str], *, bucket: str) -> list[Stop]:
+def stops(
+    pictures: Path, results: Path, job: Sequence[str], *, bucket: str, with_hub: bool
+) -> list[Stop]:
     """The whole story, in the order in which a new user would type it."""
     where = ("--bucket", bucket, "--region", "eu-west-3")
+    hub = ("--open", "jupyterhub") if with_hub else ()
     return [
         Stop(
             "Name the bucket and the region, and make a key pair for the tunnel",
@@ -46,9 +55,10 @@ def stops(pictures: Path, results: Path, job: Sequence[str], *, bucket: str) -> 
         Stop("Run the job on it", ("submit", "--wait", *job)),
         Stop("What lives, what it does, what it costs", ("status",)),
         Stop(
-            "Open the cluster's pages: the job is in Spark's own History Server",
-            ("tunnel", "--open", "spark"),
+            f"Open the cluster's pages: {_NOTEBOOKS if with_hub else ''}{_JOBS}",
+            ("tunnel", *hub, "--open", "spark"),
             stays=True,
+            beside=("tunnel", "--password") if with_hub else (),
         ),
         Stop(
             "Fetch features and components",
@@ -77,7 +87,7 @@ def take_tour(
                 tell(f"{number} of {len(story)}: {stop.why}")
                 tell(f"$ fruits {shlex.join(stop.words)}")
                 if stop.stays:
-                    code = _visit(stop.words, work, environ, pause)
+                    code = _visit(stop, work, environ, tell, pause)
                 else:
                     code = wait_for([*FRUITS, *stop.words], environ, work)
                 if code == _INTERRUPTED or (code and not stop.may_fail):
@@ -109,17 +119,24 @@ def wait_for(command: Sequence[str], environ: Mapping[str, str], folder: Path) -
 
 
 def _visit(
-    words: Sequence[str], work: Path, environ: Mapping[str, str], pause: Callable[[], None]
+    stop: Stop,
+    work: Path,
+    environ: Mapping[str, str],
+    tell: Callable[[str], None],
+    pause: Callable[[], None],
 ) -> int:
     """Run a command that stays until the user has looked, and end it as Ctrl-C does."""
     with subprocess.Popen(
-        [*FRUITS, *words], env=environ, cwd=work, stdout=subprocess.PIPE, text=True
+        [*FRUITS, *stop.words], env=environ, cwd=work, stdout=subprocess.PIPE, text=True
     ) as child:
         try:
             for line in child.stdout or ():
                 sys.stdout.write(line)
                 sys.stdout.flush()
                 if _LAST_LINE_OF_TUNNEL in line:
+                    if stop.beside:
+                        tell(f"$ fruits {shlex.join(stop.beside)}")
+                        wait_for([*FRUITS, *stop.beside], environ, work)
                     pause()
                     break
         finally:

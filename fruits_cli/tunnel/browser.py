@@ -30,7 +30,12 @@ def find_browser(search_path: str | None) -> Path | None:
 
 
 def browser_command(
-    executable: Path, *, profile: Path, pac_url: str, key_hashes: tuple[str, ...], url: str
+    executable: Path,
+    *,
+    profile: Path,
+    pac_url: str,
+    key_hashes: tuple[str, ...],
+    urls: tuple[str, ...],
 ) -> list[str]:
     """The command line of a browser that knows nothing but the tunnel.
 
@@ -45,18 +50,18 @@ def browser_command(
         "--no-first-run",
         "--no-default-browser-check",
         "--disable-sync",
-        url,
+        *urls,
     ]
 
 
 @contextmanager
 def browser_open(
-    executable: Path, *, pac_url: str, key_hashes: tuple[str, ...], url: str
+    executable: Path, *, pac_url: str, key_hashes: tuple[str, ...], urls: tuple[str, ...]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The browser, running; at the end it is closed and its profile removed."""
     profile = Path(tempfile.mkdtemp(prefix="fruits-browser-"))
     command = browser_command(
-        executable, profile=profile, pac_url=pac_url, key_hashes=key_hashes, url=url
+        executable, profile=profile, pac_url=pac_url, key_hashes=key_hashes, urls=urls
     )
     try:
         with _running(command) as process:

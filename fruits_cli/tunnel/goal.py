@@ -27,7 +27,7 @@ class Request:
     """What the user asked of the tunnel, beside the configuration."""
 
     host: str | None = None
-    page: str | None = None
+    pages: tuple[str, ...] = ()
     print_command: bool = False
     host_key: str | None = None
     source: str | None = None
@@ -69,11 +69,12 @@ class Goal:
 
 def check_request(request: Request) -> None:
     """Raise UsageError before a cluster is waited for, or changed."""
-    page = request.page
     if request.host and request.cluster:
         raise UsageError("--host and --cluster exclude each other.", hint="Leave out one of them.")
-    if page and page not in PAGES and not page.startswith(("http://", "https://")):
-        raise UsageError(f"{page!r} is not a page.", hint=f"Pages: {', '.join(PAGES)}, or a URL.")
+    for page in request.pages:
+        if page not in PAGES and not page.startswith(("http://", "https://")):
+            hint = f"Pages: {', '.join(PAGES)}, or a URL."
+            raise UsageError(f"{page!r} is not a page.", hint=hint)
     if request.host and (request.source or request.password):
         flag = "--from" if request.source else "--password"
         raise UsageError(f"{flag} is for a cluster that fruits made; leave out --host.")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,10 +12,10 @@ import pytest
 from fruits_cli.cluster.notebook import filled
 from fruits_cli.files import templates_dir
 from fruits_cli.job.bundle import job_bundle
-from fruits_cli.tunnel.browser import find_browser
 from tests.integration.commands.test_tunnel_ssh import first_answer, running
-from tests.support.browser_page import Page, first_page
+from tests.support.browser_page import first_page, headless
 from tests.support.hub_behind import PASSWORD, SSH_PORT, Hub, hub_behind_sshd, require_tools
+from tests.support.hub_page import log_in, run_notebook
 from tests.support.notebooks import make_run
 from tests.support.paths import ROOT
 from tests.support.ssh_servers import free_port, is_listening
@@ -29,32 +27,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
-_LOG_IN = f"""
-document.querySelector('#username_input').value = 'root';
-document.querySelector('#password_input').value = '{PASSWORD}';
-document.querySelector('form').submit();
-"""
-_KERNEL_IS_IDLE = """
-document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'
-"""
-_FOCUS_FIRST_CELL = "document.querySelector('.jp-CodeCell .cm-content').focus()"
-_FIRST_CELL_RAN = """
-document.querySelector('.jp-CodeCell .jp-InputPrompt')?.innerText.trim() !== '[ ]:'
-"""
-_TEXT = "document.body.innerText"
-
-
-def headless(folder: Path, log: Path) -> Path:
-    """A folder whose `chromium` is the real one, without a screen and with a door for the test."""
-    options = "--headless=new --no-sandbox --disable-gpu --window-size=1200,900"
-    door = "--remote-debugging-port=0 --remote-allow-origins='*'"
-    folder.mkdir()
-    script = folder / "chromium"
-    real = find_browser(os.environ.get("PATH"))
-    script.write_text(f'#!/bin/sh\nexec {real} {options} {door} "$@" 2> {log}\n')
-    script.chmod(0o755)
-    return folder
-
 
 def put_notebook(hub: Hub, folder: Path) -> int:
     """The project's notebook, with a run to read, in the hub's folder; how many cells it has."""
@@ -64,34 +36,6 @@ def put_notebook(hub: Hub, folder: Path) -> int:
     values = {"RUNS": f"{folder}/runs/", "CODE": str(code)}
     (hub.notebooks / "fruits.ipynb").write_text(filled(template, values), encoding="utf-8")
     return len(json.loads(template)["cells"])
-
-
-async def run_first_cell(page: Page) -> None:
-    """Press until it runs: an editor that the page is still building loses focus and keys again."""
-    for _ in range(60):
-        await page.value(_FOCUS_FIRST_CELL)
-        await page.press_shift_enter()
-        with suppress(AssertionError):
-            return await page.until(_FIRST_CELL_RAN, patience_s=2)
-    raise AssertionError(f"the first cell never ran; the page: {await page.value(_TEXT)}")
-
-
-async def run_notebook(page: Page, hub_url: str, screenshot: Path, *, cells: int) -> str:
-    """The page's text once all cells ran, after a login through the hub's own form."""
-    await page.until("!!document.querySelector('#username_input')")
-    await page.value(_LOG_IN)
-    await page.until("location.pathname.startsWith('/user/root/tree')")
-    await page.command("Page.navigate", url=f"{hub_url}user/root/notebooks/fruits.ipynb")
-    await page.until(f"{_TEXT}.includes('Pictures, features, principal components')")
-    await page.until(_KERNEL_IS_IDLE)
-    await run_first_cell(page)
-    # The focus is in the third cell now; text counts as a cell, too.
-    for _ in range(cells - 2):
-        await page.press_shift_enter()
-    await page.until(f"{_TEXT}.includes('only showing top 5 rows')", patience_s=240)
-    await page.until(_KERNEL_IS_IDLE)
-    await page.save_screenshot(screenshot)
-    return str(await page.value(_TEXT))
 
 
 def test_the_notebook_runs_in_the_browser_that_the_tunnel_opens(tmp_path: Path) -> None:
@@ -117,7 +61,8 @@ def test_the_notebook_runs_in_the_browser_that_the_tunnel_opens(tmp_path: Path) 
 
             async def visit() -> str:
                 async with first_page(log) as page:
-                    return await run_notebook(page, pages["jupyterhub"], screenshot, cells=cells)
+                    await log_in(page, pages["jupyterhub"], "root", PASSWORD)
+                    return await run_notebook(page, "fruits.ipynb", screenshot, cells=cells)
 
             text = asyncio.run(visit())
             process.send_signal(signal.SIGINT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import re
 import time
 import urllib.request
@@ -15,8 +16,31 @@ from typing import Any
 
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from fruits_cli.tunnel.browser import find_browser
+
 _LISTENING = re.compile(r"DevTools listening on ws://(127\.0\.0\.1:\d+)/")
 _SHIFT = 8
+# Without a screen Chromium takes one address alone: the first.
+_ONE_ADDRESS = """left=$# first=
+while [ $left -gt 0 ]; do
+    left=$((left - 1)) word=$1
+    shift
+    case $word in http*) [ -n "$first" ] && continue; first=$word ;; esac
+    set -- "$@" "$word"
+done
+"""
+
+
+def headless(folder: Path, log: Path) -> Path:
+    """A folder whose `chromium` is the real one, without a screen and with a door for the test."""
+    options = "--headless=new --no-sandbox --disable-gpu --window-size=1200,900"
+    door = "--remote-debugging-port=0 --remote-allow-origins='*'"
+    folder.mkdir()
+    script = folder / "chromium"
+    real = find_browser(os.environ.get("PATH"))
+    script.write_text(f'#!/bin/sh\n{_ONE_ADDRESS}exec {real} {options} {door} "$@" 2> {log}\n')
+    script.chmod(0o755)
+    return folder
 
 
 class Page:

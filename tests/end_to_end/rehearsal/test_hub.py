@@ -15,8 +15,9 @@ import pytest
 
 from fruits_cli.cloud.protocols import SystemClock
 from fruits_cli.errors import TunnelError
+from fruits_cli.rehearsal.hub_program import find_hub
 from fruits_cli.rehearsal.inside import Host, Inside, Pace
-from fruits_cli.rehearsal.jupyter_hub import JupyterHub, find_hub
+from fruits_cli.rehearsal.jupyter_hub import JupyterHub
 from fruits_cli.rehearsal.primary_node import PrimaryNodes
 from fruits_cli.rehearsal.world import Cluster, World
 from fruits_cli.tunnel.jupyterhub import start_server

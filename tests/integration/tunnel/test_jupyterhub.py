@@ -118,7 +118,7 @@ def test_the_browser_knows_the_tunnel_and_one_key_alone(tmp_path: Path) -> None:
         profile=tmp_path,
         pac_url="http://127.0.0.1:8158/proxy.pac",
         key_hashes=("abc=",),
-        url="https://127.0.0.1:9443/",
+        urls=("https://127.0.0.1:9443/",),
     )
 
     assert f"--user-data-dir={tmp_path}" in command
@@ -133,7 +133,7 @@ def test_the_browser_ends_and_its_profile_goes_with_the_tunnel(tmp_path: Path) -
     stand_in.write_text("#!/bin/sh\nexec sleep 1000\n")
     stand_in.chmod(0o755)
 
-    with browser_open(stand_in, pac_url="http://x/", key_hashes=(), url="http://y/") as process:
+    with browser_open(stand_in, pac_url="http://x/", key_hashes=(), urls=("http://y/",)) as process:
         profile = Path(str(list(process.args)[1]).partition("=")[2])  # type: ignore[arg-type]
         assert profile.is_dir()
         assert process.poll() is None
@@ -178,7 +178,7 @@ def test_a_real_browser_reads_the_pac_and_takes_the_certificate(
             profile=tmp_path / "profile",
             pac_url=f"http://127.0.0.1:{pac_port}/proxy.pac",
             key_hashes=(key_hash,),
-            url=f"https://hub.example:{target}/",
+            urls=(f"https://hub.example:{target}/",),
         )
         headless = ["--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
         try:
