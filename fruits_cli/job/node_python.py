@@ -37,7 +37,7 @@ def ship_python(python: NodePython, places: Places, session: Session) -> None:
         _put_new(lock.text, places.wheels(lock.digest) / LOCK_FILE, storage)
     if session.fetch_wheels is None:
         session.screen.tell(
-            "The nodes' wheels are not sent: this S3 is on this machine, and no node reads it."
+            "Rehearsal: the nodes' wheels are not sent, as no node would install them."
         )
         return
     sent = sum(_ship_wheels(lock, places, session) for lock in python.locks)

@@ -344,7 +344,7 @@ def test_an_s3_on_this_machine_gets_script_and_lock_but_no_wheels(
 
     keys = [key for key in aws.storage.puts if key.startswith("fruits/wheels/")]
     assert [key.rpartition("/")[2] for key in keys] == ["lock.txt"]
-    assert "The nodes' wheels are not sent" in capsys.readouterr().err
+    assert "the nodes' wheels are not sent" in capsys.readouterr().err
 
 
 class _LateLog(FakeAws):
