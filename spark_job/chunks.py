@@ -24,7 +24,7 @@ from spark_job.files import Found, Place
 DATASET_FILE, DATASET_FORMAT = "dataset.json", "fruits-dataset"
 GROUP_ROWS, _SHARD_ROWS = 256, 2048
 _SHARES_PER_SLOT, _MOST_SHARED = 2, 32
-_MIN_CHUNK, _CHUNKS_PER_SLOT = 32, 16
+_MIN_CHUNK, _CHUNKS_PER_SLOT = 48, 16
 # Rows that the driver holds until it knows whether the listing is a short one.
 _HELD = 65_536
 _ROW_GROUP = 8_192
@@ -138,7 +138,7 @@ def _write_inputs(rows: Iterable[tuple[str, int, int, int]], output: Place) -> i
 def chunk_size(pictures: int, slots: int, batch: int = 2) -> int:
     """Pictures of one chunk: the same number of chunks for every slot, where pictures allow it.
 
-    At most 16 a slot, and fewer where they would hold less than 32 pictures each. A multiple of
+    At most 16 a slot, and fewer where they would hold less than 48 pictures each. A multiple of
     the batch, so that only a run's last batch is padded; above a row group a multiple of it, so
     that none is read twice.
     """
