@@ -1,1 +1,1 @@
-"""What we ask of AWS and what it answers, as values."""
+"""Protocols of the AWS services, and the values that they take and return."""

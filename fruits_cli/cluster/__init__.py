@@ -1,1 +1,1 @@
-"""An EMR cluster from wish to bill."""
+"""An EMR cluster: planned, launched, found, watched, ended, billed."""

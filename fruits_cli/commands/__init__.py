@@ -1,1 +1,1 @@
-"""One file for each word that the user types."""
+"""One file for each command."""

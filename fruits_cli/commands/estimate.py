@@ -83,7 +83,7 @@ def estimate(
 
 # So many pictures are timed; small ones again and again, until there were enough of them.
 _SAMPLE, _ENOUGH, _SMALL_BYTES = 200, 600, 200_000
-# Where no region is configured, the table speaks of this one.
+# Where no region is configured, the prices are those of this one.
 _REGION = "eu-west-3"
 # With a smaller share of the cores, other programs disturbed the measurement.
 _UNDISTURBED = 0.85

@@ -112,7 +112,7 @@ def start_project(
     make_key: KeyMaker | None = None,
     dry_run: bool = False,
 ) -> Outcome:
-    """A new fruits.toml in `folder`. Raises UsageError where one exists, ConfigError.
+    """Write a new fruits.toml into `folder`. Raises UsageError where one exists, ConfigError.
 
     make_key: makes the key pair that the file then names, once all answers are known.
     """
@@ -158,7 +158,7 @@ def change_project(
     dry_run: bool = False,
     yes: bool = False,
 ) -> Outcome:
-    """The fruits.toml that is there with these keys changed, shown first; all else stays.
+    """Change these keys of the fruits.toml that is there, once the user agrees; all else stays.
 
     Raises ConfigError for a value that it may not hold, UsageError where it cannot be edited.
     """
@@ -179,7 +179,7 @@ def change_project(
         return Outcome([*lines, f"Would change {file}:", *_key_lines(values)], facts)
     for line in (*lines, f"In {file}:", *_key_lines(values)):
         screen.tell(line)
-    # A key pair without the lines that name it helps nobody.
+    # A key pair is useless without the lines that name it.
     screen.ask("Change it?", yes=yes or (make_key is not None and not flags))
     with replacing(file) as scratch:
         scratch.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""fruits logs: what the driver wrote, after a failure why, and the Spark UI."""
+"""fruits logs: the driver's output, the cause of a failure, and the Spark UI."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def show_spark_ui(cluster: Cluster, session: Session) -> Outcome:
         f"Asking EMR for the Spark UI of {cluster.emr_name} ({cluster.cluster_id})."
     )
     address = spark_ui_address(cluster, session.cloud.clusters, session.clock)
-    # Only the reader of this answer sees it: neither ledger nor log holds it.
+    # The address is only printed: neither the ledger nor a log has it.
     session.screen.tell("It opens without any login, for a short while: treat it as a password.")
     return Outcome([address], {"url": address, "cluster_id": cluster.cluster_id})
 
@@ -112,7 +112,7 @@ def cluster_logs(
     workers: bool,
     everything: bool = False,
 ) -> Outcome:
-    """The driver's output; after a failure the cause first. Raises FruitsError without any log."""
+    """The driver's output, after the cause of a failure. Raises FruitsError without any log."""
     state = state_of(cluster, record, session)
     step_id = state.step.step_id if state.step else ""
     failed = has_failed(state)
@@ -137,7 +137,7 @@ _INFO = re.compile(r"\d\d(\d\d)?[/-]\d\d[/-]\d\d[ T]\d\d:\d\d:\d\d\S* (INFO|DEBU
 
 
 def _shown(text: str, *, everything: bool) -> list[str]:
-    """The lines of a log; without Spark's own chatter, whose number is told, unless asked for."""
+    """The lines of a log, without those of level INFO, whose number is shown, unless asked for."""
     lines = text.splitlines()
     told = lines if everything else [line for line in lines if not _INFO.match(line)]
     left_out = len(lines) - len(told)

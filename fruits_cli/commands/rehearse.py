@@ -144,7 +144,7 @@ def play_once(played: Played) -> int:
     with tempfile.TemporaryDirectory(prefix="fruits-rehearsal-") as scratch:
         state = Path(scratch)
         try:
-            return play(played, rehearsal.start(state, leashed=True), state)
+            return play(played, rehearsal.start(state, ends_with_us=True), state)
         finally:
             rehearsal.stop(state)
 

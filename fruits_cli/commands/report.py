@@ -1,4 +1,4 @@
-"""fruits report: what is in a run's pictures, as a page that a person looks at."""
+"""fruits report: a run as an HTML page."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Target = Annotated[
 
 
 class Export(StrEnum):
-    """Programs that a run is written for."""
+    """Programs that a run can be exported to."""
 
     PROJECTOR = "projector"
     ATLAS = "atlas"
@@ -144,7 +144,7 @@ def with_figures(outcome: Outcome, report: Report, album: Album, folder: Path) -
 def with_export(
     outcome: Outcome, report: Report, album: Album, kind: Export, folder: Path
 ) -> Outcome:
-    """The outcome, with the run written for another program, and how that is started."""
+    """The outcome, with the run exported to another program, and how to start that."""
     from fruits_cli.report.export import write_atlas, write_projector
 
     if kind is Export.PROJECTOR:
@@ -211,7 +211,7 @@ def open_album(
     screen: Screen,
     all_paths: Sequence[str] = (),
 ) -> Album:
-    """Where the run's pictures can be had; on S3 only with a region to ask in."""
+    """Where the run's pictures are; on S3 only if a region is configured."""
     from fruits_cli.report.pictures import Album
 
     place = images or str(manifest.get("settings", {}).get("images", ""))
@@ -231,9 +231,9 @@ def with_report(
     *,
     images: str | None = None,
 ) -> Outcome:
-    """The outcome, and where it is a finished run, its report made by a process of its own.
+    """The outcome, with the report of a finished run, made by another process.
 
-    Whatever happens to that process, the run stays a good one.
+    If that process fails, the run is still a good one.
     """
     if not {"counts", "manifest"} & outcome.facts.keys():
         return outcome
@@ -257,7 +257,7 @@ def with_report(
     return replace(outcome, facts={**outcome.facts, "report": None})
 
 
-def last_words(story: str) -> str:
-    """The error that a command told, without what is before it."""
-    lines = [line for line in story.splitlines() if line.startswith("Error: ")]
-    return lines[-1].removeprefix("Error: ") if lines else "its process ended without a word."
+def last_words(printed: str) -> str:
+    """The error that a command printed last."""
+    lines = [line for line in printed.splitlines() if line.startswith("Error: ")]
+    return lines[-1].removeprefix("Error: ") if lines else "its process ended without an error."

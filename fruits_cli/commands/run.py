@@ -83,7 +83,7 @@ def run(
 
 
 def _record_on_emr(resume: str | None) -> RunRecord | None:
-    """The run that is to go on, if its place is EMR."""
+    """The run to resume, if it ran on EMR."""
     with contextlib.suppress(UsageError):
         if resume and (record := ledger_here().find(resume)).target is Target.EMR:
             return record

@@ -64,7 +64,7 @@ def runs(
 
 
 def prune_bucket(places: Places, session: Session, *, dry_run: bool, yes: bool) -> Outcome:
-    """What the bucket keeps for no run, shown, and removed once the user agrees.
+    """Show what the bucket keeps for no run, and remove it once the user agrees.
 
     Raises UsageError while a cluster works on the bucket, CloudError, Declined.
     """

@@ -104,7 +104,7 @@ def run_model(
     screen: Screen,
     environ: Mapping[str, str],
 ) -> ModelArtefact:
-    """The very model that computed the run, from the cache or made again of the same weights.
+    """The model that computed the run, from the cache or made again of the same weights.
 
     Raises UsageError where these weights make another one.
     """

@@ -30,7 +30,7 @@ Watch = Annotated[bool, typer.Option("--watch", help="Follow the newest job to i
 All = Annotated[bool, typer.Option("--all", help="Every live cluster of fruits in the region.")]
 AllRegions = Annotated[bool, typer.Option("--all-regions", help="The same in every region.")]
 
-# A watcher gives up after as long as a cluster may live.
+# Watching ends after the longest lifetime of a cluster.
 _WATCH_S = 7 * 24 * 3600.0
 
 
@@ -70,7 +70,7 @@ def status(
 
 
 def uses_cloud(config: Config) -> bool:
-    """Whether this folder has to do with AWS at all; asking it needs credentials."""
+    """Whether this folder uses AWS at all; asking AWS needs credentials."""
     if config.storage.bucket:
         return True
     return any(record.target is Target.EMR for record in ledger_here().records())
@@ -95,7 +95,7 @@ def watch_newest_job(cluster: Cluster, session: Session) -> None:
 
 
 def cluster_status(cluster: Cluster, session: Session) -> Outcome:
-    """One cluster: its state, its cost so far, its steps, the progress or the cause of failure."""
+    """A cluster's state, cost so far, steps, and its progress or the cause of its failure."""
     steps = [
         step
         for step in session.cloud.clusters.steps(cluster.cluster_id)

@@ -69,7 +69,7 @@ def submit_job(
     wait: bool = False,
     dry_run: bool = False,
 ) -> Outcome:
-    """The job as a step; with `wait` followed to its end, which then is the outcome.
+    """Submit the job as a step; with `wait` follow it to its end.
 
     Raises JobFailed with the cause where it was waited for, UsageError, CloudError.
     """

@@ -56,7 +56,7 @@ def terminate(
 def terminate_cluster(
     wanted: str | None, session: Session, *, dry_run: bool = False, yes: bool = False
 ) -> Outcome:
-    """The cluster gone, and its bill; nothing to end is no error. Raises CloudError, Declined."""
+    """End the cluster, if there is one, and show its bill. Raises CloudError, Declined."""
     cluster = cluster_to_end(wanted, session)
     if cluster is None:
         return Outcome(["There is no cluster to end."], {"cluster_id": None, "state": None})
@@ -86,7 +86,7 @@ def cluster_to_end(wanted: str | None, session: Session) -> Cluster | None:
     try:
         return find_cluster(wanted, clusters, session.ledger, region=region, ended=True)
     except ClusterNotFound:
-        # A name that nothing answers to any more is what the user wanted; an unknown id is not.
+        # An unknown name means that the cluster is gone, as wanted; an unknown id is a mistake.
         if wanted and wanted.startswith("j-"):
             raise
         return None
@@ -105,7 +105,7 @@ def purge_account(
     dry_run: bool = False,
     yes: bool = False,
 ) -> Outcome:
-    """The cluster gone, and roles, profile, security configurations, key pair and groups with it.
+    """End the cluster, and remove roles, profile, security configurations, key pair and groups.
 
     Raises CloudError, before it ends anything, while another cluster of fruits lives anywhere, and
     afterwards where something could not be looked at or removed; a second run goes on from there.

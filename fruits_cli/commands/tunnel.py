@@ -174,14 +174,14 @@ def _lead_to_cluster(
         settle = partial(_with_notebooks, screen, primary.cluster_id, clock)
         _keep_open(config, screen, request, prepared, keys, settle)
     finally:
-        # A second Ctrl-C need not wait for an AWS that does not answer.
+        # A second Ctrl-C must not have to wait for AWS.
         heard_again()
         ssh_port.close()
     return None
 
 
 def _public_key(access: ClusterAccess) -> str:
-    """The cluster's key, to offer it first; without an answer all are tried in their order."""
+    """The cluster's key, which is offered first; empty where AWS does not tell."""
     with suppress(CloudError):
         return access.public_key()
     return ""

@@ -1,1 +1,1 @@
-"""Every question that a launch may fail on, and its fix."""
+"""Checks everything that a launch may fail on."""

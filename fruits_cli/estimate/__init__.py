@@ -1,1 +1,1 @@
-"""Minutes and dollars before anything runs."""
+"""Estimates minutes and dollars before anything runs."""

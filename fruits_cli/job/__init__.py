@@ -1,1 +1,1 @@
-"""The Spark job as something to ship and start."""
+"""Ships and starts the Spark job."""

@@ -26,12 +26,12 @@ __all__ = ["Rehearsal", "environ_beside", "find", "start", "stop"]
 _START_S, _STOP_S, _POLL_S = 60.0, 30.0, 0.05
 _PACKAGES = Path(__file__).resolve().parents[2]
 LOG_NAME = "server.log"
-# Servers that this process started: whoever ends one here also collects its exit code.
+# Servers that this process started, and whose exit codes it has to collect.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 def find(state: Path) -> Rehearsal | None:
-    """The rehearsal that lives in the folder, or None; what a killed one left does not count."""
+    """The rehearsal that runs in the folder, or None; the remains of a killed one do not count."""
     return load_state(state) if is_held(state) else None
 
 
@@ -42,13 +42,13 @@ def start(
     minutes_per_second: float = 1.0,
     timer_minutes_per_second: float = 1 / 60,
     quota_vcpus: int = 64,
-    leashed: bool = False,
+    ends_with_us: bool = False,
     module: str = __name__,
 ) -> Rehearsal:
     """A rehearsal that answers requests, made unless one lives there already.
 
-    Amazon's waits pass at `minutes_per_second`, idle time-out and lifetime at the timer's. A
-    `leashed` one ends with this process, however that ends. The server runs `module`. Raises
+    Amazon's waits pass at `minutes_per_second`, idle time-out and lifetime at the timer's.
+    ends_with_us: it ends with this process, however that ends. The server runs `module`. Raises
     MachineError naming the log where it does not come up within a minute.
     """
     living = find(state)
@@ -63,14 +63,14 @@ def start(
         "--quota-vcpus": str(quota_vcpus),
     }
     argv = [sys.executable, "-m", module, *_flat(options)]
-    argv += ["--leashed"] if leashed else []
+    argv += ["--ends-with-stdin"] if ends_with_us else []
     with (state / LOG_NAME).open("ab") as log:
         child = subprocess.Popen(
             argv,
-            stdin=subprocess.PIPE if leashed else subprocess.DEVNULL,
+            stdin=subprocess.PIPE if ends_with_us else subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            # Where this very package lies; a namesake in the user's folder is not started.
+            # Where this package is; another of its name in the user's folder must not start.
             cwd=_PACKAGES,
             start_new_session=True,
         )

@@ -33,7 +33,7 @@ from fruits_cli.rehearsal.state import (
 if TYPE_CHECKING:
     from fruits_cli.rehearsal.server import EmbeddedAws
 
-# Of an earlier server; logs stay for whoever wants to read them.
+# Of an earlier server; its logs stay.
 _LEFTOVERS = ("steps", "tmp", "history")
 
 
@@ -46,7 +46,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--minutes-per-second", type=_positive, default=1.0)
     parser.add_argument("--timer-minutes-per-second", type=_positive, default=1 / 60)
     parser.add_argument("--quota-vcpus", type=int, default=64)
-    parser.add_argument("--leashed", action="store_true", help="end when stdin closes")
+    parser.add_argument("--ends-with-stdin", action="store_true", help="end when stdin closes")
     return parser.parse_args(argv)
 
 
@@ -58,7 +58,7 @@ def _positive(text: str) -> float:
 
 
 def forget_the_user() -> None:
-    """No profile, credential or proxy of the user reaches the server or what it starts."""
+    """Remove profiles, credentials and proxies of the user from the environment."""
     for name in list(os.environ):
         if name.startswith("AWS_") or name.lower().endswith("_proxy"):
             del os.environ[name]
@@ -73,7 +73,7 @@ def forget_the_user() -> None:
 
 
 def complete_moto() -> None:
-    """What moto answers otherwise than AWS, mended before it answers anything."""
+    """Patch moto where it answers otherwise than AWS."""
     from moto.iam.models import SERVICE_NAME_CONVERSION
 
     from fruits_cli.rehearsal.keyprints import show_amazons_prints
@@ -100,8 +100,8 @@ def _serve(asked: argparse.Namespace, made: type[EmbeddedAws]) -> None:
     aws = made(asked.state, keys=keys, pace=pace, quota_vcpus=asked.quota_vcpus)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: aws.stop_asked.set())
-    if asked.leashed:
-        threading.Thread(target=_wait_for_leash, args=(aws.stop_asked,), daemon=True).start()
+    if asked.ends_with_stdin:
+        threading.Thread(target=_wait_for_stdin, args=(aws.stop_asked,), daemon=True).start()
     aws.start()
     environ = rehearsal_environ(aws.endpoint, asked.region, keys.user)
     environ["FRUITS_TUNNEL_SSH_PORT"] = str(aws.ssh_port)
@@ -111,7 +111,7 @@ def _serve(asked: argparse.Namespace, made: type[EmbeddedAws]) -> None:
     aws.stop()
 
 
-def _wait_for_leash(stop_asked: threading.Event) -> None:
+def _wait_for_stdin(stop_asked: threading.Event) -> None:
     os.read(0, 1)
     stop_asked.set()
 

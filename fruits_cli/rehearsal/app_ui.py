@@ -1,4 +1,4 @@
-"""Application UIs: their life as the API tells it, and in their place a page of the steps' logs.
+"""Application UIs: their states as in the API, and in their place a page of the steps' logs.
 
 Source: EMR API reference, CreatePersistentAppUI, DescribePersistentAppUI and the two operations
 that presign. No history server runs here, and the page says so. A presigned address carries its own
@@ -73,7 +73,7 @@ class AppUis:
         return time.time() - ui.created >= waits * self._wait_s
 
     def page(self, environ: Environ) -> Answer:
-        """What stands behind a presigned address; 403 for one that was never given out."""
+        """The page at a presigned address; 403 for one that was never given out."""
         cluster = self._clusters.get(environ["PATH_INFO"].removeprefix(PAGES))
         if cluster is None or environ["REQUEST_METHOD"] != "GET":
             return Answer(403, _HEADERS, b"This address was not given out.\n")

@@ -21,7 +21,7 @@ from fruits_cli.s3uri import parse_s3_uri
 
 
 class BootstrapFailed(Exception):
-    """A bootstrap action failed on the primary; `ending` is what becomes of the cluster."""
+    """A bootstrap action failed on the primary; `ending` is how the cluster ends."""
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(ending.message)

@@ -1,4 +1,4 @@
-"""One cluster's life, from STARTING to its end, as one thread that reads from top to bottom.
+"""Takes one cluster from STARTING to its end, in one thread that reads from top to bottom.
 
 Sources: EMR API reference, ClusterStatus; ManagementGuide, emr-plan-bootstrap, emr-cancel-steps,
 emr-auto-termination-policy; emr-facts.md, sections 2, 3 and 7. Guesses say so.
@@ -39,7 +39,7 @@ _BOOTSTRAP_REASON = {"Code": "BOOTSTRAP_FAILURE", "Message": "A bootstrap action
 
 
 class _Ends(Exception):
-    """Unwinds a life to its end; `cluster.ending` says why."""
+    """Raised to end the cluster; `cluster.ending` says why."""
 
 
 class Life:

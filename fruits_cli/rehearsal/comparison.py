@@ -1,4 +1,4 @@
-"""Where AWS answered otherwise than the rehearsal does: two traces, compared by operation.
+"""Compares two traces by operation, to find where AWS answers otherwise than the rehearsal.
 
 A trace is lines of JSON with `service` (boto3's name), `operation`, and `answer`, or `error` with
 its `Code`. Ids, names, times and numbers are expected to differ; members, enumerated values and

@@ -30,7 +30,7 @@ _IMAGE = "ami-12c6146b"
 
 
 class CannotProvision(Exception):
-    """EC2's side refuses; `ending` is what becomes of the cluster."""
+    """EC2 refuses; `ending` is how the cluster ends."""
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(ending.message)
@@ -275,7 +275,7 @@ class WaysOut:
         self._open: set[str] = set()
 
     def open(self, region: str) -> None:
-        """See to it that the region's default VPC has a way out."""
+        """Make sure that the region's default VPC has an internet gateway."""
         with self._lock:
             if region not in self._open:
                 self._open.add(region)

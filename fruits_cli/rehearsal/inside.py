@@ -1,4 +1,4 @@
-"""What a cluster reaches: the embedded AWS as its own customer, over loopback, and this machine."""
+"""What a cluster uses: clients of the embedded AWS itself, and this machine."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Host:
-    """All that a cluster needs beside itself; `folder` holds the logs and the steps' folders."""
+    """Everything that a cluster needs; `folder` holds the logs and the steps' folders."""
 
     folder: Path
     endpoint: str

@@ -29,7 +29,7 @@ _of_rsa, _made_rsa, _made_ed25519 = (
 
 
 def show_amazons_prints() -> None:
-    """Let moto's EC2, in this process, show what Amazon's would."""
+    """Patch moto's EC2, in this process, to show the fingerprints of Amazon's."""
     key_pairs.public_key_fingerprint = _imported
     key_pairs.random_rsa_key_pair = _created_rsa
     key_pairs.random_ed25519_key_pair = _created_ed25519

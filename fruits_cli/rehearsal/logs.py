@@ -1,4 +1,4 @@
-"""Logs on their way to S3, where EMR puts them: <LogUri>/<cluster-id>/<the node's tree>.gz.
+"""Copies logs to S3, where EMR puts them: <LogUri>/<cluster-id>/<the node's tree>.gz.
 
 Source: ManagementGuide, emr-plan-debugging and emr-manage-view-web-log-files.
 """
@@ -71,7 +71,7 @@ class LogShipping:
                 ContentType="application/x-gzip",
             )
         except (BotoCoreError, ClientError) as error:
-            # EMR goes on without logs where it may not write them; nobody is told.
+            # EMR continues without logs where it may not write them, and tells nobody.
             _LOG.warning("log %s was not put: %s", key, error)
             return False
         return True

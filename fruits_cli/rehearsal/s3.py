@@ -1,4 +1,4 @@
-"""What S3 does and moto leaves out: regions, owners, checksums, one winner of a put."""
+"""Adds what S3 does and moto lacks: regions, owners, checksums, conditional puts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BucketElsewhere(Refused):
 
 
 class S3Gate:
-    """Stands before moto's S3 and lets through what S3 would take."""
+    """Refuses what S3 would refuse, before moto answers."""
 
     def __init__(self, moto: Wsgi, region_of: Callable[[str], str | None]) -> None:
         self._moto, self._region_of = moto, region_of

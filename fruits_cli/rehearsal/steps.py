@@ -1,4 +1,4 @@
-"""The steps of one cluster, run for real: fetch, spark-submit on this machine, logs, verdict.
+"""Runs the steps of one cluster for real: fetch, spark-submit on this machine, logs, state.
 
 One step at a time. Sources: EMR API reference, StepStatus and FailureDetails; ManagementGuide,
 emr-cancel-steps; emr-facts.md, section 7.

@@ -1,4 +1,4 @@
-"""A tour of fruits on an embedded AWS: each command announced, run and looked at."""
+"""A tour of fruits on an embedded AWS: each command is announced, run and looked at."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def take_tour(
         state, work = Path(scratch), Path(scratch) / "work"
         work.mkdir()
         try:
-            environ = _own_environ(rehearsal.start(state, leashed=True), work)
+            environ = _own_environ(rehearsal.start(state, ends_with_us=True), work)
             for number, stop in enumerate(story, start=1):
                 tell("")
                 tell(f"{number} of {len(story)}: {stop.why}")

@@ -1,4 +1,4 @@
-"""What a signed AWS request asks for, and how each protocol spells an answer or a refusal."""
+"""Reads signed AWS requests, and writes answers and refusals in each protocol."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Refused(Exception):
 
 
 def read_call(environ: Environ) -> Call | None:
-    """What is asked and by whom, or None for a request that nobody signed.
+    """The call and who signed it, or None for a request without a signature.
 
     Source: the credential scope of Signature Version 4, in the header or a presigned URL.
     """
@@ -74,7 +74,7 @@ def _action(service: str, environ: Environ) -> str:
 
 
 def read_body(environ: Environ) -> bytes:
-    """The whole body, left in place for whoever reads it next."""
+    """The whole body, which can be read again."""
     if environ.get("wsgi.input_terminated"):
         body = environ["wsgi.input"].read()
     else:
@@ -84,7 +84,7 @@ def read_body(environ: Environ) -> bytes:
 
 
 def replace_body(environ: Environ, body: bytes) -> None:
-    """Make `body` what the next reader finds."""
+    """Replace the body for the next reader."""
     environ["wsgi.input"] = io.BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))
     environ.pop("HTTP_TRANSFER_ENCODING", None)

@@ -1,4 +1,4 @@
-"""What the embedded AWS holds beside moto: clusters, fleets, nodes and steps."""
+"""The state that moto lacks: clusters, fleets, nodes and steps."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def find_cluster(region: Region, cluster_id: str) -> Cluster:
 
 
 class World:
-    """The regions, made when first spoken of."""
+    """The regions, made when first used."""
 
     def __init__(self) -> None:
         self._regions: dict[str, Region] = {}

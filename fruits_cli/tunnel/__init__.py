@@ -1,1 +1,1 @@
-"""SSH, SOCKS5 and the browser: the only room that knows paramiko."""
+"""SSH, SOCKS5 and the browser; the only package that imports paramiko."""

@@ -1,4 +1,4 @@
-"""Chromium or Chrome with a profile that lives as long as the tunnel."""
+"""Starts Chromium or Chrome with a profile that ends with the tunnel."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def browser_command(
     key_hashes: tuple[str, ...],
     urls: tuple[str, ...],
 ) -> list[str]:
-    """The command line of a browser that knows nothing but the tunnel.
+    """The command line of a browser that uses only the tunnel.
 
     key_hashes: SHA-256 of the public keys whose certificates it accepts although they sign
     themselves. Source: Chromium, --ignore-certificate-errors-spki-list; needs --user-data-dir.

@@ -1,4 +1,4 @@
-"""How the tunnel gets to a cluster: waiting for it, its host keys, its port 22."""
+"""Makes a cluster reachable for the tunnel: waits for it, reads its host keys, opens port 22."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WAIT_FOR_CLUSTER_S = 30 * 60.0
 # The console of an instance appears some minutes after its first boot.
 WAIT_FOR_CONSOLE_S = 5 * 60.0
 _POLL_S = 15.0
-# Wider than any company's own range: a slip such as 0.0.0.0/1 is as open as 0.0.0.0/0.
+# Wider than any company's range: a slip such as 0.0.0.0/1 is as open as 0.0.0.0/0.
 _WIDEST_IPV4, _WIDEST_IPV6 = 8, 16
 
 
@@ -155,7 +155,7 @@ class SshPort:
             return
 
     def close(self) -> None:
-        """Shut it again; says so where AWS does not let it, or does not answer."""
+        """Close it again; warns where AWS refuses, or does not answer."""
         for rule in sorted(self._ours, key=lambda rule: rule.cidr):
             try:
                 self._access.remove_ssh_rule(rule)

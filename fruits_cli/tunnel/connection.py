@@ -21,7 +21,7 @@ from fruits_cli.tunnel.transport import ForwardTransport
 
 _MIB = 1024 * 1024
 _KEEPALIVE_S = 10.0
-# Three of them unanswered, and not a byte else: the network has gone without saying so.
+# Three of them unanswered, and no other byte: the network is gone.
 _SILENCE_S = 30.0
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _POLL_S = 0.25
@@ -177,13 +177,13 @@ class Link:
         return False
 
     def _keep_alive(self, transport: ForwardTransport) -> None:
-        """Ask for an answer now and then: it keeps gateways from forgetting us, and shows life."""
+        """Ask for an answer now and then: gateways keep the connection, and a loss is noticed."""
         while transport.is_active() and not self._ended.wait(self._keepalive_s):
             with suppress(SSHException, EOFError, OSError):
                 transport.global_request("keepalive@openssh.com", wait=True)
 
     def _take_window(self) -> int:
-        """How much may lie here unread: large for few streams, small for a crowd.
+        """How much may be here unread: much for few streams, little for many.
 
         200 stalled downloads hold 8 x 16 + 56 x 2 + 136 x 0.5 = 308 MiB.
         """

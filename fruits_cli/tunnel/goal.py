@@ -1,4 +1,4 @@
-"""Where a tunnel leads: what the user asked for, and the host or cluster that it means."""
+"""Finds where a tunnel leads, from what the user asked for."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Whom to log in as, and where; `name` is what the host key is pinned under."""
+    """User and address to log in to; the host key is pinned under `name`."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""Which host keys are trusted: named by the user, by the instance's console, or seen before.
+"""Decides which host keys are trusted: named by the user or the console, or seen before.
 
 Keys are pinned in a file that OpenSSH reads too, one line for a key, under the cluster's id or
 `[host]:port`, so that the `ssh` line of --print-command checks the very same keys.
@@ -96,7 +96,7 @@ def known_hosts_name(host: str, port: int) -> str:
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:
-    """Where fruits keeps what it must remember: $XDG_STATE_HOME/fruits, else ~/.local/state."""
+    """The folder for state that must be kept: $XDG_STATE_HOME/fruits, else ~/.local/state."""
     home = Path(environ.get("HOME") or Path.home())
     return Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "fruits"
 

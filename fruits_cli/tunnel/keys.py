@@ -46,7 +46,7 @@ class HalfKey(UsageError):
 
 
 def bare_print(fingerprint: str) -> str:
-    """A fingerprint without what EC2 and ssh-keygen put around it in different ways."""
+    """A fingerprint without the marks that EC2 and ssh-keygen put around it."""
     return fingerprint.removeprefix("SHA256:").rstrip("=")
 
 

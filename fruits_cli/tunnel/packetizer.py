@@ -1,7 +1,7 @@
-"""SSH packets read from large pieces of the stream.
+"""Reads SSH packets from large pieces of the stream.
 
-paramiko asks the socket three times for each packet, and each call gives the interpreter lock
-away: a download ran at 150 MB/s so, and at 250 to 400 with this.
+paramiko reads the socket three times for each packet, and each call releases the interpreter
+lock: a download ran at 150 MB/s that way, and at 250 to 400 with this.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ports of 127.0.0.1: taken, accepted on by one thread, and given back."""
+"""Listens on ports of 127.0.0.1, and accepts on all of them in one thread."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_a_server_outlives_the_process_that_started_it(tmp_path, account_at):
 def test_a_temporary_server_ends_with_the_process_that_started_it(tmp_path, wait_until):
     code = (
         "import os, sys, pathlib, signal, fruits_cli.rehearsal as r;"
-        "r.start(pathlib.Path(sys.argv[1]), leashed=True); print('up', flush=True);"
+        "r.start(pathlib.Path(sys.argv[1]), ends_with_us=True); print('up', flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
 
