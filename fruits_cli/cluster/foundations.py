@@ -114,7 +114,7 @@ def check_bucket(cloud: Cloud, bucket: str) -> bool:
     if region is not None and region != cloud.region:
         raise BucketElsewhere(
             f"Bucket {bucket} lies in {region}, and the cluster would run in {cloud.region}: "
-            "every picture would be paid for on its way.",
+            "the transfer of every picture would cost money.",
             hint=f"Give --region {region}, or another --bucket.",
         )
     return region is not None

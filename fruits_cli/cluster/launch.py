@@ -76,7 +76,7 @@ def launch_once(
                 session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
                 return adopted(cluster, record, session.ledger)
             raise Locked(
-                f"Run {plan.run_id} is at work already, on {cluster.cluster_id}.",
+                f"Run {plan.run_id} is already running on {cluster.cluster_id}.",
                 hint=f"fruits status --cluster {cluster.cluster_id}",
             )
         record = launch(plan, record, session, lock=lock, started=started)
@@ -205,9 +205,7 @@ def _make_role(spec: policies.RoleSpec, session: Session) -> None:
         facts = rights.role(spec)
         if facts is None or spec.lacks(facts):
             raise
-        session.screen.warn(
-            f"Role {spec.name} is not as this version of fruits writes it, and stays so: {error}"
-        )
+        session.screen.warn(f"Role {spec.name} is out of date, and could not be updated: {error}")
 
 
 def prepare(plan: RunPlan, session: Session) -> None:
@@ -253,8 +251,8 @@ def _start(spec: ClusterSpec, clusters: Clusters, clock: Clock) -> str:
             if found := look_for(spec.emr_name, spec.launch_id, clusters, clock):
                 return found.cluster_id
     raise CloudError(
-        f"The cluster was asked for {ATTEMPTS} times, and none came up: {lost}",
-        hint="fruits status --all shows whether one came up after all.",
+        f"The cluster was requested {ATTEMPTS} times, and none started: {lost}",
+        hint="fruits status --all shows whether one started after all.",
     ) from lost
 
 

@@ -85,7 +85,7 @@ def require_lock(storage: Storage, uri: S3Uri, launch_id: str) -> None:
     if held is None or held.holder.launch_id != launch_id:
         by = f"{held.holder.owner} on {held.holder.host}" if held else "somebody"
         raise Locked(
-            f"This launch took so long that {by} took it over; nothing was started.",
+            f"This launch took so long that {by} took over its lock; nothing was started.",
             hint="fruits status --all shows what is running.",
         )
 

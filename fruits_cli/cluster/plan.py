@@ -212,8 +212,8 @@ def planned_lifetime_min(config: Config, observed: Observed, *, transient: bool)
     minutes = int(cluster.budget_usd / price.at_most_usd * 60)
     if minutes < _LEAST_MIN:
         raise ConfigError(
-            f"${cluster.budget_usd:.2f} keep this cluster up for {minutes} minutes, at most "
-            f"${price.at_most_usd:.2f} an hour: too few for a run.",
+            f"${cluster.budget_usd:.2f} pay for {minutes} minutes of this cluster (at most "
+            f"${price.at_most_usd:.2f} an hour), too few for a run.",
             hint=f"Give --budget-usd {price.at_most_usd * _LEAST_MIN / 60:.2f} or more, or fewer "
             "nodes.",
         )

@@ -98,7 +98,7 @@ def _add(step: StepSpec, cluster_id: str, clusters: Clusters, clock: Clock) -> s
             lost = error
             if found := step_named(step.name, cluster_id, clusters, clock):
                 return found
-    raise CloudError(f"The step was asked for {ATTEMPTS} times, in vain: {lost}") from lost
+    raise CloudError(f"The step was requested {ATTEMPTS} times, and not added: {lost}") from lost
 
 
 def step_named(name: str, cluster_id: str, clusters: Clusters, clock: Clock) -> str | None:

@@ -91,7 +91,7 @@ def _put_notebook(plan: RunPlan, session: Session) -> None:
         # The cluster has started, and is of use without its notebook.
         session.screen.warn(f"The notebook was not put into the bucket. {error}")
         return
-    session.screen.tell(f"A notebook for its runs is at {uri}.")
+    session.screen.tell(f"A notebook that reads the bucket's runs is at {uri}.")
 
 
 def _ready(record: RunRecord, session: Session) -> Outcome:

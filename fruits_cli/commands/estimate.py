@@ -129,7 +129,7 @@ def _found(
             hint="Give IMAGES (a folder), --count NUMBER or --sample.",
         )
     if count is not None:
-        raise UsageError("--count goes with a folder of this machine, or alone.")
+        raise UsageError("--count goes with a folder on this machine, or alone.")
     # Without a session, this raises the reason.
     return _on_s3(config, images, (session or open_session(config, screen)).cloud.storage)
 

@@ -119,9 +119,9 @@ def start_project(
     file = folder / FILE_NAME
     if os.path.lexists(file):
         raise UsageError(
-            f"{file} exists already and stays as it is.",
+            f"{file} exists already and was not changed.",
             hint="fruits init --bucket NAME (or any other flag) changes a key of it; "
-            "fruits init --show tells what is in force.",
+            "fruits init --show shows what is in force.",
         )
     values = answers(flags, screen.ask_for, environ)
     example = example_config().read_text(encoding="utf-8")
@@ -226,7 +226,7 @@ def changed(text: str, values: Mapping[str, Mapping[str, Any]]) -> str:
     edited = "\n".join(lines) + "\n"
     if not _holds(edited, text, values):
         raise UsageError(
-            f"{FILE_NAME} cannot be edited here: its keys stand in an unusual way.",
+            f"{FILE_NAME} cannot be edited by fruits: its layout is unusual.",
             hint=f"Write into it: {'; '.join(_key_lines(values))}",
         )
     return edited
@@ -271,7 +271,7 @@ def _write_new(file: Path, text: str) -> None:
     try:
         write_new(file, text)
     except FileExistsError as error:
-        raise UsageError(f"{file} was made by somebody else just now.") from error
+        raise UsageError(f"{file} was just created by another process.") from error
     except OSError as error:
         raise MachineError(f"{file} cannot be written: {error.strerror or error}.") from error
 

@@ -184,7 +184,7 @@ def find_place(wanted: str, ledger: Ledger) -> tuple[Path, RunRecord | None]:
     if is_s3_uri(folder):
         raise UsageError(
             f"The results of run {record.run_id} are not on this machine.",
-            hint=f"fruits fetch-results {record.run_id} brings them, with their report.",
+            hint=f"fruits fetch-results {record.run_id} fetches them, with their report.",
         )
     return Path(folder), record
 

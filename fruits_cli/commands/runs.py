@@ -46,7 +46,7 @@ def runs(
     ledger = ledger_here()
     if not config.storage.bucket:
         if prune:
-            raise UsageError("--prune looks into a bucket.", hint="Give --bucket NAME.")
+            raise UsageError("--prune needs a bucket.", hint="Give --bucket NAME.")
         session, below = None, None
     else:
         session, below = open_session(config, screen), places_of(config).runs

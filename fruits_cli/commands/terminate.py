@@ -178,7 +178,7 @@ def _live_everywhere(
             found += [(where, one) for one in cloud.clusters.find_clusters(live=True)]
     except CloudError as error:
         raise CloudError(
-            f"Whether a cluster of fruits lives in {where} could not be asked, and one may use "
+            f"Whether fruits has a live cluster in {where} could not be checked, and it may use "
             f"what --purge removes; nothing was done. {error}",
             hint=error.hint,
         ) from error

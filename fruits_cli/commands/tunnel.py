@@ -197,7 +197,9 @@ def _set_password(screen: Screen, link: Link, cluster_id: str) -> None:
         # A cluster without JupyterHub still has its other pages.
         screen.warn(f"JupyterHub's password was not set. {error}")
         return
-    screen.tell(f"JupyterHub's user is {jupyterhub.USER}; fruits tunnel --password shows the rest.")
+    screen.tell(
+        f"JupyterHub's user is {jupyterhub.USER}; fruits tunnel --password prints the rest."
+    )
 
 
 def _with_notebooks(screen: Screen, cluster_id: str, clock: Clock, opened: Tunnel) -> Tunnel:

@@ -47,7 +47,7 @@ def upload(
     if dry_run:
         line = f"{found.pictures} pictures ({found.bytes / 2**20:.1f} MiB) to {target}"
         facts = {"uri": str(target), "pictures": found.pictures, "bytes": found.bytes}
-        return Outcome([f"Would send {line}, as far as they are not there."], facts)
+        return Outcome([f"Would send {line}, except those that are there already."], facts)
     ensure_bucket(places.bucket, session, yes=yes)
     tally = send_pictures(config, folder, found, target, session, raw=raw)
     size = f"{tally.bytes_sent / 2**20:.1f} MiB"

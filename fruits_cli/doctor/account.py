@@ -128,7 +128,7 @@ def cleanup_role(ask: Ask) -> Finding:
 def spot_role(ask: Ask) -> Finding:
     """Spot's service-linked role, without which a new account refuses Spot nodes."""
     if not uses_spot(ask.config.cluster):
-        return not_asked("no node is asked for on Spot")
+        return not_asked("no Spot nodes are configured")
     return _linked_role(ask, SPOT_ROLE)
 
 
@@ -259,7 +259,7 @@ def public_access(ask: Ask) -> Finding:
         return ok("off; fruits opens port 22 to single addresses alone")
     ports = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in access.permitted)
     but = f" but for port {ports}" if ports else ""
-    return ok(f"on{but}; it does not touch fruits' rules, port 22 for single addresses")
+    return ok(f"on{but}; fruits' rules, port 22 for single addresses, are not affected")
 
 
 def security_groups(ask: Ask) -> Finding:
@@ -302,7 +302,7 @@ def emr_groups(ask: Ask) -> Finding:
         names = ", ".join(f"{one.name} ({one.group_id})" for one in untagged)
         ids = " ".join(one.group_id for one in untagged)
         return failing(
-            f"EMR uses {names} again, and its policy refuses groups without the tag "
+            f"EMR reuses {names}, and its policy refuses groups without the tag "
             f"{MANAGED_POLICY_TAG}.",
             f"aws ec2 create-tags --resources {ids} --tags Key={MANAGED_POLICY_TAG},Value=true",
         )

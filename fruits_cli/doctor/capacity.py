@@ -132,7 +132,7 @@ def vcpus(ask: Ask, market: Market) -> Finding:
     if managed_falls_short(cluster, seen):
         return warning(
             f"{said}; too few for managed scaling up to {cluster.managed_max} nodes.",
-            "The cluster grows as far as the quota lets it: ask for a larger quota, or give a "
+            "The cluster grows as far as the quota allows: ask for a larger quota, or give a "
             "smaller --managed-max.",
         )
     if market is Market.ON_DEMAND and on_demand_falls_short(cluster, seen):

@@ -271,7 +271,7 @@ def pip_command() -> Sequence[str]:
         return [found]
     raise MachineError(
         "pip is missing, which fetches the wheels for the nodes.",
-        hint=f"{sys.executable} -m ensurepip brings it.",
+        hint=f"{sys.executable} -m ensurepip installs it.",
     )
 
 

@@ -79,13 +79,13 @@ def new_run(config: Config, folder: Path, *, run_id: str) -> LocalPlan:
     if os.path.lexists(output) and not (output.is_dir() and not any(output.iterdir())):
         raise UsageError(
             f"The output folder {output} is not empty.",
-            hint=f"Give another, or go on with fruits run --resume {output}",
+            hint=f"Give another, or continue with fruits run --resume {output}",
         )
     for path in (folder, output):
         if not _is_utf8(str(path)):
             raise UsageError(
                 f"The name of the folder {path} is not UTF-8.",
-                hint="Java cannot be given such a name: rename the folder, or link to it.",
+                hint="Java cannot use such a name: rename the folder, or link to it.",
             )
     job = config.job.model_copy(update={"weights": _whole_path(config.job.weights)})
     return LocalPlan(run_id, str(folder), output, job, usable_cores())
@@ -108,7 +108,7 @@ def resumed_run(ledger: Ledger, wanted: str, flags: Mapping[str, Mapping[str, An
     """
     for key in {"output_dir", "target"} & flags.get("job", {}).keys():
         raise UsageError(
-            f"{key} of a run that is continued cannot change.",
+            f"{key} of a resumed run cannot change.",
             hint="Without --resume, a new run takes it.",
         )
     record = _record_of(ledger, wanted)

@@ -102,7 +102,7 @@ def _shards(places: Places, storage: Storage, needed: frozenset[str]) -> Iterato
         for name in named:
             content = storage.fetch_bytes(dataset / name)
             if content is None:
-                raise UsageError(f"{dataset / name} went while it was looked at: try again.")
+                raise UsageError(f"{dataset / name} was removed meanwhile: try again.")
             manifest = parse_manifest(content.content, origin=str(dataset / name))
             kept |= {shard.name for shard in manifest.shards}
             kept.add(f"{MANIFESTS}/{manifest.digest}.json")

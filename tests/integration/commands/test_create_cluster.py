@@ -63,7 +63,8 @@ def test_the_cluster_has_a_notebook_for_its_runs(fruits: Fruits) -> None:
     notebook = json.loads(s3.get_object(Bucket=BUCKET[1], Key=key)["Body"].read())
 
     assert made.exit_code == 0, made.stderr
-    assert f"A notebook for its runs is at s3://grapes-and-figs/{key}." in made.stderr
+    told = f"A notebook that reads the bucket's runs is at s3://grapes-and-figs/{key}."
+    assert told in made.stderr
     (code,) = keys_below(s3, "fruits/code/")
     source = "".join("".join(cell["source"]) for cell in notebook["cells"])
     assert f"CODE = 's3://grapes-and-figs/{code}'" in source

@@ -130,7 +130,7 @@ def test_a_number_alone_is_timed_with_drawn_pictures_and_says_so(estimate: Estim
         (["s3://figs/x"], "No AWS region is configured."),
         (["--dataset", "figs"], "No AWS region is configured."),
         (["texts"], "None of the 1 pictures that were tried could be used."),
-        (["s3://figs/x", "--count", "3"], "--count goes with a folder of this machine, or alone."),
+        (["s3://figs/x", "--count", "3"], "--count goes with a folder on this machine, or alone."),
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )

@@ -203,9 +203,9 @@ def test_something_else_in_the_files_place_is_exit_2(here: Path, taken: str) -> 
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
-        f"Error: {file} exists already and stays as it is.\n"
+        f"Error: {file} exists already and was not changed.\n"
         "Hint: fruits init --bucket NAME (or any other flag) changes a key of it; "
-        "fruits init --show tells what is in force.\n"
+        "fruits init --show shows what is in force.\n"
     )
     assert not (here / "nowhere").exists()
 

@@ -95,7 +95,7 @@ def test_a_launch_that_slept_past_its_lock_starts_nothing(aws: FakeAws, ledger: 
     aws.storage.create_bucket(BUCKET)
     take_lock(aws.storage, lock, Holder("l2", "grace", "laptop"))
 
-    with pytest.raises(Locked, match="grace on laptop took it over; nothing was started"):
+    with pytest.raises(Locked, match="grace on laptop took over its lock; nothing was started"):
         launch(plan, RECORD, here, lock=lock)
 
     assert aws.clusters.starts == 0
@@ -139,7 +139,7 @@ def test_a_request_that_never_arrived_is_repeated_after_a_minute(
 def test_three_lost_requests_are_enough(aws: FakeAws, ledger: Ledger) -> None:
     aws.script.lost_before = 99
 
-    with pytest.raises(CloudError, match="asked for 3 times"):
+    with pytest.raises(CloudError, match="requested 3 times"):
         launched(aws, ledger, standing())
 
     assert aws.live_clusters() == []
@@ -213,7 +213,7 @@ def test_a_sufficient_role_that_may_not_be_updated_stays(
     record = launched(aws, ledger, plan)
 
     assert record.cluster_id == "j-0001"
-    assert "is not as this version of fruits writes it, and stays so" in capsys.readouterr().err
+    assert "is out of date, and could not be updated" in capsys.readouterr().err
 
 
 def roles_of(plan: RunPlan) -> dict[str, RoleFacts]:

@@ -130,7 +130,7 @@ def test_a_region_that_cannot_be_asked_is_a_refusal_before_anything_ends(tmp_pat
     start(aws)
     silent = replace(aws.cloud, clusters=Silent())  # type: ignore[arg-type]
 
-    with pytest.raises(CloudError, match="lives in us-east-1 could not be asked") as refused:
+    with pytest.raises(CloudError, match="cluster in us-east-1 could not be checked") as refused:
         purged(aws, tmp_path, elsewhere=silent)
 
     assert "nothing was done" in str(refused.value)

@@ -528,7 +528,7 @@ def test_run_never_ends_a_cluster_that_it_did_not_make(tmp_path: Path, folder: P
     run(settings(tmp_path), here, folder, keep=True)
     second = config(job={"output_dir": str(tmp_path / "second"), "weights": "random"})
 
-    with pytest.raises(FruitsError, match="at work already"):
+    with pytest.raises(FruitsError, match="already running"):
         run(second, session(aws, tmp_path / "elsewhere"), folder)
 
     assert aws.live_clusters() == [f"fruits-{RUN_ID}"]

@@ -176,7 +176,7 @@ def test_where_a_run_lies_cannot_change(
 ) -> None:
     recorded(ledger, tmp_path / "results")
 
-    with pytest.raises(UsageError, match=f"{key} of a run that is continued cannot change"):
+    with pytest.raises(UsageError, match=f"{key} of a resumed run cannot change"):
         local.resumed_run(ledger, "last", {"job": {key: value}})
 
 
