@@ -34,6 +34,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def artefact_folder(artefact_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Beside the shared one another worker's model would be found, of another folder.
+    own = tmp_path_factory.mktemp("models") / artefact_folder.name
+    shutil.copytree(artefact_folder, own)
+    return own
+
+
+@pytest.fixture(scope="module")
 def quantised(artefact_folder: Path, pictures: Path) -> Artefact:
     made = quantisation.quantised(artefact_folder, sample(pictures))
     return engines.load_artefact(str(made))
