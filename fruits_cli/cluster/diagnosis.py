@@ -18,6 +18,7 @@ _BOOTSTRAP_LOG = re.compile(r"(?:^|/)bootstrap-actions/\d+/stderr(?:\.gz)?$")
 _TAIL_LINES = 12
 _ON_REQUEST = "The cluster was ended on request: by you, somebody else, or its own timer."
 _GOES_ON = "fruits run --resume continues from what is finished."
+_NODES_LOST = "INSTANCE_FAILURE"
 
 # The first that matches, in this order, is the cause: what is specific comes before what follows.
 _HINTS: tuple[tuple[str, str], ...] = (
@@ -121,6 +122,8 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     if not told and _was_ended_on_request(evidence):
         # What YARN writes then (exit code 137, lost containers) is an effect, not the cause.
         return Diagnosis(_stage(evidence), _ON_REQUEST, _GOES_ON)
+    if not told and (lost := lost_nodes(evidence.cluster, evidence.step)):
+        return Diagnosis(_stage(evidence), lost, _GOES_ON)
     source, excerpt = _excerpt(evidence.logs)
     said = str(told.get("message") or "") or _exception(excerpt) or _said_by_bootstrap(evidence)
     cause = said or _said_by_emr(evidence)
@@ -145,6 +148,17 @@ def _was_ended_on_request(evidence: Evidence) -> bool:
         and not evidence.cluster.errors
         and not failed
     )
+
+
+def lost_nodes(cluster: Cluster | None, step: Step | None) -> str:
+    """What EMR says of a cluster that ended because its nodes were gone; empty for all others.
+
+    Source: EMR API reference, ClusterStateChangeReason.
+    """
+    failed = step is not None and step.state is StepState.FAILED
+    if cluster is None or failed or cluster.reason_code != _NODES_LOST:
+        return ""
+    return cluster.reason or "EMR lost nodes that the cluster cannot do without."
 
 
 def hint_for(text: str) -> str:

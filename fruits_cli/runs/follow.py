@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, ClusterState, Step, StepState
-from fruits_cli.cluster.diagnosis import Diagnosis, Evidence, diagnose, proof_lines
+from fruits_cli.cluster.diagnosis import Diagnosis, Evidence, diagnose, lost_nodes, proof_lines
 from fruits_cli.cluster.life import cluster_progress
 from fruits_cli.cluster.logs import JobLogs, await_logs, failed_in_bootstrap, fetch_logs
 from fruits_cli.cluster.steps import is_housekeeping
@@ -73,6 +73,8 @@ def raise_failure(state: RunState, session: Session, *, wait_for_logs: bool = Tr
     if state.error:
         kind = _KINDS.get(_exit_code(state), JobFailed)
         raise kind(found.cause, hint=found.hint)
+    if lost_nodes(state.cluster, state.step):
+        raise CloudError(f"The cluster ended while the job ran: {found.cause}", hint=found.hint)
     if state.step and state.step.state is StepState.CANCELLED:
         if found.stage in ("launch", "bootstrap"):
             raise CloudError(f"The cluster did not come up: {found.cause}", hint=found.hint)
@@ -85,9 +87,11 @@ def raise_failure(state: RunState, session: Session, *, wait_for_logs: bool = Tr
 
 def _at_its_end(state: RunState, session: Session) -> RunState:
     """The state with the reason of its cluster's end, which EMR gives once the cluster is gone."""
-    if state.cluster.state.is_live or (state.step and state.step.started_at):
+    step, cluster = state.step, state.cluster
+    has_begun = step is not None and step.started_at is not None
+    is_known = has_begun and (bool(cluster.reason_code) or has_failed(state))
+    if cluster.state.is_live or is_known:
         return state
-    cluster = state.cluster
     with suppress(CloudError):
         for cluster in watch_cluster(
             session.cloud.clusters,

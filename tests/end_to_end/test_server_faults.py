@@ -348,6 +348,34 @@ def test_a_bootstrap_that_fails_shows_its_log_and_leaves_no_cluster(laptop: Lapt
     assert live_clusters(laptop.found) == []
 
 
+def test_a_run_survives_the_loss_of_its_spot_nodes(laptop: Laptop) -> None:
+    fault(laptop, "reclaim", "TASK", path="/_chunks/")
+
+    code, text = laptop.run(*RUN)
+
+    assert code == 0, text
+    assert "Pictures: 3" in text
+
+
+def test_a_run_that_loses_all_core_nodes_says_so_and_continues_later(laptop: Laptop) -> None:
+    fault(laptop, "reclaim", "CORE", path="/manifest.json")
+
+    code, text = laptop.run(*RUN)
+
+    assert code == 1
+    assert (
+        "Error: The cluster ended while the job ran: "
+        "All slaves in the job flow were terminated due to Spot"
+    ) in text
+    assert "fruits run --resume" in text
+    assert live_clusters(laptop.found) == []
+    (run,) = (laptop.folder / ".fruits" / "runs").glob("*.json")
+    kept = objects_of(Account(laptop.found))
+    assert any(f"/runs/{run.stem}/_chunks/0.json" in name for name in kept)
+    again = laptop.run("run", "--resume", "last", "--yes", "--no-report")
+    assert again[0] == 0, again[1]
+
+
 def test_a_traced_run_compared_with_itself_shows_no_difference(laptop: Laptop) -> None:
     file = laptop.folder / "aws.trace"
 

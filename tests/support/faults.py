@@ -9,6 +9,8 @@ signing name such as s3, `path` a part of the address's path):
   cut          the connection ends before the act, as without a network
   lost-answer  the act happens, the connection ends without an answer
   hung-answer  the act happens, the answer never comes
+Of a request of the job:
+  reclaim      before the act, EC2 takes back the nodes of the fleet `action`, CORE or TASK
 Of a bootstrap action (`action` is its number):
   bootstrap    it ends with `status`, its log is `message`
 Each fault happens `times` times, after `skip` fitting requests went through; 0 times is always.
@@ -29,7 +31,7 @@ from fruits_cli.rehearsal.wire import Call, Refused
 SERVER = "tests.support.faulty_aws"
 CONTROL = "/_faults"
 OF_REQUESTS = ("throttle", "error", "slow-down", "denied", "cut", "lost-answer", "hung-answer")
-KINDS = (*OF_REQUESTS, "bootstrap")
+KINDS = (*OF_REQUESTS, "reclaim", "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ class FaultBook:
     def of_request(self, call: Call, path: str) -> Fault | None:
         """The fault that this request meets, used up by it."""
         return self._take(OF_REQUESTS, path, service=call.service, action=call.action)
+
+    def of_job(self, path: str) -> Fault | None:
+        """The fault that a request of the job sets off, used up by it."""
+        return self._take(("reclaim",), path)
 
     def of_bootstrap(self, number: int) -> Fault | None:
         """The fault of the numbered bootstrap action, used up by it."""

@@ -27,8 +27,14 @@ from fruits_cli.rehearsal.wire import (
     read_call,
     refusal,
 )
+from fruits_cli.rehearsal.world import Cluster, Ending
 
 _HANG_S = 600.0
+# Code and sentence as EMR's users quote them; the API reference has the code alone.
+_CORE_LOST = Ending(
+    "INSTANCE_FAILURE", "All slaves in the job flow were terminated due to Spot", with_errors=True
+)
+_TAKEN_BACK = {"Code": "INSTANCE_FAILURE", "Message": "Spot instance termination"}
 
 
 class FaultyAws(EmbeddedAws):
@@ -48,10 +54,33 @@ class FaultyAws(EmbeddedAws):
         call = read_call(environ)
         is_user = call is not None and call.access_key == self._keys.user
         path = environ["PATH_INFO"]
+        if call is not None and call.access_key == self._keys.step:
+            self._reclaim_for(path)
         fault = self._faults.of_request(call, path) if call and is_user else None
         if call is None or fault is None:
             return super().__call__(environ, start_response)
         return self._failing(fault, call, environ, start_response)
+
+    def _reclaim_for(self, path: str) -> None:
+        """Take back nodes of the job's cluster, whose bucket the path begins with."""
+        if (fault := self._faults.of_job(path)) is None:
+            return
+        bucket = path.split("/")[1]
+        for cluster in self._world.clusters():
+            if not cluster.is_final and f"//{bucket}/" in cluster.request["LogUri"]:
+                self._take_back(cluster, fault.action)
+
+    def _take_back(self, cluster: Cluster, role: str) -> None:
+        """Without core nodes a cluster ends. Source: ManagementGuide, emr-plan-instances."""
+        lost = [node for node in cluster.live_nodes() if node.role == role]
+        ec2 = self._inside.client("ec2", cluster.region)
+        ec2.terminate_instances(InstanceIds=[node.instance_id for node in lost])
+        with cluster.changed:
+            for node in lost:
+                node.state, node.reason, node.timeline.ended = "TERMINATED", _TAKEN_BACK, time.time()
+            if role == "CORE":
+                cluster.ending = cluster.ending or _CORE_LOST
+            cluster.changed.notify_all()
 
     def _controlled(self, environ: Environ) -> Answer:
         try:

@@ -155,3 +155,21 @@ def test_a_cluster_that_was_stopped_did_not_run_out_of_memory() -> None:
     assert found.cause.startswith("The cluster was ended on request: by you")
     assert "memory" not in found.hint
     assert "fruits run --resume" in found.hint
+
+
+@pytest.mark.parametrize("ended", [StepState.CANCELLED, StepState.INTERRUPTED])
+def test_a_cluster_that_lost_its_nodes_did_not_run_out_of_memory(ended: StepState) -> None:
+    lost = Cluster(
+        "j-1",
+        "fruits-x",
+        ClusterState.TERMINATED_WITH_ERRORS,
+        reason_code="INSTANCE_FAILURE",
+        reason="All slaves in the job flow were terminated due to Spot",
+    )
+    step = Step("s-1", "fruits-x", ended)
+
+    found = diagnose(Evidence(cluster=lost, step=step, logs={"stderr": "exit code 137"}))
+
+    assert found.cause == lost.reason
+    assert "memory" not in found.hint
+    assert "fruits run --resume" in found.hint
