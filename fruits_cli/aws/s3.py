@@ -91,6 +91,23 @@ class AwsStorage(Service):
             self._s3.put_public_access_block(**payloads.public_access_block_payload(bucket))
             self._s3.put_bucket_encryption(**payloads.bucket_encryption_payload(bucket))
 
+    def finish_bucket(self, bucket: str) -> None:
+        """Give an empty bucket without rules what `create_bucket` would have given it.
+
+        Whoever made it may have been killed before; a bucket that holds anything is left alone.
+        """
+        with suppress(AccessDenied), asking(f"look at bucket {bucket}"):
+            is_empty = not self._s3.list_objects_v2(Bucket=bucket, MaxKeys=1).get("KeyCount")
+            if is_empty and not self._has_rules(bucket):
+                self._expire_unfinished_uploads(bucket)
+
+    def _has_rules(self, bucket: str) -> bool:
+        rules = found(
+            lambda: self._s3.get_bucket_lifecycle_configuration(Bucket=bucket),
+            "NoSuchLifecycleConfiguration",
+        )
+        return rules is not None
+
     def _expire_unfinished_uploads(self, bucket: str) -> None:
         """Optional: the parts of a killed upload cost money, and no listing shows them."""
         with suppress(AccessDenied), asking(f"set the lifecycle of {bucket}"):

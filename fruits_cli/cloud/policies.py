@@ -73,6 +73,7 @@ def _storage(scope: Scope) -> list[dict[str, Any]]:
     bucket = scope.bucket_arn
     bucket_actions = (
         "s3:CreateBucket",
+        "s3:GetLifecycleConfiguration",
         "s3:ListBucket",
         "s3:ListBucketMultipartUploads",
         "s3:PutBucketOwnershipControls",

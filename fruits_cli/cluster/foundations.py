@@ -78,6 +78,7 @@ def short_digest(text: str) -> str:
 def ensure_bucket(bucket: str, session: Session, *, yes: bool) -> None:
     """Make the bucket unless it is there, once the user agrees. Raises BucketElsewhere."""
     if check_bucket(session.cloud, bucket):
+        session.cloud.storage.finish_bucket(bucket)
         return
     region = session.cloud.region
     session.screen.ask(f"Bucket {bucket} does not exist. Make it in {region}, private?", yes=yes)

@@ -94,6 +94,7 @@ def replace_body(environ: Environ, body: bytes) -> None:
 # Source: Amazon S3 API reference, the request syntax of each action.
 _S3_BY_QUERY = {
     ("GET", "location"): "GetBucketLocation",
+    ("GET", "lifecycle"): "GetBucketLifecycleConfiguration",
     ("GET", "uploads"): "ListMultipartUploads",
     ("GET", "uploadId"): "ListParts",
     ("POST", "uploads"): "CreateMultipartUpload",

@@ -81,6 +81,9 @@ class FakeStorage:
     def create_bucket(self, bucket: str) -> None:
         self.buckets.setdefault(bucket, self._region)
 
+    def finish_bucket(self, bucket: str) -> None:
+        assert bucket in self.buckets
+
     def put_bytes(self, content: bytes, uri: S3Uri, *, sha256: bytes | None = None) -> None:
         if sha256 is not None and hashlib.sha256(content).digest() != sha256:
             raise CloudError("The digest does not fit.")

@@ -155,6 +155,7 @@ class KillingAws(EmbeddedAws):
                 if rule.from_port == 22
             ],
             "locks": [key for found in keys.values() for key in found if "/locks/" in key],
+            "unruled": [name for name, bucket in buckets.items() if not bucket.rules],
             "chunks": [key for found in keys.values() for key in found if "/_chunks/" in key],
         }
 

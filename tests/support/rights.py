@@ -31,6 +31,7 @@ _S3 = {
     "ListObjectsV2": ["s3:ListBucket"],
     "ListParts": ["s3:ListMultipartUploadParts"],
     "PutBucketEncryption": ["s3:PutEncryptionConfiguration"],
+    "GetBucketLifecycleConfiguration": ["s3:GetLifecycleConfiguration"],
     "PutBucketLifecycleConfiguration": ["s3:PutLifecycleConfiguration"],
     "PutObject": ["s3:PutObject"],
     "PutPublicAccessBlock": ["s3:PutBucketPublicAccessBlock"],

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.support.on_moto import Fruits
 from tests.support.scenes import pictures
@@ -112,6 +113,40 @@ def test_an_empty_folder_is_refused_before_a_bucket_is_made(
     assert result.exit_code == 2
     assert "There are no pictures in" in result.stderr
     assert boto3.client("s3").list_buckets()["Buckets"] == []
+
+
+@pytest.fixture
+def bare() -> None:
+    """A bucket as whoever was killed right after CreateBucket leaves it."""
+    place = {"LocationConstraint": "eu-west-3"}
+    s3 = boto3.client("s3", region_name="eu-west-3")
+    s3.create_bucket(Bucket=BUCKET[1], CreateBucketConfiguration=place)
+
+
+def test_a_bucket_whose_maker_was_killed_gets_its_rule_from_the_next_command(
+    fruits: Fruits, tmp_path: Path, bare: None
+) -> None:
+    pictures(tmp_path / "Test")
+
+    result = fruits("upload", "Test", *BUCKET, "--yes")
+
+    assert result.exit_code == 0, result.stderr
+    (rule,) = boto3.client("s3").get_bucket_lifecycle_configuration(Bucket=BUCKET[1])["Rules"]
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+
+
+def test_a_bucket_that_holds_anything_gets_no_rule(
+    fruits: Fruits, tmp_path: Path, bare: None
+) -> None:
+    pictures(tmp_path / "Test")
+    s3 = boto3.client("s3")
+    s3.put_object(Bucket=BUCKET[1], Key="mine", Body=b"")
+
+    result = fruits("upload", "Test", *BUCKET, "--yes")
+
+    assert result.exit_code == 0, result.stderr
+    with pytest.raises(ClientError, match="NoSuchLifecycleConfiguration"):
+        s3.get_bucket_lifecycle_configuration(Bucket=BUCKET[1])
 
 
 def test_lifecycle_rules_of_an_existing_bucket_are_kept(fruits: Fruits, tmp_path: Path) -> None:
