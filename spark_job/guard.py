@@ -17,6 +17,7 @@ from spark_job.schema import PLAN_DIR
 
 # How long a killed predecessor may take to release the lock.
 _PATIENCE_S = 20.0
+_LOOK_EVERY_S = 5.0
 _watched = False
 
 
@@ -85,6 +86,23 @@ def end_after(minutes: float, act: Callable[[], None]) -> None:
     timer = threading.Timer(minutes * 60, act)
     timer.daemon = True
     timer.start()
+
+
+def end_when(file: str, output: Place, act: Callable[[], None]) -> None:
+    """Call `act` once a file of that name exists; it is removed first."""
+    threading.Thread(target=_wait_for_file, args=(file, output, act), daemon=True).start()
+
+
+def _wait_for_file(file: str, output: Place, act: Callable[[], None]) -> None:
+    while True:
+        try:
+            if output.exists(file):
+                output.remove(file)
+                return act()
+        except OSError:
+            # The job itself reports a place that it cannot reach.
+            pass
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _wait_for_unlock(command_lock: str) -> None:

@@ -111,6 +111,9 @@ def _run_job(asked: Asked, reporter: Reporter, spark: SparkContext) -> JobError 
         spark.setLogLevel("ERROR")
         if asked.deadline_min:
             guard.end_after(asked.deadline_min, functools.partial(_expire, asked, reporter))
+        if asked.attempt:
+            stop = functools.partial(_stop, reporter)
+            guard.end_when(schema.stop_file(asked.attempt), files.place(asked.output), stop)
         Job(asked, spark).run(reporter)
     except JobError as error:
         return error
@@ -147,6 +150,15 @@ def _expire(asked: Asked, reporter: Reporter) -> None:
     finally:
         print(error.message, file=sys.stderr, flush=True)
         os._exit(error.exit_code)
+
+
+def _stop(reporter: Reporter) -> None:
+    """End the job because `fruits cancel` asked for it; what is finished stays."""
+    try:
+        reporter.end("stopped")
+    finally:
+        print("The job was stopped on request.", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def main(argv: list[str]) -> int:

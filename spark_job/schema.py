@@ -16,6 +16,12 @@ INPUTS_FILE, JOB_FILE = f"{PLAN_DIR}/inputs.parquet", f"{PLAN_DIR}/job.json"
 
 FOLDERS = ("", FEATURES_DIR, PCA_DIR, REJECTED_DIR, CHUNKS_DIR, PLAN_DIR, PCA_MODEL_DIR)
 
+
+def stop_file(attempt: str) -> str:
+    """The file whose existence asks this attempt at the run to stop."""
+    return f"{PLAN_DIR}/stop-{attempt}"
+
+
 # Why a picture has no feature row.
 UNREADABLE, NOT_A_PICTURE, TRUNCATED = "unreadable", "not_a_picture", "truncated"
 TOO_LARGE, EMPTY, CHANGED, NAME = "too_large", "empty", "changed", "name"

@@ -171,11 +171,12 @@ def plan_step(
     machines: Mapping[str, Machine],
     region: str,
     run_id: str,
+    attempt: str,
     python: str,
 ) -> StepSpec:
     """The job as a step of a cluster that lives already, sized for the smallest of its nodes.
 
-    python: the interpreter that those nodes have.
+    attempt: an id that no other step has. python: the interpreter that those nodes have.
     """
     groups = [NodeGroup(Role.CORE, one, 1) for one in dict.fromkeys(node_types)]
     refuse_unfit_types(groups, machines, config.job.precision)
@@ -186,7 +187,9 @@ def plan_step(
         fixed=False,
     )
     deadline_min = job_deadline_min(lifetime_min(config.cluster, transient=False))
-    return StepPlan(config.job, options, run_id, run_id, deadline_min, OnFailure.CONTINUE).step(job)
+    return StepPlan(config.job, options, run_id, attempt, deadline_min, OnFailure.CONTINUE).step(
+        job
+    )
 
 
 def lifetime_min(cluster: ClusterConfig, *, transient: bool) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, OnFailure, StepSpec, StepState
-from fruits_cli.cloud.protocols import Clock, Clusters
+from fruits_cli.cloud.protocols import Clock, Cloud, Clusters
 from fruits_cli.cluster.nodes import DRIVER_MIB, DRIVER_OVERHEAD_MIB, ExecutorPlan
 from fruits_cli.errors import CloudError, MachineError, Unanswered
+from fruits_cli.job.progress import ask_to_stop
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.session import Session
@@ -69,6 +71,18 @@ def _conf(options: SparkOptions) -> dict[str, str]:
 # ListClusters may lag behind RunJobFlow by so much.
 LOOK_FOR_S, LOOK_EVERY_S = 60.0, 5.0
 ATTEMPTS = 3
+# Source: EMR Management Guide, work with steps.
+MOST_STEPS = 256
+
+
+def require_room(cluster_id: str, clusters: Clusters) -> None:
+    """Raise CloudError where EMR would take no more steps."""
+    count = sum(not step.state.is_final for step in clusters.steps(cluster_id))
+    if count >= MOST_STEPS:
+        raise CloudError(
+            f"{count} steps run or wait on cluster {cluster_id}; EMR takes {MOST_STEPS} at most.",
+            hint="Wait for one to end, or stop one with fruits cancel.",
+        )
 
 
 def submit(step: StepSpec, record: RunRecord, session: Session) -> RunRecord:
@@ -112,12 +126,20 @@ def step_named(name: str, cluster_id: str, clusters: Clusters, clock: Clock) -> 
         clock.sleep(LOOK_EVERY_S)
 
 
-def cancel(record: RunRecord, clusters: Clusters) -> None:
+def cancel(record: RunRecord, cloud: Cloud) -> None:
     """Cancel the record's step, and what it left running in YARN.
 
-    EMR ends the step's own process alone: in cluster mode the application would go on.
+    EMR ends the step's own processes alone: in cluster mode the application would go on. It is
+    asked to stop, and a step ends one that does not listen; but steps queue in their order.
+    Source: EMR Management Guide, cancel steps; concurrent steps.
     """
-    was_running = clusters.step(record.cluster_id, record.step_id).started_at is not None
+    clusters = cloud.clusters
+    step = clusters.step(record.cluster_id, record.step_id)
+    was_running = step.started_at is not None
+    if was_running:
+        # First: whatever cuts us short then, the job ends. It is optional.
+        with suppress(CloudError):
+            ask_to_stop(cloud.storage, step.args)
     try:
         clusters.cancel_step(record.cluster_id, record.step_id, force=True)
     except CloudError:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, ClusterState, Step, StepState
 from fruits_cli.cloud.protocols import Clock, Cloud, Clusters
 from fruits_cli.errors import ClusterNotFound, DeadlineReached, FruitsError
-from fruits_cli.job.progress import JobReport, fetch_report
+from fruits_cli.job.progress import STOPPED, JobReport, fetch_report
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.screen import Progress
 
@@ -25,7 +25,7 @@ _BLIND_FIRST_S, _BLIND_MOST_S = 3.0, 60.0
 # another account's, or another region's.
 _UNKNOWN_S = 600.0
 _Answer = TypeVar("_Answer")
-_LAST_STAGES = ("done", "failed")
+_LAST_STAGES = ("done", "failed", STOPPED)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def cancel_job(
         return Outcome([f"Would cancel {job}; the cluster stays."], facts)
     session.screen.ask(f"Cancel {job}?", yes=yes)
     record = _record_of(cluster, step, session)
-    cancel_step(record, clusters)
+    cancel_step(record, session.cloud)
     if record.output:
         session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
     return Outcome(

@@ -10,10 +10,12 @@ from typing import Any
 
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
-from fruits_cli.s3uri import S3Uri
+from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from fruits_cli.screen import Progress, shown
 
 PROGRESS_FILE = "progress.json"
+# The stage of a job that was asked to stop.
+STOPPED = "stopped"
 _KINDS: dict[int, type[FruitsError]] = {2: UsageError, 4: JobFailed}
 # A sentence of ours is shorter; what is longer was not written by the job.
 _MOST_CHARACTERS = 2000
@@ -52,6 +54,13 @@ def fetch_report(storage: Storage, output: S3Uri, step_args: Sequence[str] = ())
     if found is None:
         return JobReport()
     return parse_report(found.content).of_attempt(argument(step_args, "--attempt"))
+
+
+def ask_to_stop(storage: Storage, step_args: Sequence[str]) -> None:
+    """Ask the job of a step to stop, wherever it runs by now: it looks for this file."""
+    output, attempt = argument(step_args, "--output"), argument(step_args, "--attempt")
+    if output and attempt:
+        storage.put_bytes(b"", parse_s3_uri(output) / f"_plan/stop-{attempt}")
 
 
 def argument(step_args: Sequence[str], flag: str) -> str:

@@ -20,6 +20,7 @@ from fruits_cli.rehearsal.wire import Refused
 from fruits_cli.rehearsal.world import Cluster
 
 MODEL = botocore.session.Session().get_service_model("emr")
+_MOST_STEPS = 256
 CLEANUP_ROLE = "AWSServiceRoleForEMRCleanup"
 
 
@@ -124,3 +125,9 @@ def require_open(cluster: Cluster) -> None:
         raise invalid(
             "A job flow that is shutting down, terminating, or finished may not be modified."
         )
+
+
+def require_room(cluster: Cluster, added: int) -> None:
+    """Refuse more steps than may run and wait. Source: ManagementGuide, emr-work-with-steps."""
+    if added + sum(not step.is_final for step in cluster.steps) > _MOST_STEPS:
+        raise invalid(f"A cluster takes {_MOST_STEPS} pending and active steps.")

@@ -17,6 +17,7 @@ from fruits_cli.rehearsal.admission import (
     admit_cluster,
     invalid,
     require_open,
+    require_room,
     require_shape,
 )
 from fruits_cli.rehearsal.app_ui import OPERATIONS as APP_UI_OPERATIONS
@@ -72,6 +73,7 @@ class Emr:
         cluster = find_cluster(region, request["JobFlowId"])
         with cluster.changed:
             require_open(cluster)
+            require_room(cluster, len(request["Steps"]))
             steps = [_new_step(given) for given in request["Steps"]]
             cluster.steps += steps
             cluster.changed.notify_all()

@@ -95,7 +95,7 @@ def _leave(record: RunRecord, end: RunEnd, session: Session, *, keep: bool) -> N
     if keep and end is RunEnd.INTERRUPTED:
         step = step_of_run(record.run_id, cluster_id, session)
         if step and not step.state.is_final and clusters.cluster(cluster_id).state.is_live:
-            cancel(replace(record, step_id=step.step_id), clusters)
+            cancel(replace(record, step_id=step.step_id), session.cloud)
     heard_again()
     if keep:
         session.screen.tell(f"Cluster {cluster_id} stays, as --keep-cluster asked.")

@@ -12,7 +12,7 @@ from fruits_cli.cluster.logs import JobLogs, await_logs, failed_in_bootstrap, fe
 from fruits_cli.cluster.steps import is_housekeeping
 from fruits_cli.cluster.watch import RunState, watch_cluster, watch_run
 from fruits_cli.errors import CloudError, FruitsError, JobFailed, UsageError
-from fruits_cli.job.progress import argument, fetch_report
+from fruits_cli.job.progress import STOPPED, argument, fetch_report
 from fruits_cli.ledger import RunRecord
 from fruits_cli.s3uri import is_s3_uri, parse_s3_uri
 from fruits_cli.screen import Progress
@@ -66,6 +66,9 @@ def raise_failure(state: RunState, session: Session, *, wait_for_logs: bool = Tr
     """
     if state.step and state.step.state is StepState.COMPLETED:
         return
+    if state.progress and state.progress.stage == STOPPED:
+        # The job may have stopped before EMR cancelled its step, which then counts as failed.
+        raise _cancelled()
     state = _at_its_end(state, session)
     found = diagnosed(state, session, wait_for_logs=wait_for_logs)
     for line in proof_lines(found):
@@ -78,11 +81,15 @@ def raise_failure(state: RunState, session: Session, *, wait_for_logs: bool = Tr
     if state.step and state.step.state is StepState.CANCELLED:
         if found.stage in ("launch", "bootstrap"):
             raise CloudError(f"The cluster did not come up: {found.cause}", hint=found.hint)
-        raise FruitsError("The job was cancelled.", hint="fruits run --resume continues it.")
+        raise _cancelled()
     if state.step and state.step.started_at:
         where = "" if found.stage == "job" else f" in stage {found.stage}"
         raise JobFailed(f"The job failed{where}: {found.cause}", hint=found.hint)
     raise CloudError(f"The cluster ended in stage {found.stage}: {found.cause}", hint=found.hint)
+
+
+def _cancelled() -> FruitsError:
+    return FruitsError("The job was cancelled.", hint="fruits run --resume continues it.")
 
 
 def _at_its_end(state: RunState, session: Session) -> RunState:

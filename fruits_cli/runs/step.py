@@ -7,8 +7,10 @@ from contextlib import suppress
 from fruits_cli.cloud.clusters import Cluster, Role, StepSpec
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.machines import fast_precisions
+from fruits_cli.cluster.launch import new_launch_id
 from fruits_cli.cluster.nodes import node_groups
 from fruits_cli.cluster.plan import plan_step
+from fruits_cli.cluster.steps import require_room
 from fruits_cli.config import Config
 from fruits_cli.errors import AccessDenied
 from fruits_cli.job.model import obtain_model
@@ -32,8 +34,9 @@ def planned_step(
     """The step, sized for the nodes that are there, and the configuration with what `auto` chose.
 
     Sends code and model to the bucket. Raises UsageError where the cluster has another Python
-    than the job needs.
+    than the job needs, CloudError where its queue is full.
     """
+    require_room(cluster.cluster_id, session.cloud.clusters)
     types = node_types(config, cluster, session)
     artefact, chosen = obtain_model(
         config.job,
@@ -61,6 +64,7 @@ def planned_step(
         machines=session.cloud.account.machines(types),
         region=session.cloud.region,
         run_id=run_id,
+        attempt=new_launch_id(),
         python=interpreter_on(cluster, config.job.engine),
     )
     return step, config

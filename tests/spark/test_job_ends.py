@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fruits_cli.job.bundle import job_bundle
+from spark_job import schema
 from tests.support.pictures import draw_folder
 from tests.support.spark_settings import spark_environ, spark_options
 
@@ -75,6 +76,23 @@ def test_a_job_ends_at_its_deadline_and_resumes_without_one(
     assert code == 1
     assert "ended after its 0.0001 minutes" in told(output)
     assert submit(images, output, artefact_folder, scratch, "--resume") == 0
+    assert json.loads((output / "manifest.json").read_text())["counts"]["features"] == 150
+
+
+def test_a_job_that_is_asked_to_stop_does_so_and_resumes(
+    images: Path, artefact_folder: Path, tmp_path: Path
+) -> None:
+    output, scratch = tmp_path / "run", tmp_path / "scratch"
+    asked = output / schema.stop_file("a1")
+    asked.parent.mkdir(parents=True)
+    asked.touch()
+
+    code = submit(images, output, artefact_folder, scratch, "--attempt", "a1")
+
+    assert code == 1
+    assert json.loads((output / "progress.json").read_text())["stage"] == "stopped"
+    assert not asked.exists()
+    assert submit(images, output, artefact_folder, scratch, "--attempt", "a2", "--resume") == 0
     assert json.loads((output / "manifest.json").read_text())["counts"]["features"] == 150
 
 

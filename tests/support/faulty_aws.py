@@ -77,7 +77,11 @@ class FaultyAws(EmbeddedAws):
         ec2.terminate_instances(InstanceIds=[node.instance_id for node in lost])
         with cluster.changed:
             for node in lost:
-                node.state, node.reason, node.timeline.ended = "TERMINATED", _TAKEN_BACK, time.time()
+                node.state, node.reason, node.timeline.ended = (
+                    "TERMINATED",
+                    _TAKEN_BACK,
+                    time.time(),
+                )
             if role == "CORE":
                 cluster.ending = cluster.ending or _CORE_LOST
             cluster.changed.notify_all()

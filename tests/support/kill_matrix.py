@@ -3,7 +3,8 @@
 The client dies, or is interrupted, when its n-th changing request arrives at the embedded AWS,
 before or after that took effect. Then the same command runs again, then `fruits terminate`. There
 must never be two clusters of a name, at the end no cluster, rule, group or lock may be left, no
-bucket without the rule for unfinished uploads, and the ledger must name what lives at any of these moments.
+bucket without the rule for unfinished uploads, and the ledger must name what lives at any of these
+moments.
 
 What is real: the command, its HTTP requests, S3, EC2, IAM and EMR of the rehearsal. What is not:
 the job's step writes the results of a job without computing them, and waits pass thirty times as

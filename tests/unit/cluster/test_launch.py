@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from fruits_cli.cloud.account import Foundation, RoleFacts
+from fruits_cli.cloud.clusters import OnFailure, StepSpec
 from fruits_cli.cloud.policies import RoleSpec, instance_role, service_role
 from fruits_cli.cluster.foundations import observe
 from fruits_cli.cluster.launch import launch
 from fruits_cli.cluster.lock import Holder, take_lock, this_process
 from fruits_cli.cluster.plan import RunPlan, plan_cluster, plan_run
 from fruits_cli.cluster.plan_report import cluster_lines
-from fruits_cli.cluster.steps import cancel, submit
+from fruits_cli.cluster.steps import MOST_STEPS, cancel, require_room, submit
 from fruits_cli.config import Target
 from fruits_cli.errors import (
     AccessDenied,
@@ -22,6 +23,8 @@ from fruits_cli.errors import (
     RoleNotReady,
 )
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord
+from fruits_cli.s3uri import parse_s3_uri
+from spark_job.schema import stop_file
 from tests.support.fakes import FakeAws, FakeRights
 from tests.support.scenes import session
 from tests.support.worlds import BUCKET, PYTHON, RUN_ID, config, job, observed
@@ -277,6 +280,17 @@ def test_a_step_whose_answer_got_lost_is_not_added_twice(aws: FakeAws, ledger: L
     assert ledger.load(RUN_ID) == record
 
 
+def test_a_full_queue_of_steps_is_refused_before_emr_does(aws: FakeAws, ledger: Ledger) -> None:
+    record = launched(aws, ledger, standing())
+    for number in range(MOST_STEPS - 1):
+        aws.clusters.add_step(record.cluster_id, StepSpec(str(number), (), OnFailure.CONTINUE))
+    require_room(record.cluster_id, aws.clusters)
+    aws.clusters.add_step(record.cluster_id, StepSpec("last", (), OnFailure.CONTINUE))
+
+    with pytest.raises(CloudError, match="EMR takes 256 at most"):
+        require_room(record.cluster_id, aws.clusters)
+
+
 def test_cancelling_a_running_step_also_ends_what_it_left_in_yarn(
     aws: FakeAws, ledger: Ledger
 ) -> None:
@@ -286,11 +300,26 @@ def test_cancelling_a_running_step_also_ends_what_it_left_in_yarn(
     record = replace(launched(aws, ledger, plan), step_id="s-0001-1")
     aws.clock.sleep(aws.script.boot_s + 10)
 
-    cancel(record, aws.clusters)
+    cancel(record, aws.cloud)
 
     assert aws.clusters.cancelled == [record.step_id]
     names = [step.name for step in aws.clusters.steps(record.cluster_id)]
     assert names == [f"fruits-stop-{RUN_ID}", f"fruits-{RUN_ID}"]
+
+
+def test_cancelling_asks_the_job_to_stop_for_its_kill_step_may_queue(
+    aws: FakeAws, ledger: Ledger
+) -> None:
+    plan = plan_run(
+        config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=True
+    )
+    record = replace(launched(aws, ledger, plan), step_id="s-0001-1")
+    aws.clock.sleep(aws.script.boot_s + 10)
+
+    cancel(record, aws.cloud)
+
+    asked = parse_s3_uri(job().places.output) / stop_file("l1")
+    assert aws.storage.puts[-1] == asked.key
 
 
 def test_cancelling_a_waiting_step_needs_no_second_one(aws: FakeAws, ledger: Ledger) -> None:
@@ -299,8 +328,9 @@ def test_cancelling_a_waiting_step_needs_no_second_one(aws: FakeAws, ledger: Led
     )
     record = replace(launched(aws, ledger, plan), step_id="s-0001-1")
 
-    cancel(record, aws.clusters)
+    cancel(record, aws.cloud)
 
+    assert not [key for key in aws.storage.puts if "/stop-" in key]
     assert len(aws.clusters.steps(record.cluster_id)) == 1
 
 

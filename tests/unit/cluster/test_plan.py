@@ -129,6 +129,7 @@ def test_a_step_of_a_live_cluster_fits_its_smallest_node() -> None:
         machines=MACHINES,
         region="eu-west-3",
         run_id=RUN_ID,
+        attempt="a1",
         python="/opt/fruits/1f2e/bin/python",
     )
 
