@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import json
@@ -225,6 +226,16 @@ def imported_openvino() -> Any:
     return openvino
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, which never ends.
+
+    Each gives the thread a signal stack (sigaltstack) and at its end the one of before back: after
+    two that end in the order they began, that one is unmapped, and the next signal kills.
+    """
+    return imported_openvino().Core()
+
+
 def f32_kernels() -> str:
     """The kernels that f32 is computed with on this CPU; empty for OpenVINO's own choice."""
     return BLOCKED_KERNELS if _cpu_words() >= _BLOCKED_CPU else ""
@@ -241,13 +252,12 @@ def openvino_engine(artefact: Artefact, precision: str, kernels: str | None = No
             "This machine's CPU has neither amx_bf16 nor avx512_bf16, so bf16 would be emulated.",
             hint="Use --precision f32, or instances that have it, such as m7i.",
         )
-    ov = imported_openvino()
     _require_own(artefact, precision)
     if kernels is None:
         kernels = f32_kernels() if precision == "f32" else ""
     batch = batch_of(precision)
     graph = taking_pixels(graph_of(artefact, kernels), artefact.side_px, batch)
-    compiled = ov.Core().compile_model(graph, "CPU", _settings(precision))
+    compiled = openvino_core().compile_model(graph, "CPU", _settings(precision))
     seen = _precision_of(compiled)
     if seen != precision:
         raise JobError(1, f"OpenVINO computes in {seen} although {precision} was asked for.")
@@ -264,7 +274,7 @@ def graph_of(artefact: Artefact, kernels: str = "") -> Any:
     ov, content = imported_openvino(), artefact.contents[GRAPH_FILE]
     content = asking_for_kernels(content, kernels) if kernels else content
     data = np.frombuffer(artefact.contents[GRAPH_DATA_FILE], np.uint8)
-    return ov.Core().read_model(content, ov.Tensor(data))
+    return openvino_core().read_model(content, ov.Tensor(data))
 
 
 def _precision_of(compiled: Any) -> str:

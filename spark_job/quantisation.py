@@ -6,6 +6,7 @@ NNCF is needed only where the artefact is made.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import heapq
 import importlib.util
@@ -14,6 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -168,7 +170,8 @@ def _save_graph(folder: Path, made_of: Artefact, sample: Sample) -> str:
     nncf.set_log_level(logging.ERROR)
     graph = engines.graph_of(made_of)
     graph.reshape([1, made_of.side_px, made_of.side_px, 3])
-    quantised = nncf.quantize(
+    quantise = functools.partial(
+        nncf.quantize,
         graph,
         nncf.Dataset(sample.calibrating, lambda one: one[None].astype(np.float32) / 127.5 - 1),
         # Symmetric: then all convolutions, depthwise ones too, get the kernels of AMX and VNNI;
@@ -180,6 +183,9 @@ def _save_graph(folder: Path, made_of: Artefact, sample: Sample) -> str:
             overflow_fix=nncf.quantization.advanced_parameters.OverflowFix.ENABLE
         ),
     )
+    # Its cores of OpenVINO leave their signal stacks (see engines.openvino_core) to this thread.
+    with ThreadPoolExecutor(1) as pool:
+        quantised = pool.submit(quantise).result()
     ov.save_model(quantised, folder / GRAPH_FILE, compress_to_fp16=False)
     return str(nncf.__version__)
 

@@ -81,10 +81,11 @@ def compiled_with(kernels: str, artefact: Artefact, side_px: int) -> Any:
     graph = artefact.contents[engines.GRAPH_FILE]
     graph = engines.asking_for_kernels(graph, kernels) if kernels else graph
     data = np.frombuffer(artefact.contents[engines.GRAPH_DATA_FILE], np.uint8)
-    read = ov.Core().read_model(graph, ov.Tensor(data))
+    read = engines.openvino_core().read_model(graph, ov.Tensor(data))
     # On a CPU with bf16 OpenVINO would choose that.
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    return ov.Core().compile_model(engines.taking_pixels(read, side_px), "CPU", settings)
+    asked = engines.taking_pixels(read, side_px)
+    return engines.openvino_core().compile_model(asked, "CPU", settings)
 
 
 def kernels_of(compiled: Any) -> set[str]:
@@ -108,6 +109,31 @@ def test_blocked_kernels_give_the_same_features_wherever_they_can_be_had(
     free = compiled_with("", artefact, artefact.side_px)(pair)[0]
 
     assert np.abs(asked - free).max() < 1e-4
+
+
+# The cores of OpenVINO that computed have left the thread no signal stack that is gone.
+_ENDING_ENGINES = """
+import gc, signal, sys
+from spark_job import engines
+artefact = engines.load_artefact(sys.argv[1])
+first, second = (engines.openvino_engine(artefact, "f32") for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("heard")
+"""
+
+
+def test_a_signal_is_heard_after_engines_have_ended(artefact_folder: Path) -> None:
+    words = [sys.executable, "-c", _ENDING_ENGINES, str(artefact_folder)]
+
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert (told.returncode, told.stdout) == (0, "heard\n"), told.stderr
 
 
 def test_a_graph_that_tells_something_already_keeps_it() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +132,13 @@ def test_every_convolution_computes_in_8_bits_and_near_f32(
 
 
 @pytest.mark.slow
+def test_a_signal_is_heard_after_calibration(quantised: Artefact) -> None:
+    gc.collect()
+
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_it_is_made_once(quantised: Artefact, artefact_folder: Path, pictures: Path) -> None:
     file = artefact_folder.parent / quantised.fingerprint / "model.json"
     before = file.stat().st_mtime_ns
