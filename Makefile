@@ -49,6 +49,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/run.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing Spark, OpenVINO, TensorFlow and a Java into .venv: 2 GB, some minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 

@@ -14,6 +14,10 @@ class TerminalClosed(KeyboardInterrupt):
     """SIGHUP: the terminal is gone. What runs elsewhere may continue."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: unlike Ctrl-C, our children on the same terminal have not heard it."""
+
+
 @dataclass
 class _State:
     """is_raising: the next signal raises. waiting: the first signal that came while it did not."""
@@ -23,6 +27,12 @@ class _State:
 
 
 _state = _State()
+
+
+_RAISED: dict[int, type[KeyboardInterrupt]] = {
+    signal.SIGHUP: TerminalClosed,
+    signal.SIGTERM: Terminated,
+}
 
 
 def _heard(number: int, frame: Any) -> None:
@@ -35,7 +45,7 @@ def _heard(number: int, frame: Any) -> None:
 
 
 def _raise(number: int) -> None:
-    raise TerminalClosed if number == signal.SIGHUP else KeyboardInterrupt
+    raise _RAISED.get(number, KeyboardInterrupt)
 
 
 @contextmanager

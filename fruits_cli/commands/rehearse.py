@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,10 +21,12 @@ from fruits_cli.errors import UsageError
 from fruits_cli.files import cache_dir, expanded
 from fruits_cli.ledger import new_run_id
 from fruits_cli.options import Yes, with_config
+from fruits_cli.rehearsal.child import wait_for
 from fruits_cli.rehearsal.hub_program import NOT_INSTALLED, find_hub
 from fruits_cli.rehearsal.state import Rehearsal
-from fruits_cli.rehearsal.tour import FRUITS, stops, take_tour, wait_for
+from fruits_cli.rehearsal.tour import stops, take_tour
 from fruits_cli.screen import Outcome, Screen
+from fruits_cli.signals import termination_as_interrupt
 
 Images = Annotated[str | None, typer.Argument(help="Folder of pictures.", show_default=False)]
 Sample = Annotated[bool, typer.Option("--sample", help="Run on a small drawn set of fruit.")]
@@ -63,25 +64,36 @@ def rehearse(
         return Outcome(["The rehearsal ended." if ended else "None was up."], {"ended": ended})
     job = {k: v for k, v in flags.get("job", {}).items() if k not in ("output_dir", "target")}
     output = config.job.output_dir or Path("fruits-runs") / new_run_id()
-    if tour:
-        if not yes and not sys.stdin.isatty():
-            raise UsageError("There is no terminal to wait at.", hint="Give --yes.")
-        folder = expanded(images).absolute() if images else ensure_sample(sample_folder(os.environ))
-        with_hub = find_hub() is not None
-        if not with_hub:
-            screen.tell(f"{NOT_INSTALLED}. The tour goes without it.")
-        flags_of_job = tour_flags(job, screen)
-        story = stops(folder, output.absolute(), flags_of_job, bucket=BUCKET, with_hub=with_hub)
-        pause = partial(pause_of, screen, yes=yes)
-        raise typer.Exit(take_tour(story, tell=screen.tell, pause=pause))
-    played = Played(images, sample, output, job, screen.flags)
-    if not keep:
-        raise typer.Exit(play_once(played))
-    living = rehearsal.start(state)
-    code = play(played, living, state) if has_pictures else 0
+    with termination_as_interrupt():
+        if tour:
+            raise typer.Exit(walk(images, output, job, screen, yes=yes))
+        played = Played(images, sample, output, job, screen.flags)
+        if not keep:
+            raise typer.Exit(play_once(played))
+        living = rehearsal.start(state)
+        code = play(played, living, state) if has_pictures else 0
     screen.tell("The embedded AWS stays up; fruits rehearse --stop ends it. For another terminal:")
     facts = {"environ": living.environ, "exit_code": code}
     return Outcome(export_lines(living), facts, code)
+
+
+def walk(
+    images: str | None, output: Path, job: Mapping[str, Any], screen: Screen, *, yes: bool
+) -> int:
+    """Take the tour; its exit code."""
+    if not yes and not sys.stdin.isatty():
+        raise UsageError("There is no terminal to wait at.", hint="Give --yes.")
+    folder = expanded(images).absolute() if images else ensure_sample(sample_folder(os.environ))
+    with_hub = find_hub() is not None
+    if not with_hub:
+        screen.tell(f"{NOT_INSTALLED}. The tour goes without it.")
+    flags_of_job = tour_flags(job, screen)
+    story = stops(folder, output.absolute(), flags_of_job, bucket=BUCKET, with_hub=with_hub)
+    try:
+        return take_tour(story, tell=screen.tell, pause=partial(pause_of, screen, yes=yes))
+    except KeyboardInterrupt:
+        screen.tell("The tour ended early. Its cluster and the embedded AWS are gone.")
+        raise
 
 
 def pause_of(screen: Screen, *, yes: bool) -> None:
@@ -141,12 +153,8 @@ def kept_state(folder: Path) -> Path:
 
 def play_once(played: Played) -> int:
     """Play the run on a rehearsal of its own, which ends with it; the run's exit code."""
-    with tempfile.TemporaryDirectory(prefix="fruits-rehearsal-") as scratch:
-        state = Path(scratch)
-        try:
-            return play(played, rehearsal.start(state, ends_with_us=True), state)
-        finally:
-            rehearsal.stop(state)
+    with rehearsal.passing() as (living, state):
+        return play(played, living, state)
 
 
 def play(played: Played, living: Rehearsal, state: Path) -> int:
@@ -157,7 +165,7 @@ def play(played: Played, living: Rehearsal, state: Path) -> int:
     work = state / "work"
     work.mkdir(exist_ok=True)
     environ = rehearsal.environ_beside(living, os.environ) | dict.fromkeys(_REAL, "")
-    return wait_for([*FRUITS, *played.words()], environ, work)
+    return wait_for(played.words(), environ, work)
 
 
 def export_lines(living: Rehearsal) -> list[str]:

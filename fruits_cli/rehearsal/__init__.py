@@ -3,6 +3,7 @@
     rehearsal = start(folder)       spawns it, or finds the one that lives there
     environ_beside(rehearsal, os.environ)   what a command needs to talk to it
     stop(folder)                    ends it with every process it started
+    with passing() as (rehearsal, folder)   one that ends with the block
 
 It outlives the command that started it; `find(folder)` tells whether one lives.
 """
@@ -11,17 +12,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fruits_cli.errors import MachineError
 from fruits_cli.rehearsal.state import Rehearsal, is_held, load_state, remove_state
+from fruits_cli.signals import held
 
-__all__ = ["Rehearsal", "environ_beside", "find", "start", "stop"]
+__all__ = ["Rehearsal", "environ_beside", "find", "passing", "start", "stop"]
 
 _START_S, _STOP_S, _POLL_S = 60.0, 30.0, 0.05
 _PACKAGES = Path(__file__).resolve().parents[2]
@@ -75,7 +79,13 @@ def start(
             start_new_session=True,
         )
     _children[child.pid] = child
-    return _awaited(state, child)
+    try:
+        return _awaited(state, child)
+    except BaseException:
+        # Nobody is told of it, and it has no cluster yet.
+        child.kill()
+        _collect(child.pid)
+        raise
 
 
 def _flat(options: Mapping[str, str]) -> list[str]:
@@ -92,8 +102,6 @@ def _awaited(state: Path, child: subprocess.Popen[bytes]) -> Rehearsal:
         if child.poll() is not None and not is_held(state):
             break
         time.sleep(_POLL_S)
-    child.kill()
-    _collect(child.pid)
     raise MachineError(
         "The rehearsal's server did not start.", hint=f"Read {state / LOG_NAME} for the cause."
     )
@@ -119,6 +127,19 @@ def stop(state: Path) -> bool:
     if living.pid in _children:
         _collect(living.pid)
     return True
+
+
+@contextlib.contextmanager
+def passing() -> Iterator[tuple[Rehearsal, Path]]:
+    """A rehearsal and its folder, which end with the block, and also where we are killed."""
+    folder = Path(tempfile.mkdtemp(prefix="fruits-rehearsal-"))
+    living = start(folder, ends_with_us=True)
+    try:
+        yield living, folder
+    finally:
+        with held():
+            stop(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

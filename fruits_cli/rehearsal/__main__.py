@@ -46,7 +46,11 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--minutes-per-second", type=_positive, default=1.0)
     parser.add_argument("--timer-minutes-per-second", type=_positive, default=1 / 60)
     parser.add_argument("--quota-vcpus", type=int, default=64)
-    parser.add_argument("--ends-with-stdin", action="store_true", help="end when stdin closes")
+    parser.add_argument(
+        "--ends-with-stdin",
+        action="store_true",
+        help="end when stdin closes, and the state folder too",
+    )
     return parser.parse_args(argv)
 
 
@@ -152,6 +156,9 @@ def main(argv: list[str], load: Callable[[], type[EmbeddedAws]] = load_server) -
         finally:
             for name in _LEFTOVERS:
                 shutil.rmtree(asked.state / name, ignore_errors=True)
+    if asked.ends_with_stdin:
+        # Whoever started it may have been killed.
+        shutil.rmtree(asked.state, ignore_errors=True)
     return 0
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 
+from fruits_cli import guard
 from fruits_cli.errors import FruitsError
 from fruits_cli.job.spark import find_java, spark_environ, spark_home, usable_cores
-from fruits_cli.rehearsal import guard
 from fruits_cli.rehearsal.inside import Host
 from fruits_cli.rehearsal.logs import LogShipping, append_line, append_text
 from fruits_cli.rehearsal.spark_submit import (

@@ -7,19 +7,15 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fruits_cli import rehearsal
 from fruits_cli.files import cache_dir
+from fruits_cli.rehearsal.child import INTERRUPTED, ended, fruits, wait_for
 
-# A module's `-m` would look for it in the current folder first; -P does not.
-FRUITS = (sys.executable, "-P", "-c", "from fruits_cli.app import main; main()")
 _LAST_LINE_OF_TUNNEL = "proxy.pac"
-_INTERRUPTED = 130
 _NOTEBOOKS = "JupyterHub, with a notebook of the run to log in to as jovyan, and "
 _JOBS = "the job in Spark's own History Server"
 
@@ -75,27 +71,26 @@ def take_tour(
     """Run the story on an embedded AWS of its own; the exit code of the first stop that failed.
 
     Folder, home and key pair of the commands are the tour's own and end with it; the cache is the
-    user's. pause: returns when the user has looked.
+    user's. pause: returns when the user has looked. Raises KeyboardInterrupt where one ended it.
     """
-    with tempfile.TemporaryDirectory(prefix="fruits-tour-") as scratch:
-        state, work = Path(scratch), Path(scratch) / "work"
+    with rehearsal.passing() as (living, folder):
+        work = folder / "work"
         work.mkdir()
-        try:
-            environ = _own_environ(rehearsal.start(state, ends_with_us=True), work)
-            for number, stop in enumerate(story, start=1):
-                tell("")
-                tell(f"{number} of {len(story)}: {stop.why}")
-                tell(f"$ fruits {shlex.join(stop.words)}")
-                if stop.stays:
-                    code = _visit(stop, work, environ, tell, pause)
-                else:
-                    code = wait_for([*FRUITS, *stop.words], environ, work)
-                if code == _INTERRUPTED or (code and not stop.may_fail):
-                    return code
-                if not stop.stays and number < len(story):
-                    pause()
-        finally:
-            rehearsal.stop(state)
+        environ = _own_environ(living, work)
+        for number, stop in enumerate(story, start=1):
+            tell("")
+            tell(f"{number} of {len(story)}: {stop.why}")
+            tell(f"$ fruits {shlex.join(stop.words)}")
+            if stop.stays:
+                code = _visit(stop, work, environ, tell, pause)
+            else:
+                code = wait_for(stop.words, environ, work)
+            if code == INTERRUPTED:
+                raise KeyboardInterrupt
+            if code and not stop.may_fail:
+                return code
+            if not stop.stays and number < len(story):
+                pause()
     return 0
 
 
@@ -109,15 +104,6 @@ def _own_environ(living: rehearsal.Rehearsal, work: Path) -> dict[str, str]:
     }
 
 
-def wait_for(command: Sequence[str], environ: Mapping[str, str], folder: Path) -> int:
-    """The exit code of a child on the same terminal."""
-    with subprocess.Popen(command, env=environ, cwd=folder) as child:
-        while True:
-            # Ctrl-C reaches the child as well, which then ends its cluster: wait for that.
-            with suppress(KeyboardInterrupt):
-                return child.wait()
-
-
 def _visit(
     stop: Stop,
     work: Path,
@@ -126,9 +112,7 @@ def _visit(
     pause: Callable[[], None],
 ) -> int:
     """Run a command that stays until the user has looked, and end it as Ctrl-C does."""
-    with subprocess.Popen(
-        [*FRUITS, *stop.words], env=environ, cwd=work, stdout=subprocess.PIPE, text=True
-    ) as child:
+    with fruits(stop.words, environ, work, stdout=subprocess.PIPE) as child:
         try:
             for line in child.stdout or ():
                 sys.stdout.write(line)
@@ -136,10 +120,10 @@ def _visit(
                 if _LAST_LINE_OF_TUNNEL in line:
                     if stop.beside:
                         tell(f"$ fruits {shlex.join(stop.beside)}")
-                        wait_for([*FRUITS, *stop.beside], environ, work)
+                        wait_for(stop.beside, environ, work)
                     pause()
                     break
         finally:
             child.send_signal(signal.SIGINT)
-        code = child.wait()
-    return 0 if code == _INTERRUPTED else code
+        code = ended(child)
+    return 0 if code == INTERRUPTED else code

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from fruits_cli import guard
 from fruits_cli.errors import TunnelError
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
@@ -18,7 +18,6 @@ _MAC_APPS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
-_END_TIMEOUT_S = 5.0
 
 
 def find_browser(search_path: str | None) -> Path | None:
@@ -58,41 +57,28 @@ def browser_command(
 def browser_open(
     executable: Path, *, pac_url: str, key_hashes: tuple[str, ...], urls: tuple[str, ...]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The browser, running; at the end it is closed and its profile removed."""
+    """The browser's guard, which ends it at the end, also where we are killed.
+
+    It is closed then and its profile removed. Raises TunnelError where it does not start.
+    """
     profile = Path(tempfile.mkdtemp(prefix="fruits-browser-"))
     command = browser_command(
         executable, profile=profile, pac_url=pac_url, key_hashes=key_hashes, urls=urls
     )
     try:
-        with _running(command) as process:
-            yield process
-    finally:
-        shutil.rmtree(profile, ignore_errors=True)
-
-
-@contextmanager
-def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    try:
         # A session of its own: Ctrl-C in the terminal is for the tunnel, which then ends it.
         process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-I", guard.__file__, "--scratch", str(profile), *command],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
     except OSError as error:
-        raise TunnelError(f"{command[0]} could not be started: {error.strerror}.") from error
+        profile.rmdir()
+        raise TunnelError(f"{executable} could not be started: {error.strerror}.") from error
     try:
         yield process
     finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_END_TIMEOUT_S)
-            return
+        # Not the process's own block, which does not wait after Ctrl-C.
+        process.communicate()

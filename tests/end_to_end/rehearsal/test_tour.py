@@ -3,30 +3,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import re
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from fruits_cli.dataset.sample import draw_sample
-from fruits_cli.files import templates_dir
 from fruits_cli.rehearsal.hub_program import find_hub
 from fruits_cli.tunnel.browser import find_browser
-from tests.support.browser_page import first_page, headless
-from tests.support.hub_page import TEXT, log_in, run_notebook
+from tests.support.browser_page import headless
 from tests.support.rehearsed import until
 from tests.support.ssh_servers import is_listening
+from tests.support.tour import FRUITS, at_terminal, look_around, processes_with, walked
 
-FRUITS = str(Path(sys.executable).with_name("fruits"))
-PAUSE = "Ctrl-C ends the tour"
-CELLS = len(json.loads((templates_dir() / "notebook.ipynb").read_text(encoding="utf-8"))["cells"])
 NEEDED = {"jupyterhub": find_hub(), "chromium": find_browser(os.environ.get("PATH"))}
 LACKING = [name for name, found in NEEDED.items() if not found]
 
@@ -41,59 +31,6 @@ def environ_in(folder: Path, *first_on_path: Path) -> dict[str, str]:
     }
 
 
-@contextmanager
-def tour(
-    folder: Path, environ: Mapping[str, str], *words: str
-) -> Iterator[tuple[subprocess.Popen[str], IO[bytes]]]:
-    """The tour at a terminal, and the terminal's keyboard."""
-    ours, theirs = pty.openpty()
-    with (
-        os.fdopen(ours, "wb", buffering=0) as keyboard,
-        subprocess.Popen(
-            [FRUITS, "rehearse", "--tour", *words],
-            cwd=folder,
-            env=environ,
-            stdin=theirs,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process,
-    ):
-        os.close(theirs)
-        try:
-            yield process, keyboard
-        finally:
-            # A tour that is not over ends as by Ctrl-C.
-            process.send_signal(signal.SIGINT)
-
-
-async def look_around(told: str, log: Path, folder: Path) -> tuple[str, str]:
-    """The texts of the notebook and of the History Server, in the browser that the tour opened."""
-    urls = dict(re.findall(r"^(jupyterhub|spark) +(http\S+)", told, re.MULTILINE))
-    (name,) = re.findall(r"/jupyter/jovyan/(\S+\.ipynb)", told)
-    (password,) = re.findall(r"^[\w-]{24}$", told, re.MULTILINE)
-    async with first_page(log) as page:
-        # First, because a notebook that is not saved yet asks before it is left.
-        await page.command("Page.navigate", url=urls["spark"])
-        await page.until("!!document.querySelector('td a')")
-        await page.value("document.querySelector('td a').click()")
-        await page.until(f"{TEXT}.includes('Completed Jobs')")
-        history = str(await page.value(TEXT))
-        await page.save_screenshot(folder / "history.png")
-        await log_in(page, urls["jupyterhub"], "jovyan", password)
-        return await run_notebook(page, name, folder / "notebook.png", cells=CELLS), history
-
-
-def processes_with(text: str) -> list[int]:
-    """The processes, this one excepted, in whose environment the text stands."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if text.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-    return [pid for pid in found if pid != os.getpid()]
-
-
 @pytest.mark.slow
 @pytest.mark.spark
 @pytest.mark.xdist_group("spark")
@@ -103,21 +40,20 @@ def test_the_tour_walks_from_init_to_the_bill(artefact_folder: Path, tmp_path: P
     (tmp_path / "cache" / "fruits").mkdir(parents=True)
     (tmp_path / "cache" / "fruits" / "models").symlink_to(artefact_folder.parent)
     draw_sample(tmp_path / "pictures", count=36)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
     log = tmp_path / "chromium.log"
     environ = environ_in(tmp_path, headless(tmp_path / "bin", log))
-    told, seen = "", ("", "")
+    environ["TMPDIR"] = str(temporary)
+    words = [FRUITS, "rehearse", "--tour", "pictures", "--image-size", "96", "--weights", "random"]
+    seen: list[str] = []
 
-    with tour(tmp_path, environ, "pictures", "--image-size", "96", "--weights", "random") as (
-        process,
-        keyboard,
-    ):
-        for line in process.stdout or ():
-            told += line
-            if PAUSE in line:
-                if told.rpartition("$ fruits ")[2].startswith("tunnel --password"):
-                    seen = asyncio.run(look_around(told, log, tmp_path))
-                keyboard.write(b"\n")
-        assert process.wait(60) == 0, told
+    def look(told: str) -> None:
+        seen.extend(asyncio.run(look_around(told, log, tmp_path)))
+
+    with at_terminal(words, tmp_path, environ) as (process, keyboard):
+        told = walked(process, keyboard, look)
+        assert process.returncode == 0, told
 
     assert re.findall(r"^\$ fruits ([a-z-]+)", told, re.MULTILINE) == [
         *("init", "doctor", "upload", "create-cluster", "submit", "status"),
@@ -137,7 +73,8 @@ def test_the_tour_walks_from_init_to_the_bill(artefact_folder: Path, tmp_path: P
     assert not (tmp_path / "home" / ".ssh").exists()
     assert not (tmp_path / ".fruits").exists()
     assert not [port for port in re.findall(r"127\.0\.0\.1:(\d+)", told) if is_listening(int(port))]
-    until(lambda: not processes_with(str(tmp_path / "bin")))
+    until(lambda: not processes_with(str(temporary)))
+    assert os.listdir(temporary) == []
 
 
 def test_a_tour_without_a_terminal_wants_yes_before_anything_starts(tmp_path: Path) -> None:

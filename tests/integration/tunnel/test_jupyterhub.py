@@ -3,10 +3,12 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import os
 import socket
 import ssl
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,7 +35,14 @@ from fruits_cli.tunnel.pac import pac_file
 from fruits_cli.tunnel.ports import Acceptor, Listener, listening
 from fruits_cli.tunnel.reachable import Reachable
 from fruits_cli.tunnel.servers import file_server
-from tests.support.ssh_servers import SshServer, free_port, served, socks_through
+from tests.support.paths import ROOT
+from tests.support.ssh_servers import (
+    SshServer,
+    free_port,
+    served,
+    socks_through,
+    wait_until,
+)
 
 SET_PASSWORD = "sudo docker exec -i jupyterhub chpasswd"
 
@@ -128,18 +137,57 @@ def test_the_browser_knows_the_tunnel_and_one_key_alone(tmp_path: Path) -> None:
     assert command[-1] == "https://127.0.0.1:9443/"
 
 
-def test_the_browser_ends_and_its_profile_goes_with_the_tunnel(tmp_path: Path) -> None:
-    stand_in = tmp_path / "chromium"
-    stand_in.write_text("#!/bin/sh\nexec sleep 1000\n")
+def stand_in_browser(folder: Path) -> Path:
+    """A browser that writes its pid and profile to `seen` and stays."""
+    stand_in = folder / "chromium"
+    seen = folder / "seen"
+    stand_in.write_text(f'#!/bin/sh\necho "$$ $1" > {seen}.new\nmv {seen}.new {seen}\nsleep 1000\n')
     stand_in.chmod(0o755)
+    return stand_in
 
-    with browser_open(stand_in, pac_url="http://x/", key_hashes=(), urls=("http://y/",)) as process:
-        profile = Path(str(list(process.args)[1]).partition("=")[2])  # type: ignore[arg-type]
+
+def seen_browser(folder: Path) -> tuple[int, Path]:
+    """The pid and the profile of the one that runs."""
+    seen = folder / "seen"
+    wait_until(seen.exists)
+    pid, _, option = seen.read_text().strip().partition(" ")
+    return int(pid), Path(option.partition("=")[2])
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_the_browser_ends_and_its_profile_goes_with_the_tunnel(tmp_path: Path) -> None:
+    stand_in = stand_in_browser(tmp_path)
+
+    with browser_open(stand_in, pac_url="http://x/", key_hashes=(), urls=("http://y/",)):
+        pid, profile = seen_browser(tmp_path)
         assert profile.is_dir()
-        assert process.poll() is None
 
-    assert process.poll() is not None
+    assert not lives(pid)
     assert not profile.exists()
+
+
+def test_the_browser_of_a_killed_tunnel_ends_with_its_profile(tmp_path: Path) -> None:
+    opening = """
+import sys, time
+from pathlib import Path
+from fruits_cli.tunnel.browser import browser_open
+with browser_open(Path(sys.argv[1]), pac_url="http://x/", key_hashes=(), urls=("http://y/",)):
+    time.sleep(1000)
+"""
+    words = [sys.executable, "-c", opening, str(stand_in_browser(tmp_path))]
+    with subprocess.Popen(words, cwd=ROOT) as tunnel:
+        pid, profile = seen_browser(tmp_path)
+        tunnel.kill()
+
+    wait_until(lambda: not profile.exists())
+    assert not lives(pid)
 
 
 def test_without_a_browser_there_is_none(tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
 """Runs one command in a session of its own and ends the whole session when told, or when orphaned.
 
-Started by path with the standard library alone. Its stdin comes from the rehearsal's server: `i`
-asks the command to stop and kills what is left three seconds later, `k` or the end of file kills at
-once. pyspark's daemon makes a process group of its own, but none of them leaves the session.
+Started by path with the standard library alone. Its stdin comes from whoever started it: `i` asks
+the command to stop and kills what is left some seconds later, `k` or the end of file kills at once.
+pyspark's daemon makes a process group of its own, but none of them leaves the session.
+
+guard.py [--scratch FOLDER] COMMAND: with a folder, which is removed at the end, the end of file
+asks as well.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,22 +67,24 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
             continue
 
 
-def _watch(command: subprocess.Popen[bytes]) -> None:
+def _watch(command: subprocess.Popen[bytes], asking: tuple[bytes, ...]) -> None:
     """Return when the command ended by itself or is to be killed."""
     while command.poll() is None:
         ready, _, _ = select.select([sys.stdin], [], [], _POLL_S)
         if not ready:
             continue
-        if os.read(sys.stdin.fileno(), 1) == b"i":
-            _ask_to_stop(command)
+        word = os.read(sys.stdin.fileno(), 1)
+        if word in asking:
+            _ask_to_stop(command, is_orphan=not word)
         return
 
 
-def _ask_to_stop(command: subprocess.Popen[bytes]) -> None:
+def _ask_to_stop(command: subprocess.Popen[bytes], *, is_orphan: bool) -> None:
     _signal(session_members(command.pid), signal.SIGINT)
     deadline = time.monotonic() + _PATIENCE_S
+    told = [] if is_orphan else [sys.stdin]
     while command.poll() is None and time.monotonic() < deadline:
-        ready, _, _ = select.select([sys.stdin], [], [], _POLL_S)
+        ready, _, _ = select.select(told, [], [], _POLL_S)
         if ready:
             return
 
@@ -90,9 +96,18 @@ def _end_on_signal(number: int, frame: object) -> None:
 def main(argv: list[str]) -> int:
     """The command's exit code, 128 + n where signal n ended it."""
     signal.signal(signal.SIGTERM, _end_on_signal)
+    if argv[0] != "--scratch":
+        return _run(argv, asking=(b"i",))
+    try:
+        return _run(argv[2:], asking=(b"i", b""))
+    finally:
+        shutil.rmtree(argv[1], ignore_errors=True)
+
+
+def _run(argv: list[str], *, asking: tuple[bytes, ...]) -> int:
     command = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        _watch(command)
+        _watch(command, asking)
     finally:
         kill_session(command.pid)
     code = command.wait()
