@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-# What resume compares stays where the run is.
-_LEFT = ("_plan", "_chunks")
+# What resume compares stays where the run is; with the markers of the chunks, a run on this
+# machine copies the features.
+_LEFT = ("_plan",)
 
 
 def fetch_manifest(storage: Storage, run: S3Uri) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def fetch_manifest(storage: Storage, run: S3Uri) -> dict[str, Any]:
 
 
 def fetch_run(storage: Storage, run: S3Uri, folder: Path) -> Iterator[Progress]:
-    """Progress until everything but resume's files is in `folder`, and pca.csv is made there.
+    """Progress until everything but resume's plan is in `folder`, and pca.csv is made there.
 
     A file that is there with the right size stays. Raises UsageError where the folder holds
     something else than this run.
