@@ -102,19 +102,28 @@ def _decoded(
 
 
 def kept(base: Path, folder: str) -> Path | None:
-    """The newest 8-bit artefact of the f32 one in `base` that this folder once calibrated.
+    """The 8-bit artefact of the f32 one in `base` that was last made or found for this folder.
 
     With it the features of a folder that grew stay those of its earlier runs.
     """
-    found = []
-    for file in base.parent.glob(f"*/{MODEL_FILE}"):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            facts = json.loads(file.read_bytes())
-            calibration = facts["calibration"]
-            same = _fingerprint(base.name, calibration["digest"]) == facts["fingerprint"]
-            if same and calibration["folder"] == _digest_of(folder):
-                found.append((file.stat().st_mtime_ns, file.parent))
-    return max(found)[1] if found else None
+    try:
+        made = base.parent / _note(base, _digest_of(folder)).read_text()
+    except OSError:
+        return None
+    return made if (made / MODEL_FILE).is_file() else None
+
+
+def _note(base: Path, folder: str) -> Path:
+    """The file that names the artefact of a folder: several with equal pictures share one."""
+    return base.parent / "calibrated" / f"{base.name}-{folder[:32]}"
+
+
+def _remember(made: Path, base: Path, folder: str) -> None:
+    note = _note(base, folder)
+    note.parent.mkdir(exist_ok=True)
+    scratch = note.with_name(f"{note.name}.{os.getpid()}")
+    scratch.write_text(made.name)
+    os.replace(scratch, note)
 
 
 def _fingerprint(f32: str, calibration: str) -> str:
@@ -122,24 +131,28 @@ def _fingerprint(f32: str, calibration: str) -> str:
 
 
 def quantised(base: Path, sample: Sample) -> Path:
-    """The 8-bit artefact beside the f32 one in `base`, made if absent.
+    """The 8-bit artefact beside the f32 one in `base`, made if absent, and noted for its folder.
 
     Raises JobError (2) where NNCF is missing.
     """
     made_of = engines.load_artefact(str(base))
     fingerprint = _fingerprint(made_of.fingerprint, sample.digest)
     folder = base.parent / fingerprint
-    if (folder / MODEL_FILE).is_file():
-        return folder
+    if not (folder / MODEL_FILE).is_file():
+        _require_nncf()
+        with making(folder) as scratch:
+            _make(scratch, made_of, sample, fingerprint)
+    _remember(folder, base, sample.folder)
+    return folder
+
+
+def _require_nncf() -> None:
     if importlib.util.find_spec("nncf") is None:
         raise JobError(
             2,
             "--precision int8 needs the package nncf where the model is made.",
             hint="pip install 'fruits[int8]', or use another --precision.",
         )
-    with making(folder) as scratch:
-        _make(scratch, made_of, sample, fingerprint)
-    return folder
 
 
 def _make(folder: Path, made_of: Artefact, sample: Sample, fingerprint: str) -> None:
@@ -148,7 +161,6 @@ def _make(folder: Path, made_of: Artefact, sample: Sample, fingerprint: str) -> 
         version = _save_graph(folder, made_of, sample)
     digests = {name: files.digest_of_file(folder / name) for name in (GRAPH_FILE, GRAPH_DATA_FILE)}
     calibration = {"pictures": len(sample.calibrating), "digest": sample.digest}
-    calibration["folder"] = sample.folder
     facts = {
         **made_of.facts,
         "fingerprint": fingerprint,

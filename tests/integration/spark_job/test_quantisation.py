@@ -106,8 +106,7 @@ def test_the_artefact_tells_what_it_was_made_of_and_what_it_costs(
     assert facts["precision"] == "int8"
     assert facts["f32_fingerprint"] == artefact_folder.name != facts["fingerprint"]
     taken = sample(pictures)
-    told = {"pictures": 24, "digest": taken.digest, "folder": taken.folder}
-    assert facts["calibration"] == told
+    assert facts["calibration"] == {"pictures": 24, "digest": taken.digest}
     assert set(facts["files"]) == {"graph.xml", "graph.bin"}
     assert set(facts["prices"]) == {"int8", *(["bf16"] if engines.computes_bf16() else [])}
     assert facts["prices"]["int8"]["pictures"] == 48
@@ -150,18 +149,33 @@ def test_it_is_made_once(quantised: Artefact, artefact_folder: Path, pictures: P
 
 
 @pytest.mark.slow
-def test_a_folder_that_grew_keeps_its_model_and_another_has_none(
+def test_folders_with_equal_pictures_each_keep_their_model_when_they_grow(
     quantised: Artefact, artefact_folder: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(artefact_folder.parent / quantised.fingerprint, tmp_path / "old")
-    base = tmp_path / artefact_folder.name
-    (tmp_path / "no artefact").mkdir()
-    (tmp_path / "no artefact" / "model.json").write_text("{")
+    base, made = artefact_folder, artefact_folder.parent / quantised.fingerprint
+    twin = drawn_pictures(tmp_path / "twin")
+    assert quantisation.kept(base, str(twin)) is None
 
-    assert quantisation.kept(base, str(pictures)) == tmp_path / "old"
-    assert quantisation.kept(base, f"{pictures.parent}/./{pictures.name}") == tmp_path / "old"
+    assert quantisation.quantised(base, sample(twin)) == made
+
+    for folder in (pictures, twin):
+        assert quantisation.kept(base, str(folder)) == made
+        assert quantisation.kept(base, f"{folder.parent}/./{folder.name}") == made
     assert quantisation.kept(base, str(tmp_path)) is None
-    assert quantisation.kept(tmp_path / "other weights", str(pictures)) is None
+    assert quantisation.kept(base.parent / "other weights", str(pictures)) is None
+
+
+@pytest.mark.slow
+def test_a_model_that_was_removed_is_not_kept(artefact_folder: Path, tmp_path: Path) -> None:
+    base = tmp_path / "models" / artefact_folder.name
+    shutil.copytree(artefact_folder, base)
+    folder = drawn_pictures(tmp_path / "own")
+    made = quantisation.quantised(base, sample(folder))
+    assert quantisation.kept(base, str(folder)) == made
+
+    shutil.rmtree(made)
+
+    assert quantisation.kept(base, str(folder)) is None
 
 
 @pytest.mark.slow
