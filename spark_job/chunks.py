@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -269,11 +269,21 @@ def rejected_file(chunk: int) -> str:
     return f"{schema.REJECTED_DIR}/{chunk:07}.parquet"
 
 
-def marker(chunk: int, tally: Tally, files: dict[str, dict[str, Any]]) -> bytes:
-    """The content of a chunk's marker; files: name to bytes and sha256."""
+def marker(
+    chunk: int,
+    tally: Tally,
+    files: dict[str, dict[str, Any]],
+    refusals: Mapping[str, tuple[str, str]] | None = None,
+) -> bytes:
+    """The content of a chunk's marker; files: name to bytes and sha256.
+
+    refusals: of pictures that were rejected for their bytes, sha256 to error and message.
+    """
     counts = {"pictures": tally.pictures, "features": tally.features, "rejected": tally.rejected}
     counts |= {"reused": tally.reused, "twins": tally.twins}
-    return json.dumps({"chunk": chunk, **counts, "files": files}).encode()
+    return json.dumps(
+        {"chunk": chunk, **counts, "files": files, "refusals": refusals or {}}
+    ).encode()
 
 
 def load_tally(output: Place, chunk: int) -> Tally:
@@ -281,6 +291,11 @@ def load_tally(output: Place, chunk: int) -> Tally:
     facts = json.loads(output.read(marker_file(chunk)))
     counts = (facts["pictures"], facts["features"], facts["rejected"])
     return Tally(*counts, reused=facts.get("reused", 0), twins=facts.get("twins", 0))
+
+
+def load_refusals(output: Place, chunk: int) -> dict[str, tuple[str, str]]:
+    """The refusals that a chunk's marker gives. Raises OSError, ValueError."""
+    return dict(json.loads(output.read(marker_file(chunk))).get("refusals", {}))
 
 
 def finished_chunks(output: Place) -> list[int]:

@@ -58,6 +58,8 @@ class ChunkResult:
     digests: list[str] = field(default_factory=list)
     features: list[npt.NDArray[np.float32]] = field(default_factory=list)
     rejected: list[tuple[str, str, int, str, str]] = field(default_factory=list)
+    # By sha256: error and message of those whose bytes are the reason, so that it stays one.
+    refusals: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def add(self, picture: Picture) -> None:
         """Add a row, whose features come later."""
@@ -69,6 +71,9 @@ class ChunkResult:
         """Add a rejected row."""
         row = (picture.path, picture.label, picture.length, why.error, why.message)
         self.rejected.append(row)
+        if picture.refusal is None and not isinstance(why.__cause__, MemoryError):
+            digest = hashlib.sha256(picture.content).hexdigest()
+            self.refusals[digest] = (why.error, why.message)
 
     def tally(self, copied: int = 0) -> Tally:
         """The counts of this chunk, with so many rows that were copied."""
@@ -95,6 +100,12 @@ def list_column(rows: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> pa.L
     """An (n, d) array as n Arrow lists of d float32, without a Python list between."""
     offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1])
     return pa.ListArray.from_arrays(offsets, pa.array(rows.astype(np.float32, copy=False).ravel()))
+
+
+def feature_array(table: pa.Table) -> npt.NDArray[np.float32]:
+    """The column `features` as (n, 1280) float32."""
+    flat = table.column("features").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(-1, schema.FEATURES)
 
 
 def embed_chunk(pictures: Iterable[Picture], embed: Embed, *, side_px: int) -> ChunkResult:
@@ -140,7 +151,7 @@ def write_chunk(
         # An attempt that died before its marker may have rejected what can be read by now.
         output.remove(chunks.rejected_file(chunk))
     written = {name: write_table(output, name, table) for name, table in tables.items()}
-    output.write(chunks.marker_file(chunk), chunks.marker(chunk, tally, written))
+    output.write(chunks.marker_file(chunk), chunks.marker(chunk, tally, written, result.refusals))
 
 
 def write_table(output: Place, name: str, table: pa.Table) -> dict[str, int | str]:

@@ -18,16 +18,26 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow as pa
 
-from spark_job import __version__, chunks, engines, files, identity, pca, reuse, schema, tasks
+from spark_job import (
+    __version__,
+    chunks,
+    engines,
+    files,
+    fitting,
+    identity,
+    pca,
+    probe,
+    reuse,
+    schema,
+    tasks,
+)
 from spark_job.chunks import NOTHING, Listing, Plan, Tally
 from spark_job.errors import JobError
 from spark_job.progress import Reporter
 
 if TYPE_CHECKING:
-    from pyspark import RDD, SparkContext
+    from pyspark import SparkContext
 
-# Partial sums of 13 MB each: so many meet on the driver, so many on the executors before.
-_ON_DRIVER, _MEETING = 4, 16
 _SEE = "The files below rejected/ name each picture with its reason."
 _ADDED = (NOTHING, Tally.__add__)
 _PRIVATE = ("attempt", "command_lock", "model", "resume", "run_id", "reuse_below", "reuse_run")
@@ -75,6 +85,9 @@ class Job:
         self.sources: list[reuse.Source] = []
         # Pictures of the newest source that this run no longer has.
         self.gone = 0
+        self.base: fitting.Base | None = None
+        # sha256 of the sums that this run keeps.
+        self.kept_sums = ""
 
     def run(self, reporter: Reporter) -> None:
         """All stages. Raises JobError; what is finished by then stays and can be resumed."""
@@ -90,6 +103,7 @@ class Job:
         self._clock("listing", began_s)
         tally = self._features(plan, reporter)
         model = self._pca(plan, tally, reporter)
+        self.output.remove(reuse.SCRATCH_DIR)
         self._write_manifest(plan, tally, model)
         self._refuse_rejections(tally)
         self._require_rows(tally.features - 1, exit_code=4, counted="left after rejections")
@@ -184,6 +198,7 @@ class Job:
 
     def _features(self, plan: Plan, reporter: Reporter) -> Tally:
         began_s = time.monotonic()
+        self.output.remove(reuse.SCRATCH_DIR)
         finished = chunks.finished_chunks(self.output)
         todo = sorted(set(range(plan.chunks)).difference(finished))
 
@@ -202,18 +217,20 @@ class Job:
         return tally
 
     def _computed(self, plan: Plan, todo: list[int]) -> Tally:
-        reuse.sweep(self.output)
         asked, tally = self.asked, NOTHING
         worker = tasks.Worker(asked.images, asked.output, asked.model, plan, asked.resume)
         if self.asked.reuse_below or self.asked.reuse_run:
             self.sources = self._sources(plan)
             worker = replace(worker, sources=tuple(self.sources))
-            twins, self.gone = reuse.find_hits(
+            matched = reuse.find_hits(
                 self.spark, plan, todo, self.sources, self.asked.output, slots=self.slots
             )
-            tally += self._over(twins, tasks.compute_twins, worker)
+            self.gone = sum(matched.gone.values())
+            if len(todo) == plan.chunks:
+                self.base = fitting.base_of(plan, self.sources, matched)
+            worker = replace(worker, keeps_added=self.base is not None)
+            tally += self._over(matched.owners, tasks.compute_twins, worker)
         tally += self._over(list(chunks.shares(todo, self.slots)), tasks.compute_chunks, worker)
-        reuse.sweep(self.output)
         return tally
 
     def _over(self, items: list[Any], task: Callable[..., Any], worker: tasks.Worker) -> Tally:
@@ -245,10 +262,6 @@ class Job:
         counted = self.spark.parallelize(numbers, partitions).mapPartitions(read)
         return cast(Tally, counted.fold(*_ADDED))
 
-    def _over_chunks(self, plan: Plan) -> RDD[int]:
-        # One task a slot: more would only make more partial sums.
-        return self.spark.parallelize(range(plan.chunks), min(plan.chunks, self.slots))
-
     def _refuse_rejections(self, tally: Tally) -> None:
         limit, share = self.asked.max_rejected, 1 - tally.features / tally.pictures
         if limit is not None and share > limit:
@@ -270,7 +283,10 @@ class Job:
             return None
         reporter.stage("pca", pictures=plan.pictures)
         began_s = time.monotonic()
-        sums = self._sums(plan)
+        fitted = fitting.Fitting(self.spark, plan, self.asked.output, self.slots)
+        changed = fitted.changed_sums(self.base, tally.features) if self.base else None
+        self.base = self.base if changed else None
+        sums = changed or fitted.all_sums()
         model = pca.fit(
             sums,
             k=self.asked.pca_k,
@@ -280,20 +296,16 @@ class Job:
         self.output.write(f"{schema.PCA_MODEL_DIR}/pca.npz", model.npz())
         facts = {"n": sums.n, "k": model.k, "fingerprint": plan.fingerprint}
         self.output.write(f"{schema.PCA_MODEL_DIR}/pca.json", json.dumps(facts).encode())
+        self.kept_sums = fitted.keep(sums)
         shared = self.spark.broadcast(model)
         task = functools.partial(
             tasks.project_chunks, self.asked.output, shared, keep_features=self.asked.keep_features
         )
-        self._over_chunks(plan).mapPartitions(task).sum()
+        # Few tasks: each receives the model.
+        numbers = self.spark.parallelize(range(plan.chunks), min(plan.chunks, self.slots))
+        numbers.mapPartitions(task).sum()
         self._clock("pca", began_s)
         return model
-
-    def _sums(self, plan: Plan) -> pca.Sums:
-        add = functools.partial(tasks.chunk_sums, self.asked.output)
-        if plan.pictures <= pca.BLOCK_ROWS:
-            # Their features take fewer bytes than a stage's partial sums.
-            return next(add(range(plan.chunks)))
-        return reduced(self._over_chunks(plan).mapPartitions(add))
 
     # manifest
 
@@ -325,6 +337,8 @@ class Job:
             },
             "reuse_key": reuse.key_of(plan),
             "reused_from": [run.run_id for run in self.sources],
+            "sums_from": self.base.source.run_id if self.base else None,
+            "sums": self.kept_sums,
             "seconds": self.seconds,
             "settings": {k: v for k, v in asdict(self.asked).items() if k not in _PRIVATE},
             "slots": self.slots,
@@ -335,31 +349,11 @@ class Job:
 
 
 def _versions(spark: SparkContext) -> dict[str, str]:
-    import PIL
-    import simplejpeg
-
     return {
         "fruits": __version__,
         "python": platform.python_version(),
         "spark": spark.version,
         "numpy": np.__version__,
         "pyarrow": pa.__version__,
-        "pillow": PIL.__version__,
-        "simplejpeg": simplejpeg.__version__,
+        **probe.versions(),
     }
-
-
-def reduced(partials: RDD[pca.Sums]) -> pca.Sums:
-    """The sum of all partials, added on the executors: the driver receives one.
-
-    Spark's own treeReduce sends the square root of their number to the driver, which
-    spark.driver.maxResultSize may not allow.
-    """
-    if partials.getNumPartitions() <= _ON_DRIVER:
-        return cast(pca.Sums, functools.reduce(pca.Sums.__add__, partials.collect()))
-    meeting = min(_MEETING, max(partials.getNumPartitions() // 4, 1))
-    keyed = partials.mapPartitionsWithIndex(lambda n, sums: ((n % meeting, s) for s in sums))
-    halfway = keyed.reduceByKey(pca.Sums.__add__, meeting)
-    total = halfway.map(lambda pair: (0, pair[1])).reduceByKey(pca.Sums.__add__, 1).values()
-    (sums,) = total.collect()
-    return cast(pca.Sums, sums)

@@ -9,6 +9,9 @@ import base64
 import functools
 import hashlib
 
+import PIL
+import simplejpeg
+
 from spark_job import images
 
 # Coloured clouds of 61 x 43 pixels: baseline JPEG 4:2:0, progressive 4:4:4, gray, palette PNG.
@@ -79,3 +82,8 @@ def digest(side_px: int) -> str:
     for text in _PICTURES:
         pixels.update(images.decoded(base64.b64decode(text), side_px).tobytes())
     return pixels.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """The decoders, by the names that a manifest gives them: they say what is a picture."""
+    return {"pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__}

@@ -1,10 +1,9 @@
-"""Features that an earlier run computed from the same bytes, found by digest and copied.
+"""Finds by digest what an earlier run made of the same bytes.
 
     known digests, wanted digests -> buckets by prefix -> matches -> one file of hits for each chunk
 
 Rows meet in buckets on the executors, as arrays: only counts and chunk numbers reach the driver.
-What stands in a hit is looked up once more when it is copied: a features file that is gone or is
-not what its marker says costs its rows a computation, never a wrong row.
+copies.py looks up once more what stands in a hit, and copies it.
 """
 
 from __future__ import annotations
@@ -24,23 +23,25 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
-from spark_job import chunks, features, files, probe, schema
+from spark_job import __version__, chunks, features, files, probe, schema
 from spark_job.chunks import Plan
 from spark_job.files import Found, Place
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
 
-# `source` of a row: a run of `sources` by number, else one of these.
-TWIN, OWNER, WANTED = -1, -2, -3
-# In the place of a chunk: how many pictures of the newest run are in this one no more.
-GONE = -1
+# `source` of a row: a run of `sources` by number, else one of these. A surplus row is in the newest
+# run too, but there in fewer places.
+TWIN, OWNER, WANTED, SURPLUS = -1, -2, -3, -4
+# `pos` of a known row that stands for a refusal.
+REFUSED = -1
 _ROW = np.dtype([("digest", "S32"), ("source", "i4"), ("chunk", "i4"), ("pos", "i4")])
 Rows = npt.NDArray[np.void]
 _BUCKET_ROWS, _MOST_SOURCES, _MOST_LOOKED_AT = 500_000, 16, 256
-_HITS_DIR, _TWINS_DIR = f"{schema.PLAN_DIR}/hits", f"{schema.PLAN_DIR}/twins"
+# What only the run at work needs.
+SCRATCH_DIR = f"{schema.PLAN_DIR}/reuse"
+_HITS_DIR, _GONE_DIR = f"{SCRATCH_DIR}/hits", f"{SCRATCH_DIR}/gone"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -56,12 +57,18 @@ def key_of(plan: Plan) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """A finished run whose features were made as this run's will be."""
+    """A finished run whose features were made as this run's will be.
+
+    refusals: whether it rejected pictures by their bytes, as this code and its decoders would.
+    sums: sha256 of its sums for the fit, empty where it kept none.
+    """
 
     uri: str
     run_id: str
     chunks: int
     features: int
+    refusals: bool = False
+    sums: str = ""
 
 
 def find_sources(uris: Iterable[str], key: str, output: Place) -> list[Source]:
@@ -89,8 +96,20 @@ def _source(place: Place, key: str) -> Source | None:
         facts = json.loads(place.read(schema.MANIFEST_FILE))
         if facts["reuse_key"] != key:
             return None
+        if not place.exists(chunks.marker_file(0)):
+            # Fetched without its markers: no file could be told from a changed one.
+            return None
         counts = facts["counts"]
-        return Source(place.uri, facts["run_id"], int(counts["chunks"]), int(counts["features"]))
+        judges = {"fruits": __version__, **probe.versions()}
+        same = all(facts["versions"].get(name) == now for name, now in judges.items())
+        return Source(
+            place.uri,
+            facts["run_id"],
+            int(counts["chunks"]),
+            int(counts["features"]),
+            refusals=same and counts["rejected"] > 0,
+            sums=facts.get("sums", ""),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         # A run in progress, one of an older version, or no run at all.
         return None
@@ -101,14 +120,17 @@ def known_rows(
 ) -> Iterator[tuple[int, Rows]]:
     """Digests of the chunks (source, chunk), by bucket; a file that cannot be read gives none."""
     for source, chunk in numbers:
+        run = files.place(sources[source].uri)
         try:
-            table = features.read_table(
-                files.place(sources[source].uri), chunks.features_file(chunk), ["sha256"]
-            )
-        except (OSError, pa.ArrowException, KeyError):
+            table = features.read_table(run, chunks.features_file(chunk), ["sha256"])
+            texts = table.column("sha256").to_pylist()
+            if sources[source].refusals:
+                texts += chunks.load_refusals(run, chunk)
+            digests = [bytes.fromhex(text) for text in texts]
+        except (OSError, ValueError, pa.ArrowException, KeyError, TypeError):
             continue
-        digests = [bytes.fromhex(text) for text in table.column("sha256").to_pylist()]
-        yield from by_bucket(rows_of(digests, source, chunk, range(len(digests))), count)
+        places = [*range(table.num_rows), *[REFUSED] * (len(digests) - table.num_rows)]
+        yield from by_bucket(rows_of(digests, source, chunk, places), count)
 
 
 def wanted_rows(
@@ -158,25 +180,49 @@ def matches(bucket: Iterable[Rows]) -> Iterator[tuple[int, Rows]]:
     """The hits of one bucket by chunk of this run: rows of earlier runs, then twins in this one.
 
     Of pictures with the same bytes that nobody knows, the first is the owner: it is computed
-    before all others, which copy it.
+    before all others, which copy it. What is gone is by chunk of the newest run: see `gone_key`.
     """
     rows = np.concatenate(list(bucket))
     known, wanted = rows[rows["source"] >= 0], rows[rows["source"] == WANTED]
+    newest = known[(known["source"] == 0) & (known["pos"] != REFUSED)]
+    gone = newest[~_paired(newest, wanted)]
+    for chunk, part in _by_chunk(gone["chunk"], gone):
+        yield gone_key(chunk), part
     # Of several runs that know a picture the newest is read: then most rows are in few files.
     known = known[np.argsort(known["source"], kind="stable")]
     _, first = np.unique(known["digest"], return_index=True)
     known = known[first]
     place = np.minimum(np.searchsorted(known["digest"], wanted["digest"]), max(len(known) - 1, 0))
-    newest = known["digest"][known["source"] == 0]
-    gone = len(newest) - int(np.isin(newest, wanted["digest"]).sum())
-    yield GONE, np.array([(b"", 0, 0, gone)], _ROW)
     is_known = (
         known["digest"][place] == wanted["digest"] if len(known) else np.zeros(len(wanted), bool)
     )
     hits = wanted[is_known].copy()
     origin = known[place[is_known]] if len(known) else hits
     yield from _by_chunk(hits["chunk"], _hits(hits, origin["source"], origin["chunk"]))
+    surplus = hits[(origin["source"] == 0) & ~_paired(hits, newest)]
+    yield from _by_chunk(surplus["chunk"], _hits(surplus, SURPLUS, 0))
     yield from _twins(wanted[~is_known])
+
+
+def gone_key(chunk: int) -> int:
+    """What stands in the place of a chunk for the rows of one of the newest run's that are gone."""
+    return -1 - chunk
+
+
+def _paired(rows: Rows, others: Rows) -> npt.NDArray[np.bool_]:
+    """Whether each of the rows has one of the others with its digest for itself."""
+    return np.isin(_ranked(rows), _ranked(others))
+
+
+def _ranked(rows: Rows) -> npt.NDArray[np.bytes_]:
+    """The digests, each with its number among the equal ones."""
+    order = np.argsort(rows["digest"], kind="stable")
+    _, counts = np.unique(rows["digest"], return_counts=True)
+    rank = np.empty(len(rows), ">u4")
+    rank[order] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    ranked = np.empty(len(rows), [("digest", "S32"), ("rank", ">u4"), ("end", "S1")])
+    ranked["digest"], ranked["rank"], ranked["end"] = rows["digest"], rank, b"."
+    return ranked.view("S37").reshape(len(rows))
 
 
 def _twins(unknown: Rows) -> Iterator[tuple[int, Rows]]:
@@ -205,13 +251,26 @@ def _by_chunk(of: npt.NDArray[np.int32], hits: Rows) -> Iterator[tuple[int, Rows
 
 
 def save_hits(output_uri: str, found: tuple[int, Iterable[Rows]]) -> tuple[int, int]:
-    """Write the hits of one chunk; its number, and how many twins it owns."""
+    """Write the hits of one chunk; its number, and how many twins it owns or rows are gone."""
     chunk, parts = found
-    rows = np.concatenate(list(parts))
-    if chunk == GONE:
-        return chunk, int(rows["pos"].sum())
-    files.place(output_uri).write(f"{_HITS_DIR}/{chunk}.npy", rows.tobytes())
+    rows, output = np.concatenate(list(parts)), files.place(output_uri)
+    if chunk < 0:
+        output.write(f"{_GONE_DIR}/{gone_key(chunk)}.npy", rows.tobytes())
+        return chunk, len(rows)
+    output.write(f"{_HITS_DIR}/{chunk}.npy", rows.tobytes())
     return chunk, int((rows["source"] == OWNER).sum())
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What is known of a run's pictures.
+
+    owners: chunks with pictures that others copy; gone: by chunk of the newest source, how many of
+    its pictures are in this run no more.
+    """
+
+    owners: list[int] = field(default_factory=list)
+    gone: dict[int, int] = field(default_factory=dict)
 
 
 def find_hits(
@@ -222,8 +281,8 @@ def find_hits(
     output_uri: str,
     *,
     slots: int,
-) -> tuple[list[int], int]:
-    """Leave each chunk its hits; the chunks that own twins, and how many pictures are gone."""
+) -> Matched:
+    """Leave each chunk its hits; only numbers of chunks and counts come back."""
     count = (plan.pictures + sum(run.features for run in sources)) // _BUCKET_ROWS + 1
     look = functools.partial(wanted_rows, plan, output_uri, count)
     rows = spark.parallelize(todo, min(len(todo), slots)).mapPartitions(look)
@@ -233,119 +292,24 @@ def find_hits(
         rows = rows.union(spark.parallelize(known, min(len(known), slots)).mapPartitions(read))
     found = rows.groupByKey(count).values().flatMap(matches).groupByKey(min(count * 2, slots))
     saved = found.map(functools.partial(save_hits, output_uri)).filter(lambda pair: pair[1] > 0)
-    counted: dict[int, int] = dict(saved.collect())
-    gone = counted.pop(GONE, 0)
-    return sorted(counted), gone
+    counted = saved.collect()
+    return Matched(
+        sorted(chunk for chunk, _ in counted if chunk >= 0),
+        {gone_key(chunk): number for chunk, number in counted if chunk < 0},
+    )
 
 
-def sweep(output: Place) -> None:
-    """Remove what only the features stage needed."""
-    output.remove(_HITS_DIR)
-    output.remove(_TWINS_DIR)
+def load_hits(output: Place, chunk: int) -> Rows:
+    """The hits of a chunk."""
+    return _load(output, f"{_HITS_DIR}/{chunk}.npy")
 
 
-@dataclass(frozen=True)
-class Reuse:
-    """Rows of one chunk that need no computing: feature rows, and their places in the chunk."""
-
-    table: pa.Table = field(default_factory=schema.FEATURE_ROWS.empty_table)
-    places: tuple[int, ...] = ()
-    # So many of them stand in this run twice.
-    twins: int = 0
-    # Rows that were found, and whose file is gone or changed.
-    lost: int = 0
-    # Of every picture of the chunk.
-    paths: tuple[str, ...] = ()
+def load_gone(output: Place, chunk: int) -> Rows:
+    """Rows of a chunk of the newest source that are in this run no more."""
+    return _load(output, f"{_GONE_DIR}/{chunk}.npy")
 
 
-def owned(output: Place, chunk: int) -> set[int]:
-    """Places of the pictures in this chunk that others copy."""
-    rows = _load(output, chunk)
-    return {int(pos) for pos in rows["pos"][rows["source"] == OWNER]}
-
-
-def write_twins(output: Place, chunk: int, table: pa.Table) -> None:
-    """Keep the features of pictures that stand in several places of the run."""
-    features.write_table(output, f"{_TWINS_DIR}/{chunk:07}.parquet", table)
-
-
-def copied(
-    plan: Plan,
-    images: Place,
-    output: Place,
-    sources: Sequence[Source],
-    chunk: int,
-    rows: list[Found],
-) -> Reuse:
-    """The chunk's rows out of earlier runs, and of pictures that another place of this run owns."""
-    hits = _load(output, chunk)
-    hits = hits[hits["source"] != OWNER]
-    if not len(hits):
-        return Reuse()
-    tables, places, twins, lost = [], [], 0, 0
-    for source, number in sorted({(int(hit["source"]), int(hit["chunk"])) for hit in hits}):
-        wanted = hits[(hits["source"] == source) & (hits["chunk"] == number)]
-        table = _origin(output, sources, source, number)
-        known = {bytes.fromhex(text): n for n, text in enumerate(table["sha256"].to_pylist())}
-        found = [(known.get(_digest(hit)), int(hit["pos"])) for hit in wanted]
-        there = [(row, pos) for row, pos in found if row is not None]
-        tables.append(table.take(pa.array([row for row, _ in there], pa.int64())))
-        places += [pos for _, pos in there]
-        if source == TWIN:
-            twins += len(there)
-        else:
-            lost += len(found) - len(there)
-    if not places:
-        return Reuse(lost=lost)
-    names = _names(plan, images, rows)
-    taken, table = names.take(pa.array(places, pa.int64())), pa.concat_tables(tables)
-    # Under the paths and labels that their pictures have in this run.
-    columns = [taken["path"], taken["label"], table["sha256"], table["features"]]
-    table = pa.Table.from_arrays(columns, schema=schema.FEATURE_ROWS)
-    return Reuse(table, tuple(places), twins, lost, tuple(names["path"].to_pylist()))
-
-
-def _digest(hit: np.void) -> bytes:
-    # numpy takes zero bytes at the end for padding.
-    return bytes(hit["digest"]).ljust(32, b"\0")
-
-
-def _load(output: Place, chunk: int) -> Rows:
-    name = f"{_HITS_DIR}/{chunk}.npy"
+def _load(output: Place, name: str) -> Rows:
     if not output.exists(name):
         return np.empty(0, _ROW)
     return np.frombuffer(output.read(name), _ROW)
-
-
-def _origin(output: Place, sources: Sequence[Source], source: int, chunk: int) -> pa.Table:
-    """The feature rows of a chunk of an earlier run, or twins; none where its file is not whole."""
-    columns = ["sha256", "features"]
-    try:
-        if source == TWIN:
-            return features.read_table(output, f"{_TWINS_DIR}/{chunk:07}.parquet", columns)
-        run, name = files.place(sources[source].uri), chunks.features_file(chunk)
-        content = run.read(name)
-        told = json.loads(run.read(chunks.marker_file(chunk)))["files"][name]["sha256"]
-        if hashlib.sha256(content).hexdigest() != told:
-            raise ValueError(f"{name} is not what its marker says")
-        return pq.ParquetFile(pa.BufferReader(content)).read(columns)
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-        return schema.FEATURE_ROWS.empty_table().select(columns)
-
-
-def _names(plan: Plan, images: Place, rows: list[Found]) -> pa.Table:
-    """Path and label of every picture of a chunk with these rows of the listing."""
-    if plan.kind == "dataset":
-        return features.packed_columns(images, rows, ["path", "label"])
-    paths = [row.path for row in rows]
-    labels = [features.label_of(path, plan) for path in paths]
-    return pa.table({"path": pa.array(paths, pa.string()), "label": pa.array(labels, pa.string())})
-
-
-def merged(computed: pa.Table, known: Reuse) -> pa.Table:
-    """All feature rows of a chunk, in the order of its pictures."""
-    if not known.places:
-        return computed
-    place = {path: number for number, path in enumerate(known.paths)}
-    places = [*(place[path] for path in computed["path"].to_pylist()), *known.places]
-    return pa.concat_tables([computed, known.table]).take(np.argsort(places, kind="stable"))

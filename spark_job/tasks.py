@@ -8,11 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from spark_job import chunks, engines, features, files, guard, pca, reuse, schema
+from spark_job import chunks, copies, engines, features, files, guard, pca, reuse, schema
 from spark_job.chunks import NOTHING, Plan, Tally
 
 if TYPE_CHECKING:
@@ -30,6 +26,8 @@ class Worker:
     resume: bool
     # None where nothing is to be copied, from pictures of this run neither.
     sources: tuple[reuse.Source, ...] | None = None
+    # Whether rows that the newest source's sums do not count are kept for the fit.
+    keeps_added: bool = False
 
 
 def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tally]:
@@ -44,11 +42,12 @@ def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tall
             yield chunks.load_tally(output, chunk)
             continue
         rows = inputs.of(chunk)
-        known = reuse.Reuse()
+        known = copies.Copied()
         if worker.sources is not None:
-            known = reuse.copied(plan, images, output, worker.sources, chunk, rows)
-        left = set(range(features.rows_of(plan, rows))).difference(known.places)
+            known = copies.copied(plan, images, output, worker.sources, chunk, rows)
+        left = set(range(features.rows_of(plan, rows))).difference(known.places, known.refused)
         result, inferences = _embedded(worker, images, rows, left)
+        copies.reject_again(result, known)
         tally = replace(
             result.tally(known.table.num_rows),
             reused=len(known.places) - known.twins,
@@ -56,7 +55,9 @@ def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tall
             lost=known.lost,
         )
         try:
-            table = reuse.merged(result.feature_table(), known)
+            if worker.keeps_added:
+                copies.write_added(output, chunk, result, known)
+            table = copies.merged(result.feature_table(), known)
             features.write_chunk(output, chunk, table, result, tally)
         except OSError as error:
             raise features.no_space(error, output) or error from error
@@ -69,9 +70,9 @@ def compute_twins(worker: Worker, numbers: Iterable[int]) -> Iterator[Tally]:
     images, output = files.place(worker.images), files.place(worker.output)
     inputs = chunks.Inputs(output, worker.plan.rows_per_chunk)
     for chunk in numbers:
-        owned = reuse.owned(output, chunk)
+        owned = copies.owned(output, chunk)
         result, inferences = _embedded(worker, images, inputs.of(chunk), owned)
-        reuse.write_twins(output, chunk, result.feature_table())
+        copies.write_twins(output, chunk, result.feature_table())
         yield replace(NOTHING, inferences=inferences)
 
 
@@ -106,10 +107,22 @@ def chunk_sums(output_uri: str, numbers: Iterable[int]) -> Iterator[pca.Sums]:
     """One partial sum over the features of these chunks."""
     output = files.place(output_uri)
     blocks = (
-        feature_array(features.read_table(output, chunks.features_file(n), ["features"]))
+        features.feature_array(features.read_table(output, chunks.features_file(n), ["features"]))
         for n in numbers
     )
     yield pca.sums_of(blocks, schema.FEATURES)
+
+
+def added_sums(output_uri: str, numbers: Iterable[int]) -> Iterator[pca.Sums]:
+    """One partial sum over the rows of these chunks that the newest source has not."""
+    output = files.place(output_uri)
+    yield pca.sums_of((copies.load_added(output, n) for n in numbers), schema.FEATURES)
+
+
+def gone_sums(output_uri: str, newest: reuse.Source, numbers: Iterable[int]) -> Iterator[pca.Sums]:
+    """One partial sum over the rows of these chunks of the newest source that are gone."""
+    output = files.place(output_uri)
+    yield pca.sums_of((copies.load_gone(output, newest, n) for n in numbers), schema.FEATURES)
 
 
 def project_chunks(
@@ -125,16 +138,10 @@ def project_chunks(
         table = features.read_table(
             output, chunks.features_file(number), ["path", "label", "features"]
         )
-        projected = features.list_column(model.value.project(feature_array(table)))
+        projected = features.list_column(model.value.project(features.feature_array(table)))
         table = table.append_column("pca_features", projected).select(columns.names)
         try:
             features.write_table(output, f"{schema.PCA_DIR}/{number:07}.parquet", table)
         except OSError as error:
             raise features.no_space(error, output) or error from error
         yield table.num_rows
-
-
-def feature_array(table: pa.Table) -> npt.NDArray[np.float32]:
-    """The column `features` as (n, 1280) float32."""
-    flat = table.column("features").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float32).reshape(-1, schema.FEATURES)

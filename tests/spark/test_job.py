@@ -508,7 +508,7 @@ def test_bf16_with_tensorflow_is_exit_2(run_job: RunJob, tmp_path: Path) -> None
 def test_partial_sums_of_many_tasks_pass_a_small_result_limit(java: None) -> None:
     from pyspark import SparkConf, SparkContext
 
-    from spark_job.job import reduced
+    from spark_job.fitting import reduced
 
     def partial(numbers: Any) -> Any:
         dice = np.random.default_rng(next(iter(numbers)))

@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from spark_job import engines, model
+from spark_job import chunks, engines, features, files, model, pca, pictures
 from tests.support.packing import pack_on_disk
 from tests.support.pictures import draw_folder, jpeg, saved
 from tests.support.results import Results
@@ -59,6 +61,41 @@ def assert_same(one: Results, other: Results) -> None:
     assert one.paths("pca") == other.paths("pca")
 
 
+def assert_as_from_nothing(run: Results, folder: Path, artefact: Path) -> None:
+    """The run has the rows that each picture of the folder gives when it is computed now, and the
+    components of those rows."""
+    plan = chunks.load_plan(files.place(str(run.folder)))
+    assert plan is not None
+    source = files.place(str(folder))
+    engine = engines.engine_of(
+        engines.load_artefact(str(artefact)), engine=plan.engine, precision=plan.precision
+    )
+    found = list(source.walk(plan.extensions))
+    computed = features.embed_chunk(
+        pictures.pictures_of(plan, source, found, check=False),
+        engine.embed,
+        side_px=plan.image_size,
+    )
+    table = computed.feature_table()
+    assert run.rows("features") == by_path(table.to_pylist())
+    assert run.rows("rejected") == by_path(computed.rejected_table().to_pylist())
+    assert_fitted(run, features.feature_array(table))
+
+
+def by_path(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: str(row["path"]))
+
+
+def assert_fitted(run: Results, rows: np.ndarray) -> None:
+    fitted = pca.fit(pca.sums_of([rows], rows.shape[1]), k=3)
+    with np.load(run.folder / "pca_model" / "pca.npz") as found:
+        assert np.abs(found["mean"] - fitted.mean).max() < 1e-9
+        assert np.abs(found["components"] - fitted.components).max() < 1e-6
+        ratio = found["explained_variance_ratio"] - fitted.explained_variance_ratio
+        assert np.abs(ratio).max() < 1e-9
+    assert run.paths("pca") == run.paths("features")
+
+
 def add(folder: Path) -> None:
     (folder / "kind 0" / "new.jpg").write_bytes(jpeg(500))
 
@@ -102,19 +139,19 @@ CHANGES: list[tuple[Callable[[Path], None], int]] = [
 
 @pytest.mark.slow
 def test_after_any_change_a_run_computes_only_what_is_new_and_equals_a_full_run(
-    shelf: Shelf, artefact_folder: Path, tmp_path: Path
+    shelf: Shelf, artefact_folder: Path, model_cache: Path
 ) -> None:
     assert shelf.run().counts["inferences"] == COUNT
     for act, inferences in CHANGES:
         act(shelf.folder)
-        grown, nothing = shelf.run(), shelf.run(reuse=False)
+        grown = shelf.run()
         assert grown.counts["inferences"] == inferences, act.__name__
         assert grown.counts["lost"] == 0
-        assert_same(grown, nothing)
-    # Nothing fits another engine, another size or another decoder.
+        assert_as_from_nothing(grown, shelf.folder, artefact_folder)
+    assert_same(grown, shelf.run(reuse=False))
+    # Nothing fits another size or another decoder.
+    larger = model.artefact("random", side_px=128, cache=model_cache, offline=True)
     n = grown.counts["features"]
-    assert shelf.run("--engine", "tensorflow").counts["inferences"] == n - 1
-    larger = model.artefact("random", side_px=128, cache=tmp_path / "models", offline=True)
     assert shelf.run(model=larger).counts["inferences"] == n - 1
     for file in shelf.runs.glob("*/manifest.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"reuse_key": "other pixels"}))
@@ -176,6 +213,75 @@ def test_a_run_that_is_not_finished_or_has_other_settings_is_no_source(
     named = ["--reuse-run", str(first.folder)]
     assert run_job(shelf.folder, tmp_path / "named", *named) == 2
     assert "cannot be reused" in Results(tmp_path / "named").error["message"]
+
+
+@pytest.mark.slow
+def test_a_broken_picture_is_remembered_while_code_and_decoders_are_the_same(
+    shelf: Shelf,
+) -> None:
+    spoil(shelf.folder)
+    (shelf.folder / "moved.jpg").symlink_to("nowhere")
+    first = shelf.run()
+    (marker,) = (
+        file
+        for file in (first.folder / "_chunks").iterdir()
+        if json.loads(file.read_bytes())["refusals"]
+    )
+    facts = json.loads(marker.read_bytes())
+    (digest,) = facts["refusals"]
+    facts["refusals"][digest] = ["truncated", "It is told as it was."]
+    marker.write_text(json.dumps(facts))
+    (shelf.folder / "kind 0" / "03.jpg").rename(shelf.folder / "renamed.jpg")
+    # What could not be read for a reason of the moment is tried again.
+    (shelf.folder / "moved.jpg").unlink()
+    (shelf.folder / "moved.jpg").write_bytes(jpeg(77))
+
+    second, third = shelf.run(), shelf.run()
+
+    assert first.reasons() == {"kind 0/03.jpg": "not_a_picture", "moved.jpg": "unreadable"}
+    assert second.counts["inferences"] == 1
+    for again in (second, third):
+        (row,) = again.rows("rejected")
+        assert (row["path"], row["label"], row["length"]) == ("renamed.jpg", "in", 10)
+        assert row["message"] == "It is told as it was."
+    for file in shelf.runs.glob("*/manifest.json"):
+        told = json.loads(file.read_text())
+        told["versions"]["pillow"] = "another"
+        file.write_text(json.dumps(told))
+    assert shelf.run().reasons() == {"renamed.jpg": "not_a_picture"}
+
+
+@pytest.mark.slow
+def test_the_sums_of_an_earlier_run_and_what_changed_make_the_fit(shelf: Shelf) -> None:
+    (shelf.folder / "many").mkdir()
+    for number in range(pca.BLOCK_ROWS):
+        (shelf.folder / "many" / f"{number}.jpg").write_bytes(jpeg(2000 + number, (24, 24)))
+    first = shelf.run()
+    add(shelf.folder)
+    double(shelf.folder)
+    rename(shelf.folder)
+    remove(shelf.folder)
+    (shelf.folder / "kind 1" / "04.jpg").unlink()
+    shutil.copy(shelf.folder / "kind 1" / "07.jpg", shelf.folder / "again.jpg")
+
+    grown = shelf.run()
+    (shelf.folder / "again.jpg").unlink()
+    fewer = shelf.run()
+    broken = fewer.folder / "_plan" / "sums.npz"
+    broken.write_bytes(broken.read_bytes()[:-8] + b"8 others")
+    last = shelf.run()
+
+    used = [run.json("manifest.json")["sums_from"] for run in (first, grown, fewer, last)]
+    assert used == [None, grown_from(first), grown_from(grown), None]
+    assert [run.counts["gone"] for run in (grown, fewer, last)] == [2, 1, 0]
+    for run in (grown, fewer, last):
+        assert_fitted(run, run.array("features", "features"))
+        assert not (run.folder / "_plan" / "reuse").exists()
+
+
+def grown_from(run: Results) -> str:
+    run_id: str = run.json("manifest.json")["run_id"]
+    return run_id
 
 
 def test_removed_pictures_are_counted_as_gone(shelf: Shelf) -> None:

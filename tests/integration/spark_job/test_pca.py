@@ -292,3 +292,42 @@ def test_both_ways_to_the_eigenvectors_agree_at_the_width_of_the_job() -> None:
 
     assert np.abs(few.components - many.components).max() < 1e-8
     assert np.abs(few.explained_variance_ratio - many.explained_variance_ratio).max() < 1e-12
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_sums_without_some_rows_are_those_of_the_others(offset: float) -> None:
+    rows = separated(400, 24, offset=offset)
+    every, some = pca.sums_of([rows], 24), pca.sums_of([rows[50:200]], 24)
+
+    left = every - some
+
+    others = pca.sums_of([rows[:50], rows[200:]], 24)
+    assert left.n == others.n == 250
+    assert np.abs(left.mean - others.mean).max() < 1e-11
+    assert np.abs(left.scatter - others.scatter).max() < 1e-7
+    assert every - pca.no_sums(24) is every
+
+
+def test_a_thousand_changes_leave_the_sums_those_of_their_rows() -> None:
+    rows = separated(3000, 24, offset=10.0)
+    sums = pca.sums_of([rows[:1000]], 24)
+
+    for n in range(1000):
+        sums = sums - pca.sums_of([rows[n : n + 1]], 24)
+        sums = sums + pca.sums_of([rows[1000 + n : 1001 + n]], 24)
+
+    expected = pca.sums_of([rows[1000:2000]], 24)
+    assert sums.n == 1000
+    assert np.abs(sums.mean - expected.mean).max() < 1e-11
+    assert np.abs(sums.scatter - expected.scatter).max() < 1e-6
+
+
+def test_sums_come_back_from_their_file_bit_for_bit() -> None:
+    sums = pca.sums_of([separated(90, 24, offset=3.0)], 24)
+
+    again = pca.load_sums(sums.npz())
+
+    assert again.n == 90
+    np.testing.assert_array_equal(again.mean, sums.mean)
+    np.testing.assert_array_equal(np.triu(again.scatter), np.triu(sums.scatter))
+    np.testing.assert_array_equal(again.scatter, again.scatter.T)

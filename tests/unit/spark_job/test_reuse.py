@@ -21,14 +21,21 @@ def hits(*parts: reuse.Rows) -> list[tuple[int, int, int, int]]:
     found = [
         (chunk, int(hit["pos"]), int(hit["source"]), int(hit["chunk"]))
         for chunk, part in reuse.matches(parts)
-        if chunk != reuse.GONE
+        if chunk >= 0
         for hit in part
     ]
     return sorted(found)
 
 
-def gone(*parts: reuse.Rows) -> int:
-    return sum(int(p["pos"].sum()) for chunk, p in reuse.matches(parts) if chunk == reuse.GONE)
+def gone(*parts: reuse.Rows) -> list[tuple[int, int]]:
+    """(chunk of the newest run, place) of what is gone, sorted."""
+    found = [
+        (reuse.gone_key(chunk), int(row["pos"]))
+        for chunk, part in reuse.matches(parts)
+        if chunk < 0
+        for row in part
+    ]
+    return sorted(found)
 
 
 def test_a_known_picture_is_a_hit_in_the_newest_run() -> None:
@@ -55,7 +62,37 @@ def test_nothing_known_and_nothing_twice_is_no_hit() -> None:
 
 
 def test_only_pictures_of_the_newest_run_can_be_gone() -> None:
-    assert gone(rows("abc", 0, 0), rows("xyz", 1, 0), rows("b", reuse.WANTED, 0)) == 2
+    found = gone(rows("abc", 0, 3), rows("xyz", 1, 0), rows("b", reuse.WANTED, 0))
+
+    assert found == [(3, 0), (3, 2)]
+
+
+def test_of_a_doubled_picture_that_is_there_once_the_other_is_gone() -> None:
+    assert len(gone(rows("aab", 0, 0), rows("ba", reuse.WANTED, 0))) == 1
+    assert len(gone(rows("ab", 0, 0), rows("baab", reuse.WANTED, 0))) == 0
+
+
+def test_a_picture_that_is_there_more_often_than_in_the_newest_run_is_surplus() -> None:
+    found = hits(rows("ab", 0, 1), rows("a", 1, 9), rows("aba", reuse.WANTED, 4))
+
+    copies, surplus = found[:], [hit for hit in found if hit[2] == reuse.SURPLUS]
+    assert len(surplus) == 1
+    assert surplus[0][1] in (0, 2)
+    copies.remove(surplus[0])
+    assert copies == [(4, 0, 0, 1), (4, 1, 0, 1), (4, 2, 0, 1)]
+
+
+def test_what_only_an_older_run_knows_is_no_surplus() -> None:
+    found = hits(rows("b", 0, 1), rows("a", 1, 9), rows("aa", reuse.WANTED, 4))
+
+    assert found == [(4, 0, 1, 9), (4, 1, 1, 9)]
+
+
+def test_a_refused_picture_is_a_hit_and_never_gone() -> None:
+    refused = reuse.rows_of([digest("a"), digest("b")], 0, 3, [reuse.REFUSED] * 2)
+
+    assert (7, 0, 0, 3) in hits(refused, rows("b", reuse.WANTED, 7))
+    assert gone(refused, rows("b", reuse.WANTED, 7)) == []
 
 
 @pytest.mark.parametrize("count", [1, 3, 64])
