@@ -83,8 +83,7 @@ class Job:
         self.slots = max(asked.slots or 0, spark.defaultParallelism)
         self.seconds: dict[str, float] = {}
         self.sources: list[reuse.Source] = []
-        # Pictures of the newest source that this run no longer has.
-        self.gone = 0
+        self.matched = reuse.Matched()
         self.base: fitting.Base | None = None
         # sha256 of the sums that this run keeps.
         self.kept_sums = ""
@@ -222,14 +221,13 @@ class Job:
         if self.asked.reuse_below or self.asked.reuse_run:
             self.sources = self._sources(plan)
             worker = replace(worker, sources=tuple(self.sources))
-            matched = reuse.find_hits(
+            self.matched = reuse.find_hits(
                 self.spark, plan, todo, self.sources, self.asked.output, slots=self.slots
             )
-            self.gone = sum(matched.gone.values())
             if len(todo) == plan.chunks:
-                self.base = fitting.base_of(plan, self.sources, matched)
+                self.base = fitting.base_of(plan, self.sources, self.matched)
             worker = replace(worker, keeps_added=self.base is not None)
-            tally += self._over(matched.owners, tasks.compute_twins, worker)
+            tally += self._over(self.matched.owners, tasks.compute_twins, worker)
         tally += self._over(list(chunks.shares(todo, self.slots)), tasks.compute_chunks, worker)
         return tally
 
@@ -333,7 +331,8 @@ class Job:
                 "reused": tally.reused,
                 "twins": tally.twins,
                 "lost": tally.lost,
-                "gone": self.gone,
+                "gone": sum(self.matched.gone.values()),
+                "unread": self.matched.unread,
             },
             "reuse_key": reuse.key_of(plan),
             "reused_from": [run.run_id for run in self.sources],

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 # `source` of a row: a run of `sources` by number, else one of these. A surplus row is in the newest
 # run too, but there in fewer places.
-TWIN, OWNER, WANTED, SURPLUS = -1, -2, -3, -4
+TWIN, OWNER, WANTED, SURPLUS, UNREAD = -1, -2, -3, -4, -5
+# In the place of a chunk: one row for each features file of an earlier run that cannot be read.
+UNREAD_KEY = -(2**40)
 # `pos` of a known row that stands for a refusal.
 REFUSED = -1
 _ROW = np.dtype([("digest", "S32"), ("source", "i4"), ("chunk", "i4"), ("pos", "i4")])
@@ -118,7 +120,7 @@ def _source(place: Place, key: str) -> Source | None:
 def known_rows(
     sources: Sequence[Source], count: int, numbers: Iterable[tuple[int, int]]
 ) -> Iterator[tuple[int, Rows]]:
-    """Digests of the chunks (source, chunk), by bucket; a file that cannot be read gives none."""
+    """Digests of the chunks (source, chunk), by bucket; of a file that cannot be read one row."""
     for source, chunk in numbers:
         run = files.place(sources[source].uri)
         try:
@@ -128,6 +130,7 @@ def known_rows(
                 texts += chunks.load_refusals(run, chunk)
             digests = [bytes.fromhex(text) for text in texts]
         except (OSError, ValueError, pa.ArrowException, KeyError, TypeError):
+            yield 0, rows_of([b""], UNREAD, chunk, [0])
             continue
         places = [*range(table.num_rows), *[REFUSED] * (len(digests) - table.num_rows)]
         yield from by_bucket(rows_of(digests, source, chunk, places), count)
@@ -188,6 +191,8 @@ def matches(bucket: Iterable[Rows]) -> Iterator[tuple[int, Rows]]:
     gone = newest[~_paired(newest, wanted)]
     for chunk, part in _by_chunk(gone["chunk"], gone):
         yield gone_key(chunk), part
+    if len(unread := rows[rows["source"] == UNREAD]):
+        yield UNREAD_KEY, unread
     # Of several runs that know a picture the newest is read: then most rows are in few files.
     known = known[np.argsort(known["source"], kind="stable")]
     _, first = np.unique(known["digest"], return_index=True)
@@ -254,6 +259,8 @@ def save_hits(output_uri: str, found: tuple[int, Iterable[Rows]]) -> tuple[int, 
     """Write the hits of one chunk; its number, and how many twins it owns or rows are gone."""
     chunk, parts = found
     rows, output = np.concatenate(list(parts)), files.place(output_uri)
+    if chunk == UNREAD_KEY:
+        return chunk, len(rows)
     if chunk < 0:
         output.write(f"{_GONE_DIR}/{gone_key(chunk)}.npy", rows.tobytes())
         return chunk, len(rows)
@@ -266,11 +273,12 @@ class Matched:
     """What is known of a run's pictures.
 
     owners: chunks with pictures that others copy; gone: by chunk of the newest source, how many of
-    its pictures are in this run no more.
+    its pictures are in this run no more; unread: features files that are gone or broken.
     """
 
     owners: list[int] = field(default_factory=list)
     gone: dict[int, int] = field(default_factory=dict)
+    unread: int = 0
 
 
 def find_hits(
@@ -292,10 +300,12 @@ def find_hits(
         rows = rows.union(spark.parallelize(known, min(len(known), slots)).mapPartitions(read))
     found = rows.groupByKey(count).values().flatMap(matches).groupByKey(min(count * 2, slots))
     saved = found.map(functools.partial(save_hits, output_uri)).filter(lambda pair: pair[1] > 0)
-    counted = saved.collect()
+    counted = dict(saved.collect())
+    unread = counted.pop(UNREAD_KEY, 0)
     return Matched(
-        sorted(chunk for chunk, _ in counted if chunk >= 0),
-        {gone_key(chunk): number for chunk, number in counted if chunk < 0},
+        sorted(chunk for chunk in counted if chunk >= 0),
+        {gone_key(chunk): number for chunk, number in counted.items() if chunk < 0},
+        unread,
     )
 
 

@@ -208,6 +208,8 @@ def _reuse_lines(counts: Mapping[str, Any]) -> Iterator[str]:
         yield f"Reused: {', '.join(parts)}"
     if lost:
         yield f"{lost} were computed again: a file of an earlier run is gone or was changed."
+    if unread := counts.get("unread", 0):
+        yield f"{unread} features files of earlier runs are broken: what they held was not copied."
 
 
 def _components_line(manifest: Mapping[str, Any]) -> str:

@@ -28,7 +28,13 @@ def test_a_run_is_on_disk_as_it_was_on_s3_with_a_csv(aws: FakeAws, tmp_path: Pat
     list(fetch_run(aws.storage, RUN, tmp_path / "out"))
 
     files = {str(file.relative_to(tmp_path / "out")) for file in tmp_path.rglob("*.*")}
-    assert files == {"manifest.json", "progress.json", "pca/part-0.parquet", "pca.csv"}
+    assert files == {
+        "manifest.json",
+        "progress.json",
+        "pca/part-0.parquet",
+        "pca.csv",
+        "_chunks/0.json",
+    }
 
 
 def test_fetching_twice_brings_only_what_is_newer(aws: FakeAws, tmp_path: Path) -> None:
@@ -82,5 +88,6 @@ def test_what_is_missing_is_what_a_fetch_brings(aws: FakeAws, tmp_path: Path) ->
     before = missing_files(aws.storage, RUN, tmp_path)
     list(fetch_run(aws.storage, RUN, tmp_path))
 
-    assert {one.file.name for one in before} == {"manifest.json", "progress.json", "part-0.parquet"}
+    names = {one.file.name for one in before}
+    assert names == {"manifest.json", "progress.json", "part-0.parquet", "0.json"}
     assert missing_files(aws.storage, RUN, tmp_path) == []
