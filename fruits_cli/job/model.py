@@ -111,6 +111,7 @@ def obtain_model(
     *,
     if_absent: str = "",
     pictures: str = "",
+    begun: str = "",
     fast: Collection[Precision] | None = None,
     load_model: Callable[..., ModelArtefact] = model_artefact,
 ) -> tuple[ModelArtefact, JobConfig]:
@@ -118,9 +119,13 @@ def obtain_model(
 
     if_absent: what the reader is told where ImageNet's weights are not in the cache and random
     ones take their place; empty where they may not. pictures: the folder of the run, which int8
-    is calibrated on unless another is given. fast: what `auto` may choose from, None for what this
-    machine is fast in. Raises what `model_artefact` does.
+    is calibrated on unless another is given. begun: fingerprint of the model that a resumed run
+    began with, which int8 keeps whatever its pictures are now. fast: what `auto` may choose from,
+    None for what this machine is fast in. Raises what `model_artefact` does.
     """
+    if job.precision is Precision.INT8 and (artefact := _kept(begun, job, environ)):
+        screen.tell("int8: the model that the run began with.")
+        return artefact, job
     if job.precision is not Precision.AUTO:
         return _obtained(job, screen, environ, if_absent, pictures, load_model)
     job = job.model_copy(update={"precision": Precision.F32})
@@ -141,6 +146,13 @@ def obtain_model(
         return artefact, wanted
     screen.tell(" ".join(["auto: f32.", *reasons]))
     return artefact, job
+
+
+def _kept(begun: str, job: JobConfig, environ: Mapping[str, str]) -> ModelArtefact | None:
+    artefact = cached_artefact(begun, environ) if begun else None
+    if artefact is None or artefact.facts.get("image_size") != job.image_size:
+        return None
+    return artefact if artefact.weights == Path(job.weights).name else None
 
 
 def _require_fast(job: JobConfig, fast: Collection[Precision], f32: ModelArtefact) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # Below the working folder, one folder for each run.
 RUNS_DIR = "fruits-runs"
 MANIFEST_FILE, MODEL_FILE = "manifest.json", "pca_model/pca.npz"
+# What a resumed run is compared with.
+PLAN_FILE = "_plan/job.json"
 FEATURES_DIR, PCA_DIR, REJECTED_DIR = "features", "pca", "rejected"
 # What `fruits report` adds: the page, and a folder of numbers and lists.
 REPORT_FILE, REPORT_DIR = "report.html", "report"
@@ -38,6 +40,17 @@ def load_manifest(run_folder: Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def planned_model(plan: bytes | None) -> str:
+    """The fingerprint of the model that a run began with, out of its plan; empty if there is none.
+
+    plan: the bytes of PLAN_FILE.
+    """
+    try:
+        return str(json.loads(plan or b"")["fingerprint"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def parse_manifest(content: bytes, name: object) -> dict[str, Any]:

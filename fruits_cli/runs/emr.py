@@ -40,7 +40,7 @@ from fruits_cli.runs.attempt import Attempt, close_attempt, write_record
 from fruits_cli.runs.follow import follow, raise_failure, step_of_run
 from fruits_cli.runs.results import fetch_manifest, fetch_run, run_summary
 from fruits_cli.runs.reuse import reuse_on_s3
-from fruits_cli.runs.step import planned_step
+from fruits_cli.runs.step import begun_model, planned_step
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
@@ -193,12 +193,14 @@ def _ship(
     if_absent: str = "",
 ) -> tuple[Config, RunPlan, int | None]:
     """Send what the step reads; configuration and plan with its digests, and how many pictures."""
+    resume = "--resume" in (plan.spec.step.args if plan.spec.step else ())
     artefact, job_config = obtain_model(
         config.job,
         session.screen,
         session.environ,
         if_absent=if_absent,
-        pictures=str(folder or ""),
+        pictures=str(folder.absolute()) if folder else "",
+        begun=begun_model(plan.run_id, config, session) if resume else "",
         fast=fast_precisions((config.cluster.core_type, config.cluster.task_type)),
         load_model=session.load_model,
     )
@@ -222,7 +224,7 @@ def _ship(
         dataset=dataset,
         python=python.digest,
         reuse=reuse_on_s3(config.job.reuse, places, session.ledger),
-        resume="--resume" in (plan.spec.step.args if plan.spec.step else ()),
+        resume=resume,
     )
     plan = replace(plan, step=replace(plan.step, config=job_config) if plan.step else None)
     return config, plan.with_job(job), pictures

@@ -18,15 +18,13 @@ from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
 from fruits_cli.files import expanded
 from fruits_cli.job.model import obtain_model
-from fruits_cli.job.results import RUNS_DIR, load_manifest
+from fruits_cli.job.results import PLAN_FILE, RUNS_DIR, load_manifest, planned_model
 from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord, ledger_here, new_run_id
 from fruits_cli.runs import results
 from fruits_cli.runs.results import run_summary
 from fruits_cli.runs.reuse import reuse_here
 from fruits_cli.screen import Outcome, Screen
-
-_JOB_FILE = "_plan/job.json"
 
 
 def run_here(
@@ -121,7 +119,7 @@ def resumed_run(ledger: Ledger, wanted: str, flags: Mapping[str, Mapping[str, An
 
 def _record_of(ledger: Ledger, wanted: str) -> RunRecord:
     folder = _absolute(wanted)
-    if "/" not in wanted and not (folder / _JOB_FILE).is_file():
+    if "/" not in wanted and not (folder / PLAN_FILE).is_file():
         return ledger.find(wanted)
     for record in ledger.records():
         if record.output == str(folder):
@@ -132,7 +130,7 @@ def _record_of(ledger: Ledger, wanted: str) -> RunRecord:
 def _record_in(folder: Path) -> RunRecord:
     """What a run's folder tells of a run that another working folder started."""
     try:
-        facts = json.loads((folder / _JOB_FILE).read_bytes())
+        facts = json.loads((folder / PLAN_FILE).read_bytes())
         keys = ("engine", "precision", "image_size", "weights", "extensions")
         job = {key: facts[key] for key in keys}
         return RunRecord(
@@ -193,6 +191,7 @@ def execute(
         environ,
         if_absent=IF_ABSENT if sample else "",
         pictures=plan.images,
+        begun=_begun_model(plan),
     )
     obtained_s = time.monotonic()
     plan = replace(plan, job=job)
@@ -215,6 +214,12 @@ def execute(
     manifest = load_manifest(plan.output)
     spark_s = ended_s - obtained_s - sum(manifest["seconds"].values())
     return manifest, {"model": obtained_s - began_s, "Spark's start and end": max(0.0, spark_s)}
+
+
+def _begun_model(plan: LocalPlan) -> str:
+    with contextlib.suppress(OSError):
+        return planned_model((plan.output / PLAN_FILE).read_bytes()) if plan.resume else ""
+    return ""
 
 
 def _ended(record: RunRecord, before: RunRecord | None, error: BaseException) -> RunRecord:

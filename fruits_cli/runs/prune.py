@@ -19,13 +19,12 @@ from fruits_cli.cloud.layout import Places, places_of_logs
 from fruits_cli.cloud.protocols import Clock, Cloud, Storage, StoredObject
 from fruits_cli.dataset.manifest import DATASET_FILE, MANIFESTS, parse_manifest
 from fruits_cli.errors import AccessDenied, UsageError
-from fruits_cli.job.results import MANIFEST_FILE
+from fruits_cli.job.results import MANIFEST_FILE, PLAN_FILE
 from fruits_cli.s3uri import S3Uri
 
 # Dollars a GB and month: S3 Standard in eu-west-3, the first 50 TB. Source: S3 pricing page.
 _USD_GB_MONTH = 0.024
 _UNTOUCHED, _LOGS_KEPT = timedelta(days=1), timedelta(days=60)
-_JOB_FILE = "_plan/job.json"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def _digests(facts: Iterable[Mapping[str, Any]], *keys: str) -> frozenset[str]:
 
 def _facts(run: S3Uri, storage: Storage) -> Mapping[str, Any]:
     """What a run's manifest says, and its plan where there is none yet."""
-    for name in (MANIFEST_FILE, _JOB_FILE):
+    for name in (MANIFEST_FILE, PLAN_FILE):
         found = storage.fetch_bytes(run / name)
         with suppress(ValueError):
             if found and isinstance(facts := json.loads(found.content), dict):

@@ -15,6 +15,7 @@ from fruits_cli.config import Config
 from fruits_cli.errors import AccessDenied
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.node_python import interpreter_on, python_digest
+from fruits_cli.job.results import PLAN_FILE, planned_model
 from fruits_cli.job.shipment import shipped_job
 from fruits_cli.runs.reuse import reuse_on_s3
 from fruits_cli.s3uri import S3Uri
@@ -42,6 +43,7 @@ def planned_step(
         config.job,
         session.screen,
         session.environ,
+        begun=begun_model(run_id, config, session) if resume else "",
         fast=fast_precisions(types),
         load_model=session.load_model,
     )
@@ -68,6 +70,12 @@ def planned_step(
         python=interpreter_on(cluster, config.job.engine),
     )
     return step, config
+
+
+def begun_model(run_id: str, config: Config, session: Session) -> str:
+    """The fingerprint of the model that a run began with; empty where it has no plan yet."""
+    found = session.cloud.storage.fetch_bytes(places_of(config).run(run_id) / PLAN_FILE)
+    return planned_model(found.content) if found else ""
 
 
 def node_types(config: Config, cluster: Cluster, session: Session) -> list[str]:

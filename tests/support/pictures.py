@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageEnhance
 
 
 def drawn(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
@@ -17,6 +17,25 @@ def drawn(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
     dice = np.random.default_rng(seed)
     cells = dice.integers(0, 256, (5, 7, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
+
+
+def draw_kinds(folder: Path, kinds: int, *, shades: tuple[float, ...], side: int = 96) -> None:
+    """PNGs of discs below `folder`, each kind in some shades: alike enough to be neighbours."""
+    for kind in range(kinds):
+        dice = np.random.default_rng(kind)
+        picture = Image.new("RGB", (side, side), _colour(dice))
+        for _ in range(4):
+            left, top, size = (int(n) for n in dice.integers((0, 0, 10), (80, 80, 50)))
+            box = (left, top, left + size, top + size)
+            ImageDraw.Draw(picture).ellipse(box, fill=_colour(dice))
+        for number, shade in enumerate(shades):
+            file = folder / f"kind {kind}" / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(saved(ImageEnhance.Brightness(picture).enhance(shade)))
+
+
+def _colour(dice: np.random.Generator) -> tuple[int, ...]:
+    return tuple(int(part) for part in dice.integers(0, 256, 3))
 
 
 def saved(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

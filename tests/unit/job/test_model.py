@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,33 @@ def test_a_model_of_an_earlier_run_is_said_to_be_one(capsys: pytest.CaptureFixtu
 
     assert "calibrated by an earlier run, on 300 pictures" in (told := capsys.readouterr().err)
     assert "--reuse none calibrates anew" in told
+
+
+@pytest.mark.parametrize(
+    ("job", "is_kept"),
+    [
+        (JobConfig(precision=Precision.INT8, weights="random"), True),
+        (JobConfig(precision=Precision.INT8, weights="random", image_size=96), False),
+        (JobConfig(precision=Precision.INT8, weights="/other.h5"), False),
+        (JobConfig(precision=Precision.F32, weights="random"), False),
+    ],
+    ids=["same", "size", "weights", "f32"],
+)
+def test_a_resumed_int8_run_keeps_its_model_unless_another_is_asked_for(
+    job: JobConfig, is_kept: bool, tmp_path: Path
+) -> None:
+    folder = tmp_path / "fruits" / "models" / "begun"
+    folder.mkdir(parents=True)
+    facts = {"fingerprint": "begun", "weights": "random", "image_size": 224}
+    (folder / "model.json").write_text(json.dumps(facts))
+
+    def load_model(job: JobConfig, **_: Any) -> ModelArtefact:
+        return ModelArtefact(Path(), INT8)
+
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    artefact, _ = obtain_model(job, Screen(), environ, begun="begun", load_model=load_model)
+
+    assert (artefact.fingerprint == "begun") is is_kept
 
 
 def test_other_precisions_are_not_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
