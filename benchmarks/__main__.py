@@ -8,19 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine, missing
 from benchmarks.pictures import make_pictures, sources
 from fruits_cli.config import JobConfig
 from fruits_cli.files import cache_dir
@@ -50,10 +49,13 @@ class Bench:
         words = ["benchmarks.notebook", self.pictures[size], str(out), self.weights]
         return _module(out, *words)
 
-    def bare(self, size: str, precision: str) -> dict[str, Any]:
+    def bare(self, size: str, precision: str, module: str = "bare_loop") -> dict[str, Any]:
         artefact = self.int8_artefact if precision == "int8" else self.artefact
-        words = ["benchmarks.bare_loop", self.pictures[size], artefact, precision]
+        words = [f"benchmarks.{module}", self.pictures[size], artefact, precision]
         return _module(self.scratch / "bare", *words)
+
+    def model(self, precision: str) -> dict[str, Any]:
+        return self.bare("large", precision, "model_alone")
 
 
 def _module(out: Path, *words: str) -> dict[str, Any]:
@@ -77,6 +79,9 @@ def _help() -> dict[str, Any]:
 
 
 CONTENDERS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "model-f32": lambda bench: bench.model("f32"),
+    "model-bf16": lambda bench: bench.model("bf16"),
+    "model-int8": lambda bench: bench.model("int8"),
     "job-f32": lambda bench: bench.job("large", "f32"),
     "job-bf16": lambda bench: bench.job("large", "bf16"),
     "job-int8": lambda bench: bench.job("large", "int8"),
@@ -106,9 +111,16 @@ class Row:
     needed: str
     aim: str
 
-    def ratio(self, found: dict[str, dict[str, float]]) -> float:
-        """The ratio of both medians."""
-        return found[self.over][self.key] / found[self.under][self.key]
+    def line(self, found: dict[str, dict[str, float]]) -> str:
+        """The ratio of both medians; empty where a precision lacks its instructions."""
+        both = (self.over, self.under)
+        ratio = (
+            found[self.over][self.key] / found[self.under][self.key] if all_in(both, found) else 0
+        )
+        return f"| {self.what} | {f'{ratio:.2f}' if ratio else ''} | {self.needed} | {self.aim} |"
+
+    def is_wanted(self, asked: Collection[str]) -> bool:
+        return all_in((self.over, self.under), asked)
 
 
 ROWS = [
@@ -116,6 +128,10 @@ ROWS = [
     Row("features bf16, times the notebook's", "notebook", "job-bf16", "features_s", "6.5", "9"),
     Row("features int8, times the notebook's", "notebook", "job-int8", "features_s", "", ""),
     Row("features int8, times f32", "job-f32", "job-int8", "features_s", "", ""),
+    Row("features int8, times bf16", "job-bf16", "job-int8", "features_s", "", ""),
+    Row("the model alone, a core: bf16, times f32", "model-bf16", "model-f32", "images_s", "", ""),
+    Row("the model alone, int8, times f32", "model-int8", "model-f32", "images_s", "2.5", ""),
+    Row("the model alone, int8, times bf16", "model-int8", "model-bf16", "images_s", "1.2", ""),
     Row("features int8, share of the loop", "bare-int8", "job-int8", "features_s", "", ""),
     Row("the same of a tenth, f32", "notebook-small", "job-f32-small", "features_s", "10", "15"),
     Row("features f32, share of the bare loop", "bare-f32", "job-f32", "features_s", ".8", ".95"),
@@ -135,38 +151,20 @@ def medians(runs: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]
     }
 
 
-def table(found: dict[str, dict[str, float]]) -> list[str]:
-    """The rows whose contenders were measured, as Markdown."""
+def all_in(names: Iterable[str], found: Collection[str]) -> bool:
+    return set(names).issubset(found)
+
+
+def table(asked: Collection[str], found: dict[str, dict[str, float]]) -> list[str]:
+    """The rows whose contenders were asked for, as Markdown."""
     lines = ["| what | measured | needed | aim |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| {row.what} | {row.ratio(found):.2f} | {row.needed} | {row.aim} |"
-        for row in ROWS
-        if row.over in found and row.under in found
-    ]
+    lines += [row.line(found) for row in ROWS if row.is_wanted(asked)]
     if "help" in found:
         lines.append(f"| fruits --help, seconds | {found['help']['seconds']:.2f} | 0.3 | 0.15 |")
     lines += ["", "| contender | medians |", "| --- | --- |"]
     for name, median in found.items():
         lines.append(f"| {name} | {', '.join(f'{k} {v:g}' for k, v in median.items())} |")
     return lines
-
-
-def machine() -> str:
-    """The machine and the versions that were measured."""
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    cpu = next(
-        (line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), ""
-    )
-    flags = sorted(
-        {"amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512f", "avx2"}.intersection(
-            text.split()
-        )
-    )
-    packages = ("openvino", "tensorflow", "pyspark", "numpy", "pillow", "simplejpeg", "pyarrow")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    cores = f"{os.cpu_count()} cores, Python {platform.python_version()}"
-    return f"{time.strftime('%Y-%m-%d')}: {cpu} ({', '.join(flags)}), {cores}, {versions}"
 
 
 def main() -> None:
@@ -180,14 +178,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     bench = _prepared(asked)
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in asked.only.split(",")}
+    names = asked.only.split(",")
+    lacking = [name for name in ("bf16", "int8") if missing(name)]
+    able = [name for name in names if not name.endswith(tuple(lacking))]
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in able}
     for turn in range(asked.rounds):
         for name, found in runs.items():
             found.append(CONTENDERS[name](bench))
             print(f"{turn + 1} {name}: {found[-1]}", file=sys.stderr, flush=True)
     if asked.json:
         asked.json.write_text(json.dumps({"machine": machine(), "runs": runs}, indent=2))
-    print("\n".join([machine(), "", *table(medians(runs))]))
+    sentences = [f"{missing(name)} Its cells are empty." for name in lacking]
+    print("\n".join([machine(), *sentences, "", *table(names, medians(runs))]))
 
 
 def _prepared(asked: argparse.Namespace) -> Bench:
@@ -202,7 +204,7 @@ def _prepared(asked: argparse.Namespace) -> Bench:
     if weights == "random":
         weights = str(next((cache_dir(os.environ) / "models").glob("random-*.weights.h5")))
     int8 = JobConfig(weights=asked.weights, precision="int8", calibration=Path(pictures["large"]))
-    quantised = model_artefact(int8, environ=os.environ)
+    quantised = artefact if missing("int8") else model_artefact(int8, environ=os.environ)
     return Bench(asked.folder, pictures, weights, str(artefact.folder), str(quantised.folder))
 
 
