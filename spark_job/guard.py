@@ -62,12 +62,8 @@ def lock_run(output: Place) -> IO[bytes] | None:
 
 
 def die_with_command(command_lock: str) -> None:
-    """End this driver when the command that holds the lock dies, or when Spark's JVM does.
-
-    spark-submit gives the driver a pipe as its stdin: it ends with the JVM.
-    """
+    """End this driver when the command that holds the lock dies."""
     threading.Thread(target=_wait_for_unlock, args=(command_lock,), daemon=True).start()
-    threading.Thread(target=_wait_for_stdin, daemon=True).start()
 
 
 def die_with_parent() -> None:
@@ -108,16 +104,6 @@ def _wait_for_file(file: str, output: Place, act: Callable[[], None]) -> None:
 def _wait_for_unlock(command_lock: str) -> None:
     with open(command_lock, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-    _end()
-
-
-def _wait_for_stdin() -> None:
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    _end()
-
-
-def _end() -> None:
     # Not sys.exit: the main thread may be waiting for a JVM that is gone.
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""The job on a laptop or a cluster, under spark-submit. The only file that starts Spark.
+"""The job on a laptop or a cluster. The only file that starts Spark.
 
     argv → SparkContext → listing → chunks → features → tally → PCA sums → projection → manifest
 
@@ -12,6 +12,7 @@ import contextlib
 import functools
 import os
 import sys
+from collections.abc import Callable
 
 from pyspark import SparkConf, SparkContext
 
@@ -74,8 +75,12 @@ def _share_above_zero(text: str) -> float:
     return share
 
 
-def run(asked: Asked) -> JobError | None:
-    """Run the job to its end; the error that it ended with."""
+def run(asked: Asked, *, leaves_spark: bool = False) -> JobError | None:
+    """Run the job to its end; the error that it ended with.
+
+    leaves_spark: after a good run on this machine alone the process ends with Spark still up, whose
+    JVM ends with it. Stopping Spark takes a second, and there is nothing left to stop.
+    """
     output = files.place(asked.output)
     try:
         if asked.command_lock:
@@ -89,7 +94,8 @@ def run(asked: Asked) -> JobError | None:
         return features.no_space(error, output) or unwritable
     except JobError as error:
         return error
-    failure = _run_on_spark(asked, reporter)
+    leave = functools.partial(_leave, reporter) if leaves_spark else None
+    failure = _run_on_spark(asked, reporter, leave)
     # If there is no space for it, the error is at least printed.
     with contextlib.suppress(OSError):
         reporter.end("failed" if failure else "done", failure.as_dict() if failure else None)
@@ -98,10 +104,26 @@ def run(asked: Asked) -> JobError | None:
     return failure
 
 
-def _run_on_spark(asked: Asked, reporter: Reporter) -> JobError | None:
+def _leave(reporter: Reporter) -> None:
+    with contextlib.suppress(OSError):
+        reporter.end("done", None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _run_on_spark(
+    asked: Asked, reporter: Reporter, leave: Callable[[], None] | None
+) -> JobError | None:
     with daemon.prestarted():
         spark = SparkContext(conf=SparkConf().setAppName(f"fruits {asked.run_id}"))
-        return _run_job(asked, reporter, spark)
+        try:
+            failure = _run_job(asked, reporter, spark)
+            if leave and failure is None and spark.master.startswith("local["):
+                leave()
+            return failure
+        finally:
+            spark.stop()
 
 
 def _run_job(asked: Asked, reporter: Reporter, spark: SparkContext) -> JobError | None:
@@ -123,8 +145,6 @@ def _run_job(asked: Asked, reporter: Reporter, spark: SparkContext) -> JobError 
         output = files.place(asked.output)
         sentence = f"A file of the run {output.uri} could not be read or written: {error}"
         return features.no_space(error, output) or JobError(1, sentence)
-    finally:
-        spark.stop()
     return None
 
 
@@ -161,9 +181,9 @@ def _stop(reporter: Reporter) -> None:
         os._exit(1)
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], *, leaves_spark: bool = False) -> int:
     """The exit code of the job with these arguments."""
-    failure = run(parse_arguments(argv))
+    failure = run(parse_arguments(argv), leaves_spark=leaves_spark)
     if failure is None:
         return 0
     print(f"Error: {failure.message}", file=sys.stderr)

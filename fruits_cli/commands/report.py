@@ -6,8 +6,8 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -224,16 +224,38 @@ def open_album(
     return Album(place, storage, all_paths, screen.warn)
 
 
+_EARLY = "from fruits_cli.report.early import awaited_words as words"
+_MAIN = "import sys; from fruits_cli.app import main; sys.argv[1:] = words(); main()"
+
+
+@contextmanager
+def early_reporter() -> Iterator[subprocess.Popen[str]]:
+    """A process that loads what a report needs, and makes one when `with_report` tells it which."""
+    reporter = subprocess.Popen(
+        [sys.executable, "-P", "-c", f"{_EARLY}; {_MAIN}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield reporter
+    finally:
+        reporter.kill()
+        reporter.communicate()
+
+
 def with_report(
     outcome: Outcome,
     screen: Screen,
     flags: Mapping[str, Mapping[str, Any]],
     *,
     images: str | None = None,
+    early: subprocess.Popen[str] | None = None,
 ) -> Outcome:
     """The outcome, with the report of a finished run, made by another process.
 
-    If that process fails, the run is still a good one.
+    If that process fails, the run is still a good one. early: one of `early_reporter`.
     """
     if not {"counts", "manifest"} & outcome.facts.keys():
         return outcome
@@ -242,17 +264,18 @@ def with_report(
     words += ["--images", images] if images else []
     for key in {"region", "profile"} & flags.get("aws", {}).keys():
         words += [f"--{key}", str(flags["aws"][key])]
-    command = [sys.executable, "-P", "-c", "from fruits_cli.app import main; main()", *words]
     said = "it was interrupted"
-    with suppress(KeyboardInterrupt), screen.waiting("Making the report"):
-        ended = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+    with (
+        suppress(KeyboardInterrupt),
+        screen.waiting("Making the report"),
+        nullcontext(early) if early and early.poll() is None else early_reporter() as reporter,
+    ):
+        answer, errors = reporter.communicate(f"{json.dumps(words)}\n")
         with suppress(ValueError, KeyError):
-            file = json.loads(ended.stdout)["report"]
+            file = json.loads(answer)["report"]
             content = [*outcome.content, f"Report: {file}"]
             return replace(outcome, content=content, facts={**outcome.facts, "report": file})
-        said = last_words(ended.stderr)
+        said = last_words(errors)
     screen.warn(f"There is no {REPORT_FILE}: {said} The results are whole. Again: fruits report")
     return replace(outcome, facts={**outcome.facts, "report": None})
 

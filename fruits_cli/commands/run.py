@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fruits_cli.commands.report import WithReport, with_report
+from fruits_cli.commands.report import WithReport, early_reporter, with_report
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Target
 from fruits_cli.dataset.sample import ensure_sample, sample_folder
@@ -63,10 +63,11 @@ def run(
     if record is None and (resume or local or config.target is Target.LOCAL):
         if detach:
             raise UsageError("--detach is for runs on EMR.")
-        outcome = run_here(
-            config, screen, flags, images=images, sample=sample, resume=resume, dry_run=dry_run
-        )
-        return with_report(outcome, screen, flags) if report else outcome
+        with early_reporter() if report and not dry_run else contextlib.nullcontext() as early:
+            outcome = run_here(
+                config, screen, flags, images=images, sample=sample, resume=resume, dry_run=dry_run
+            )
+            return with_report(outcome, screen, flags, early=early) if report else outcome
     # Here, for a run on this machine needs nothing of it.
     from fruits_cli.runs.emr import resume_on_emr, resumed_config, run_on_emr
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from fruits_cli.cloud.protocols import SystemClock
 from fruits_cli.config import Config
 from fruits_cli.ledger import ledger_here
 from fruits_cli.screen import Screen
-from fruits_cli.session import Session
+
+if TYPE_CHECKING:
+    from fruits_cli.session import Session
 
 
 def open_session(config: Config, screen: Screen) -> Session:
     """A session on AWS as the configuration names it. Raises ConfigError without a region."""
-    # Here, for boto3 takes longer to import than `fruits --help` may run.
+    # Here, for boto3 takes longer to import than `fruits --help` may run, and a run on this
+    # machine needs nothing of AWS.
     from fruits_cli.aws import connect, is_s3_here
+    from fruits_cli.cloud.protocols import SystemClock
     from fruits_cli.job.model import model_artefact
     from fruits_cli.job.node_python import fetched_wheels
+    from fruits_cli.session import Session
 
     return Session(
         screen,

@@ -1,10 +1,11 @@
-"""The job under spark-submit on this machine: starts it, follows it, stops it."""
+"""The job on this machine: starts it, follows it, stops it."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import importlib.util
+import json
 import os
 import pwd
 import re
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -41,7 +42,12 @@ _SCRATCH = "fruits-run-"
 # A folder younger than this may not be locked yet by the command that made it.
 _NEW_S = 60.0
 # The JVM only schedules: its compilers and collectors must leave the cores to the workers.
-_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+_JVM = (
+    *("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:CICompilerCount=1"),
+    # Classes of the package's own jars are not verified, and log4j offers no management.
+    *("-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote"),
+    "-Dlog4j2.disable.jmx=true",
+)
 _LAST_WORD, _LOG_TAIL = "Error: ", 65536
 LOOPBACK_CONF = {
     "spark.ui.enabled": "false",
@@ -82,16 +88,16 @@ def run_job(
         places = JobPlaces(plan.images, str(plan.output), str(artefact.folder), reuse=plan.reuse)
         job = job_args(plan.job, places, run_id=plan.run_id, resume=plan.resume)
         conf = _spark_conf_file(plan, scratch)
-        command = [str(spark_home() / "bin" / "spark-submit"), "--properties-file", str(conf)]
-        command += ["--py-files", str(made.zip), str(made.main), *job]
-        command += ["--command-lock", lock.name]
+        # -P: a json.py in the user's folder must not be imported.
+        command = [sys.executable, "-P", "-m", "spark_job.local", *job, "--command-lock", lock.name]
+        jvm = jvm_command(java_home, scratch, ["--properties-file", str(conf)], made.zip)
         log = plan.output / LOG_FILE
         told_before_ns = _time_written_ns(plan.output / PROGRESS_FILE)
         with _opened_log(log) as log_stream:
             log_begin = log_stream.tell()
             process = subprocess.Popen(
                 command,
-                env=spark_environ(environ, java_home, scratch),
+                env=spark_environ(environ, java_home, scratch) | {"FRUITS_JVM": json.dumps(jvm)},
                 stdin=subprocess.DEVNULL,
                 stdout=log_stream,
                 stderr=subprocess.STDOUT,
@@ -135,7 +141,7 @@ def _spark_conf_file(plan: LocalPlan, scratch: Path) -> Path:
         **LOOPBACK_CONF,
         "spark.authenticate.secret": secrets.token_hex(32),
         "spark.local.dir": str(scratch / "spark"),
-        "spark.driver.extraJavaOptions": f'-Djava.io.tmpdir="{scratch}" {_JVM}',
+        "spark.ui.showConsoleProgress": "false",
     }
     file = scratch / "spark.conf"
     file.touch(mode=0o600)
@@ -143,8 +149,35 @@ def _spark_conf_file(plan: LocalPlan, scratch: Path) -> Path:
     return file
 
 
+# Spark's own for Java 17, which spark-submit adds.
+_OPEN = (
+    *("lang", "lang.invoke", "lang.reflect", "io", "net", "nio", "util", "util.concurrent"),
+    "util.concurrent.atomic",
+)
+_OPEN_INNER = (
+    *("base/jdk.internal.ref", "base/sun.nio.ch", "base/sun.nio.cs", "base/sun.security.action"),
+    *("base/sun.util.calendar", "security.jgss/sun.security.krb5"),
+)
+
+
+def jvm_command(java_home: Path, scratch: Path, options: Sequence[str], package: Path) -> list[str]:
+    """The command of Spark's JVM, as spark-submit makes it by another JVM."""
+    home = spark_home()
+    opened = [f"base/java.{name}" for name in _OPEN] + list(_OPEN_INNER)
+    return [
+        str(java_home / "bin" / "java"),
+        *("-cp", f"{home}/conf:{home}/jars/*", *_JVM, f"-Djava.io.tmpdir={scratch}"),
+        "-XX:+IgnoreUnrecognizedVMOptions",
+        *(f"--add-opens=java.{name}=ALL-UNNAMED" for name in opened),
+        "-Djdk.reflect.useDirectMethodHandle=false",
+        "org.apache.spark.deploy.SparkSubmit",
+        *options,
+        *("--py-files", str(package), "pyspark-shell"),
+    ]
+
+
 def spark_environ(environ: Mapping[str, str], java_home: Path, scratch: Path) -> dict[str, str]:
-    """The environment of spark-submit on this machine; its temporary files go to `scratch`."""
+    """The environment of Spark on this machine; its temporary files go to `scratch`."""
     # What the user set for another Spark must not reach ours.
     foreign = ("SPARK_", "PYSPARK_", "HADOOP_", "JAVA_", "_JAVA_", "JDK_JAVA_", "FRUITS_")
     kept = {name: value for name, value in environ.items() if not name.startswith(foreign)}
@@ -161,6 +194,8 @@ def spark_environ(environ: Mapping[str, str], java_home: Path, scratch: Path) ->
         "FRUITS_DAEMON": str(scratch / "daemon"),
         # Spark's workers must not import a json.py in the user's folder.
         "PYTHONSAFEPATH": "1",
+        # A text must have the same hash in all of them.
+        "PYTHONHASHSEED": "0",
         # Java reads its arguments in this encoding: with C an accent in a path becomes "??".
         "LC_ALL": "C.UTF-8",
         **QUIET,
@@ -190,15 +225,15 @@ def _followed(process: subprocess.Popen[bytes], output: Path) -> Iterator[Progre
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End spark-submit and the driver; Spark's Python workers end with their JVM."""
-    if process.poll() is not None:
-        return
-    for sig in (signal.SIGTERM, signal.SIGKILL):
+    """End the driver and its JVM, if it left one; Spark's Python workers end with their JVM."""
+    if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sig)
+            os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_GRACE_S)
-            return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _time_written_ns(file: Path) -> int:
@@ -288,9 +323,16 @@ def find_java(environ: Mapping[str, str]) -> Path:
 
 
 def _java_major(home: Path) -> int:
+    java = home / "bin" / "java"
+    # Most homes say it in a file, which takes no fifth of a second.
+    with contextlib.suppress(OSError):
+        if java.is_file() and (
+            found := re.search(r'^JAVA_VERSION="(\d+)', (home / "release").read_text(), re.M)
+        ):
+            return int(found[1])
     try:
         told = subprocess.run(
-            [str(home / "bin" / "java"), "-version"], capture_output=True, text=True, check=False
+            [str(java), "-version"], capture_output=True, text=True, check=False
         ).stderr
     except OSError:
         return 0

@@ -119,7 +119,11 @@ def _plans(arena: Arena) -> list[Path]:
 
 
 def _kill(arena: Arena, process: subprocess.Popen[str], victim: str, dice: random.Random) -> str:
-    signs = {"driver": "main.py --images", "worker": "-m spark_job.daemon", "jvm": "SparkSubmit"}
+    signs = {
+        "driver": "spark_job.local --images",
+        "worker": "-m spark_job.daemon",
+        "jvm": "SparkSubmit",
+    }
     chosen = process.pid
     if victim != "command":
         candidates = [

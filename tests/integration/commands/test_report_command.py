@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fruits_cli.commands.report import with_report
+from fruits_cli.commands.report import early_reporter, with_report
 from fruits_cli.screen import Outcome, Screen
 from tests.support.machines import FRUITS
 from tests.support.pictures import draw_folder
@@ -83,6 +83,29 @@ def test_a_finished_run_gets_its_report(tmp_path: Path) -> None:
     assert told.lines == ["Results: here", f"Report: {folder}/report.html"]
     assert told.facts["report"] == str(folder / "report.html")
     assert (folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_reporter_that_loaded_early_makes_it_and_one_that_ended_is_replaced(
+    has_ended: bool, tmp_path: Path
+) -> None:
+    folder = clouds().write(tmp_path / "run")
+
+    with early_reporter() as early:
+        if has_ended:
+            early.kill()
+            early.wait()
+        told = with_report(outcome(folder), Screen(), {}, early=early)
+
+    assert told.facts["report"] == str(folder / "report.html")
+    assert early.returncode == (-9 if has_ended else 0)
+
+
+def test_a_reporter_that_is_not_asked_ends_with_its_run() -> None:
+    with early_reporter() as early:
+        pass
+
+    assert early.returncode == -9
 
 
 def test_a_report_that_fails_costs_the_run_one_sentence(

@@ -135,3 +135,22 @@ def test_a_user_id_without_a_name_gets_a_hint() -> None:
         driver.require_named_user(123456789)
 
     assert "/etc/passwd" in refused.value.hint
+
+
+def test_the_jvm_is_opened_as_the_launcher_of_spark_opens_it(tmp_path: Path) -> None:
+    home, java_home = driver.spark_home(), driver.find_java(os.environ)
+    ours = driver.jvm_command(java_home, tmp_path, [], tmp_path / "spark_job.zip")
+    launcher = [ours[0], "-cp", f"{home}/jars/*", "org.apache.spark.launcher.Main"]
+    told = subprocess.run(
+        [*launcher, "org.apache.spark.deploy.SparkSubmit", "pyspark-shell"],
+        env={"SPARK_HOME": str(home), "SPARK_SCALA_VERSION": "2.12", "JAVA_HOME": str(java_home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    theirs = told.stdout.strip("\n\0").split("\0")
+
+    assert theirs[0] == ours[0]
+    assert [word for word in theirs[1:] if word.startswith("-")] == [
+        word for word in ours[1:] if word.startswith("-") and word in theirs
+    ]

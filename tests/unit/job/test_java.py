@@ -23,6 +23,13 @@ def test_a_java_17_of_java_home_is_taken(tmp_path: Path) -> None:
     assert find_java({"JAVA_HOME": str(home), "PATH": ""}) == home
 
 
+def test_the_version_is_read_from_the_file_that_most_homes_have(tmp_path: Path) -> None:
+    home = java_of_version(tmp_path / "jdk", "21.0.1")
+    (home / "release").write_text('IMPLEMENTOR="Debian"\nJAVA_VERSION="17.0.15"\n')
+
+    assert find_java({"JAVA_HOME": str(home), "PATH": ""}) == home
+
+
 def test_a_java_on_path_is_taken_by_its_real_place(tmp_path: Path) -> None:
     home = java_of_version(tmp_path / "jdk", "17.0.1")
     (tmp_path / "bin").mkdir()

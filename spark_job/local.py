@@ -1,0 +1,62 @@
+"""The job on this machine: `python -m spark_job.local ARGS`, with the arguments of main.py.
+
+spark-submit would start one JVM to read its options, then Spark's, then Python, each after the
+other. Here Python starts Spark's JVM itself, as a shell of pyspark does, and imports the job
+meanwhile. FRUITS_JVM is the JVM's command as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+_COMMAND, _POLL_S = "FRUITS_JVM", 0.01
+
+
+def main(argv: list[str]) -> int:
+    """The exit code of the job with these arguments."""
+    file = Path(os.environ["TMPDIR"], "gateway")
+    jvm = start_jvm(json.loads(os.environ.pop(_COMMAND)), file)
+    threading.Thread(target=_end_with, args=(jvm,), daemon=True).start()
+    # Not at the top: that takes as long as half of the JVM's start.
+    from spark_job import guard
+
+    guard.hide_pandas()
+    from spark_job.main import main as run
+
+    while not file.exists():
+        time.sleep(_POLL_S)
+    with file.open("rb") as told:
+        port, secret = read_gateway(told)
+    # Where pyspark looks before it starts a JVM of its own.
+    os.environ |= {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
+    return run(argv, leaves_spark=True)
+
+
+def start_jvm(command: list[str], file: Path) -> subprocess.Popen[bytes]:
+    """Spark's JVM, which writes to `file` where it is reached, and ends when this process does."""
+    environ = {**os.environ, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(file)}
+    return subprocess.Popen(command, env=environ, stdin=subprocess.PIPE)
+
+
+def read_gateway(told: BinaryIO) -> tuple[int, str]:
+    """Port and secret, as Spark's PythonGatewayServer writes them: two numbers and a text."""
+    port, length = struct.unpack("!ii", told.read(8))
+    return port, told.read(length).decode()
+
+
+def _end_with(jvm: subprocess.Popen[bytes]) -> None:
+    code = jvm.wait()
+    # Not sys.exit: the main thread may be waiting for the JVM that is gone.
+    os._exit(code if code > 0 else 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
