@@ -1,22 +1,35 @@
-"""Time against the ideal, by arithmetic: `python -m benchmarks.slots [IMAGES_S] [TASK_S]`
+"""Time against the ideal: `python -m benchmarks.slots [IMAGES_S TASK_S | --measured]`
 
 Chunks and tasks are cut by the job's own rules for a packed dataset, and given to slots as Spark
 does: each free slot takes the next task. IMAGES_S is the speed of a slot, TASK_S what a task costs
 besides. The ideal is all slots at work from beginning to end. The second table: a cluster that
 starts with 2 slots and grows by 4 a minute, against all slots that were there at each moment.
+
+With --measured Spark itself gives the same tasks to as many workers of one thread on this machine,
+where a picture is a wait of a 70th of a second: two cores serve 120 such slots. What would take
+more than two minutes is left out, and starting Spark and the workers does not count.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+from pyspark import SparkConf, SparkContext
+
+from fruits_cli.job.spark import LOOPBACK_CONF, find_java, spark_environ
 from spark_job import chunks
 
 PICTURES, SLOTS = (360, 1_572, 6_404, 22_688, 1_000_000), (2, 12, 48, 120)
 SHARD_ROWS, NODE_SLOTS, NODE_S = 2_048, 4, 60.0
+_IMAGES_S, _LONGEST_S = 70.0, 130.0
+_CONF = {**LOOPBACK_CONF, "spark.log.level": "ERROR", "spark.ui.showConsoleProgress": "false"}
 
 
 def chunk_pictures(pictures: int, slots: int) -> list[int]:
@@ -60,15 +73,58 @@ def _ideal(slot_seconds: float, there: list[float]) -> float:
 
 def table(images_s: float, task_s: float, *, grows: bool) -> list[str]:
     """A row for each number of pictures, a column for each number of slots, as Markdown."""
-    lines = [f"| pictures | {' | '.join(f'{slots} slots' for slots in SLOTS)} |"]
-    lines.append("| --- |" + " --- |" * len(SLOTS))
+    lines = _head()
     for pictures in PICTURES:
         shares = [share_of_ideal(pictures, n, images_s, task_s, grows=grows) for n in SLOTS]
         lines.append(f"| {pictures:,} | {' | '.join(f'{share:.2f}' for share in shares)} |")
     return lines
 
 
+def measured_share(pictures: int, slots: int, images_s: float) -> float | None:
+    """As `share_of_ideal`, by Spark; None where it would take too long."""
+    ideal = pictures / images_s / slots
+    if ideal > _LONGEST_S:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        java_home = find_java(os.environ)
+        os.environ.update(spark_environ(os.environ, java_home, Path(scratch)))
+        spark = SparkContext(f"local[{slots}]", "slots", conf=SparkConf().setAll(_CONF.items()))
+        try:
+            spark.parallelize(range(slots), slots).foreach(lambda _: time.sleep(1))
+            sizes = chunk_pictures(pictures, slots)
+            shares = chunks.shares(range(len(sizes)), slots)
+            waits = [[sizes[chunk] / images_s for chunk in share] for share in shares]
+            began_s = time.monotonic()
+            spark.parallelize(waits, len(waits)).foreach(_wait)
+            return ideal / (time.monotonic() - began_s)
+        finally:
+            spark.stop()
+
+
+def _wait(seconds: Iterable[float]) -> None:
+    for chunk in seconds:
+        time.sleep(chunk)
+
+
+def measured_table(images_s: float) -> list[str]:
+    """As `table`, measured; what takes too long is an empty cell."""
+    lines = _head()
+    for pictures in PICTURES:
+        shares = [measured_share(pictures, slots, images_s) for slots in SLOTS]
+        cells = (f"{share:.2f}" if share else "" for share in shares)
+        lines.append(f"| {pictures:,} | {' | '.join(cells)} |")
+    return lines
+
+
+def _head() -> list[str]:
+    lines = [f"| pictures | {' | '.join(f'{slots} slots' for slots in SLOTS)} |"]
+    return [*lines, "| --- |" + " --- |" * len(SLOTS)]
+
+
 if __name__ == "__main__":
-    speed, cost = [float(word) for word in sys.argv[1:]] or (70.0, 0.05)
+    if sys.argv[1:] == ["--measured"]:
+        print("\n".join(measured_table(_IMAGES_S)))
+        sys.exit()
+    speed, cost = [float(word) for word in sys.argv[1:]] or (_IMAGES_S, 0.05)
     for growing in (False, True):
         print("\n".join(table(speed, cost, grows=growing)), end="\n\n")
