@@ -1,11 +1,14 @@
-"""Files that appear on disk as a whole or not at all."""
+"""Files that appear as a whole or not at all, and folders that end with their command."""
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -109,3 +112,48 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+# Locked by the command whose folder it lies in, as long as that lives.
+COMMAND_LOCK = "command.lock"
+# A folder younger than this may not be locked yet by the command that made it.
+_NEW_S = 60.0
+
+
+@contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """A private folder until the block ends; those that killed commands left are removed.
+
+    Raises MachineError where there can be none.
+    """
+    try:
+        _sweep(Path(tempfile.gettempdir()), prefix)
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
+    except OSError as error:
+        where = tempfile.gettempdir()
+        raise MachineError(f"{where} cannot be written: {error.strerror or error}.") from error
+    try:
+        with (folder / COMMAND_LOCK).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(temp: Path, prefix: str) -> None:
+    for folder in temp.glob(f"{prefix}*"):
+        with suppress(OSError):
+            is_ours = folder.stat().st_uid == os.getuid()
+            if is_ours and time.time() - folder.stat().st_mtime > _NEW_S and _is_let_go(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_let_go(folder: Path) -> bool:
+    try:
+        with (folder / COMMAND_LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

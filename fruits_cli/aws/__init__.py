@@ -90,6 +90,7 @@ def _clients(
         region = region or config.region or environ.get("AWS_REGION") or session.region_name
     if not region:
         raise ConfigError(
-            "No AWS region is configured.", hint="Give --region, for example --region eu-west-3."
+            "No AWS region is configured.",
+            hint="Give --region, such as eu-west-3, or run fruits init, which writes it down.",
         )
     return Clients(session, region, is_hasty=is_hasty)

@@ -29,6 +29,7 @@ def parse_cluster(answer: Mapping[str, Any]) -> Cluster:
     """The `Cluster` of DescribeCluster."""
     status = answer.get("Status", {})
     reason, timeline = status.get("StateChangeReason", {}), status.get("Timeline", {})
+    instances = answer.get("Ec2InstanceAttributes") or {}
     return Cluster(
         cluster_id=answer["Id"],
         emr_name=answer.get("Name", ""),
@@ -41,10 +42,12 @@ def parse_cluster(answer: Mapping[str, Any]) -> Cluster:
         reason=reason.get("Message", ""),
         errors=tuple(_error_detail(one) for one in status.get("ErrorDetails") or ()),
         log_uri=_log_uri(answer.get("LogUri")),
-        zone=(answer.get("Ec2InstanceAttributes") or {}).get("Ec2AvailabilityZone"),
+        zone=instances.get("Ec2AvailabilityZone"),
         primary_dns=answer.get("MasterPublicDnsName"),
         release_label=answer.get("ReleaseLabel", ""),
         arn=answer.get("ClusterArn", ""),
+        key_name=instances.get("Ec2KeyName"),
+        security_configuration=answer.get("SecurityConfiguration", ""),
     )
 
 

@@ -145,6 +145,7 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _MOST_CHARS = 1000
+_ON_THIS_MACHINE = re.compile(r"https?://(?:127\.0\.0\.1|localhost)\b")
 
 
 def redacted(text: str) -> str:
@@ -202,10 +203,10 @@ def _of_silence(error: boto.BotoCoreError, doing: str, *, paid: bool) -> FruitsE
     unsent = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError)
     lost = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError)
     if isinstance(error, unsent):
-        return CloudError(
-            f"AWS cannot be reached to {doing}: {said}",
-            hint="Check the network, HTTPS_PROXY and --region.",
-        )
+        hint = "Check the network, HTTPS_PROXY and --region."
+        if _ON_THIS_MACHINE.search(said):
+            hint = "Nothing answers there: a stopped rehearsal? Then unset AWS_ENDPOINT_URL."
+        return CloudError(f"AWS cannot be reached to {doing}: {said}", hint=hint)
     if isinstance(error, lost):
         kind = Unanswered if paid else CloudError
         return kind(f"AWS did not answer when asked to {doing}: {said}", hint="Try again.")

@@ -177,11 +177,16 @@ class AwsStorage(Service):
                     )
 
     def list_folders(self, below: S3Uri) -> Iterator[S3Uri]:
+        """The folders directly below; none where there is no bucket yet."""
         pages = self._s3.get_paginator("list_objects_v2")
         with asking(f"list {below}"):
-            for page in pages.paginate(Bucket=below.bucket, Prefix=below.key, Delimiter="/"):
-                for one in page.get("CommonPrefixes", ()):
-                    yield S3Uri(below.bucket, one["Prefix"])
+            try:
+                for page in pages.paginate(Bucket=below.bucket, Prefix=below.key, Delimiter="/"):
+                    for one in page.get("CommonPrefixes", ()):
+                        yield S3Uri(below.bucket, one["Prefix"])
+            except ClientError as error:
+                if code_of(error) != "NoSuchBucket":
+                    raise
 
     def delete_object(self, uri: S3Uri) -> None:
         with asking(f"delete {uri}"):

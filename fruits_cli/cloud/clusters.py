@@ -212,6 +212,8 @@ class Cluster:
     primary_dns: str | None = None
     release_label: str = ""
     arn: str = ""
+    key_name: str | None = None
+    security_configuration: str = ""
 
     @property
     def is_ours(self) -> bool:

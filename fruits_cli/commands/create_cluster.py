@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fruits_cli.cloud.clusters import Cluster
 from fruits_cli.cloud.layout import places_of
-from fruits_cli.cluster.foundations import ensure_bucket, observe
+from fruits_cli.cluster.foundations import ensure_bucket, foundation_names, observe
 from fruits_cli.cluster.launch import adopted, launch_once, launch_record, living, new_launch_id
 from fruits_cli.cluster.life import wait_until_ready
 from fruits_cli.cluster.nodes import node_groups
@@ -133,6 +133,12 @@ def ignored_settings(config: Config, cluster: Cluster, session: Session) -> Iter
     bucket = places_of(config).bucket
     if cluster.log_uri and cluster.log_uri.bucket != bucket:
         yield f"It was made for bucket {cluster.log_uri.bucket}; bucket {bucket} has no effect."
+    if (key := config.cluster.key_name) and key != cluster.key_name:
+        pair = f"key pair {cluster.key_name}" if cluster.key_name else "no key pair"
+        yield f"It has {pair}; {key} has no effect."
+    secured = foundation_names(config, keep_alive=True).security_configuration
+    if config.cluster.kms_key and cluster.security_configuration != secured:
+        yield "Its disks are not encrypted with the KMS key; kms_key has no effect."
     try:
         nodes = session.cloud.clusters.nodes(cluster.cluster_id)
     except CloudError:

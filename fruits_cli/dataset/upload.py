@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from fruits_cli.dataset.manifest import (
 )
 from fruits_cli.dataset.shards import PackedShard, pack
 from fruits_cli.errors import UsageError
-from fruits_cli.files import cache_dir
+from fruits_cli.files import cache_dir, scratch_folder
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.screen import Progress
 from fruits_cli.session import Session
@@ -119,10 +118,8 @@ def send_dataset(
     known = _known_shards(storage, target, stored)
     shards: list[Shard] = []
     view = _View("upload", totals.pictures, totals.bytes, tally)
-    with tempfile.TemporaryDirectory(prefix="fruits-upload-") as scratch:
-        packed = pack(
-            folder, into=Path(scratch), extensions=extensions, known=known, digests=digests
-        )
+    with scratch_folder("fruits-upload-") as scratch:
+        packed = pack(folder, into=scratch, extensions=extensions, known=known, digests=digests)
         sendings = _sendings(packed, target, storage, stored, shards, tally)
         with closing(send_all(storage, sendings)) as sent:
             for one in sent:

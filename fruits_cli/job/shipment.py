@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from fruits_cli.cloud.layout import Places
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.cloud.transfer import Sending, send_all
+from fruits_cli.files import scratch_folder
 from fruits_cli.job.arguments import NO_REUSE, Job, JobIdentity, JobPlaces, Reuse
 from fruits_cli.job.bundle import job_bundle
 from fruits_cli.job.model import ModelArtefact
@@ -43,8 +43,8 @@ def shipped_job(
 
     The digest in a key is the version: what is there already is not sent again.
     """
-    with tempfile.TemporaryDirectory(prefix="fruits-code-") as scratch:
-        made = job_bundle(Path(scratch))
+    with scratch_folder("fruits-code-") as scratch:
+        made = job_bundle(scratch)
         code, model = places.code(made.digest), places.model(artefact.fingerprint)
         files = [(made.main, code / made.main.name), (made.zip, code / made.zip.name)]
         files += [(file, model / file.name) for file in sorted(artefact.folder.iterdir())]

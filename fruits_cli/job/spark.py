@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import json
 import os
@@ -14,8 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ from typing import IO
 
 from fruits_cli.config import JobConfig
 from fruits_cli.errors import FruitsError, MachineError
+from fruits_cli.files import COMMAND_LOCK, scratch_folder
 from fruits_cli.job.arguments import NO_REUSE, JobPlaces, Reuse, job_args
 from fruits_cli.job.bundle import job_bundle
 from fruits_cli.job.model import QUIET, ModelArtefact
@@ -39,8 +37,6 @@ def usable_cores() -> int:
 
 _POLL_S, _GRACE_S = 0.25, 10.0
 _SCRATCH = "fruits-run-"
-# A folder younger than this may not be locked yet by the command that made it.
-_NEW_S = 60.0
 # The JVM only schedules: its compilers and collectors must leave the cores to the workers.
 _JVM = (
     *("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:CICompilerCount=1"),
@@ -83,13 +79,14 @@ def run_job(
     """
     require_named_user(os.getuid())
     java_home = find_java(environ)
-    with _scratch_folder() as scratch, _command_lock(scratch / "command.lock") as lock:
+    with scratch_folder(_SCRATCH) as scratch:
         made = job_bundle(scratch)
         places = JobPlaces(plan.images, str(plan.output), str(artefact.folder), reuse=plan.reuse)
         job = job_args(plan.job, places, run_id=plan.run_id, resume=plan.resume)
         conf = _spark_conf_file(plan, scratch)
         # -P: a json.py in the user's folder must not be imported.
-        command = [sys.executable, "-P", "-m", "spark_job.local", *job, "--command-lock", lock.name]
+        command = [sys.executable, "-P", "-m", "spark_job.local", *job]
+        command += ["--command-lock", str(scratch / COMMAND_LOCK)]
         jvm = jvm_command(java_home, scratch, ["--properties-file", str(conf)], made.zip)
         log = plan.output / LOG_FILE
         told_before_ns = _time_written_ns(plan.output / PROGRESS_FILE)
@@ -254,48 +251,6 @@ def _logged_error(code: int, log: Path, begin: int, output: Path) -> FruitsError
             message = line.removeprefix(_LAST_WORD)
             return job_error({"exit_code": code, "message": message, "hint": hint})
     return MachineError(f"The job died with code {code} before it could say why.", hint=hint)
-
-
-@contextlib.contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    """A folder for this run's zip, secret and shuffles; those of killed commands are removed."""
-    try:
-        _sweep(Path(tempfile.gettempdir()))
-        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH))
-    except OSError as error:
-        where = tempfile.gettempdir()
-        raise MachineError(f"{where} cannot be written: {error.strerror or error}.") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _command_lock(file: Path) -> Iterator[IO[bytes]]:
-    """A lock that ends with this process, however it ends: the driver waits for that."""
-    with file.open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock
-
-
-def _sweep(temp: Path) -> None:
-    for folder in temp.glob(f"{_SCRATCH}*"):
-        with contextlib.suppress(OSError):
-            is_ours = folder.stat().st_uid == os.getuid()
-            if is_ours and time.time() - folder.stat().st_mtime > _NEW_S and _is_let_go(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_let_go(folder: Path) -> bool:
-    try:
-        with (folder / "command.lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 _JAVA = 17

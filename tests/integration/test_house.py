@@ -121,6 +121,16 @@ def test_a_command_is_a_short_story(word: str) -> None:
     assert {name: n for name, n in lengths.items() if n > COMMAND_LINES} == {}
 
 
+_CHANGING = ("init", "upload", "run", "create-cluster", "submit", "cancel", "fetch-results", "runs")
+
+
+@pytest.mark.parametrize("word", [*_CHANGING, "terminate"])
+def test_every_command_that_sends_spends_or_destroys_has_a_dry_run(word: str) -> None:
+    file = ROOT / "fruits_cli" / "commands" / f"{word.replace('-', '_')}.py"
+
+    assert "dry_run: DryRun = False" in file.read_text(encoding="utf-8")
+
+
 def test_the_version_is_the_same_everywhere() -> None:
     project = pyproject()["project"]
 

@@ -255,6 +255,8 @@ class FakeClusters:
             log_uri=life.spec.log_uri,
             zone="eu-west-3a",
             arn=f"arn:aws:elasticmapreduce:eu-west-3:123456789012:cluster/{cluster_id}",
+            key_name=life.spec.key_name,
+            security_configuration=life.spec.security_configuration,
         )
 
     def _life(self, cluster_id: str) -> _Life:

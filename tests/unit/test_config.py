@@ -10,6 +10,7 @@ from generate_docs import example_config
 from pydantic import ValidationError
 
 from fruits_cli.config import (
+    COMMAND_LINE,
     Config,
     Engine,
     Layer,
@@ -221,6 +222,11 @@ def test_a_variable_may_be_a_switch(world: World, given: str, wanted: bool) -> N
     world.environ["FRUITS_JOB_STANDARDIZE"] = given
 
     assert world.load().job.standardize is wanted
+
+
+def test_a_root_volume_larger_than_emr_takes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--root-volume-gib must be 15 to 100"):
+        configured([Layer(COMMAND_LINE, {"cluster": {"root_volume_gib": 101}})])
 
 
 @pytest.mark.parametrize("given", ["nan", "-0.1", "1.1", "inf"])

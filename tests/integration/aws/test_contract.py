@@ -113,6 +113,7 @@ def test_objects_and_folders_are_listed_below_a_prefix(storage_cloud: Cloud) -> 
     assert [one.uri.key for one in storage.list_objects(below)] == ["a/x/1", "a/x/2", "a/y/3"]
     assert {one.size for one in storage.list_objects(below)} == {2}
     assert [uri.key for uri in storage.list_folders(below)] == ["a/x/", "a/y/"]
+    assert list(storage.list_folders(S3Uri("nobody-has-made-it", "a/"))) == []
 
 
 def test_deleting_twice_is_no_error(storage_cloud: Cloud) -> None:

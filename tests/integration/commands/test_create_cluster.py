@@ -54,6 +54,7 @@ def test_without_a_region_the_flag_is_named(
 
     assert result.exit_code == 2
     assert "No AWS region is configured." in result.stderr
+    assert "fruits init" in result.stderr
 
 
 def test_the_cluster_has_a_notebook_for_its_runs(fruits: Fruits) -> None:

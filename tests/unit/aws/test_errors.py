@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
-from fruits_cli.aws.errors import redacted
+from fruits_cli.aws.errors import asking, redacted
+from fruits_cli.errors import CloudError
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,19 @@ from fruits_cli.aws.errors import redacted
 )
 def test_aws_messages_are_shown_without_secrets(text: str, left: str) -> None:
     assert redacted(text) == left
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("http://127.0.0.1:40123/", "a stopped rehearsal? Then unset AWS_ENDPOINT_URL."),
+        ("https://s3.eu-west-3.amazonaws.com/", "Check the network, HTTPS_PROXY and --region."),
+    ],
+)
+def test_variables_of_a_stopped_rehearsal_are_told_apart_from_no_network(
+    url: str, hint: str
+) -> None:
+    with pytest.raises(CloudError) as refused, asking("list the clusters"):
+        raise EndpointConnectionError(endpoint_url=url)
+
+    assert refused.value.hint.endswith(hint)

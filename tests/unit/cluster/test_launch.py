@@ -265,6 +265,15 @@ def test_runs_own_cluster_has_no_security_group(aws: FakeAws, ledger: Ledger) ->
     assert aws.rights.groups == {}
 
 
+def test_a_launch_that_is_denied_leaves_no_security_group(aws: FakeAws, ledger: Ledger) -> None:
+    aws.script.refusals = [AccessDenied("no")]
+
+    with pytest.raises(AccessDenied):
+        launched(aws, ledger, standing())
+
+    assert aws.rights.groups == {}
+
+
 def test_a_step_whose_answer_got_lost_is_not_added_twice(aws: FakeAws, ledger: Ledger) -> None:
     record = launched(aws, ledger, standing())
     step = plan_run(

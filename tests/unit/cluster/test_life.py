@@ -569,13 +569,26 @@ def test_settings_that_a_running_cluster_ignores_are_named(
 ) -> None:
     aws = FakeAws()
     created(aws, tmp_path)
-    wishes = config(cluster={"core_type": "m6i.2xlarge", "core_count": 3})
+    key = "arn:aws:kms:eu-west-3:123456789012:key/k"
+    wishes = config(
+        cluster={"core_type": "m6i.2xlarge", "core_count": 3, "key_name": "mine", "kms_key": key}
+    )
 
     create(wishes, session(aws, tmp_path), OTHER_RUN, yes=True)
 
     told = capsys.readouterr().err
     assert "is already running" in told
     assert "Its core nodes are 2 m5.xlarge; 3 m6i.2xlarge has no effect." in told
+    assert "It has no key pair; mine has no effect." in told
+    assert "Its disks are not encrypted with the KMS key; kms_key has no effect." in told
+
+
+def test_a_cluster_without_a_key_pair_is_said_to_have_no_tunnel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    created(FakeAws(), tmp_path)
+
+    assert "Without a key pair no tunnel can be opened: fruits init" in capsys.readouterr().err
 
 
 def test_ctrl_c_while_a_cluster_boots_names_it_and_its_end(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fruits_cli.cloud.clusters import Cluster, ClusterState, ErrorDetail, StepState
+from fruits_cli.cloud.clusters import Cluster, ClusterState, ErrorDetail, Step, StepState
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.plan import plan_cluster, plan_run
 from fruits_cli.cluster.watch import RunState, watch_cluster, watch_run
@@ -31,12 +31,13 @@ def running(aws: FakeAws) -> str:
     return aws.clusters.start_cluster(plan.spec)
 
 
-def watched(aws: FakeAws, cluster_id: str, timeout_s: float = 3600) -> Iterator[RunState]:
-    step_id = aws.clusters.steps(cluster_id)[0].step_id
+def watched(
+    aws: FakeAws, cluster_id: str, timeout_s: float = 3600, step: str = ""
+) -> Iterator[RunState]:
     return watch_run(
         aws.cloud,
         cluster_id,
-        step_id,
+        step or aws.clusters.steps(cluster_id)[0].step_id,
         OUTPUT,
         clock=aws.clock,
         timeout_s=timeout_s,
@@ -64,6 +65,20 @@ def test_no_state_is_yielded_twice_in_a_row() -> None:
     states = list(watched(aws, running(aws)))
 
     assert all(one != other for one, other in itertools.pairwise(states))
+
+
+def test_a_step_that_emr_lists_late_is_no_failure() -> None:
+    aws = FakeAws(script=Script(boot_s=10))
+    cluster_id, listed = running(aws), aws.clusters.steps
+
+    def late(of: str) -> list[Step]:
+        return listed(of) if aws.clock.now_s > 90 else []
+
+    aws.clusters.steps = late  # type: ignore[method-assign]
+    states = list(watched(aws, cluster_id, step=f"fruits-{RUN_ID}"))
+
+    assert states[0].step is None
+    assert steps_seen(states)[-1] is StepState.COMPLETED
 
 
 def test_progress_comes_from_the_runs_own_file() -> None:

@@ -76,6 +76,10 @@ def test_images_that_are_no_folder_are_refused(name: str, told: str, tmp_path: P
         local_images(str(tmp_path / name))
 
 
+def test_images_may_be_below_the_home_folder() -> None:
+    assert local_images("~") == Path.home()
+
+
 def test_a_run_lies_in_a_folder_of_its_own_unless_told_otherwise(pictures: Path) -> None:
     plan = local.new_run(config(), pictures, run_id=RUN_ID)
 
