@@ -248,7 +248,10 @@ def _keep_open(
     name = goal.endpoint.name
     link = link_to(goal, keys, pins=pins(), ask=lambda key: _ask_to_trust(screen, name, key))
     with ExitStack() as stack:
-        opened = stack.enter_context(opened_tunnel(link, goal, socks_port=config.tunnel.port))
+        opening = opened_tunnel(
+            link, goal, socks_port=config.tunnel.port, wanted=request.pages, tell=screen.tell
+        )
+        opened = stack.enter_context(opening)
         if request.pac_file is not None:
             _write_pac(request.pac_file, opened.pac_text)
         opened = settle(opened)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from fruits_cli.tunnel.transport import ForwardTransport, connected
 
 _TRIES = 20
 _LAST_PORT = 65535
+_WAIT_S, _POLL_S = 120.0, 1.0
 _PAC_TYPE = "application/x-ns-proxy-autoconfig"
 
 
@@ -110,17 +112,24 @@ def link_to(goal: Goal, keys: list[PKey], *, pins: PinFile, ask: Callable[[HostK
 
 
 @contextmanager
-def opened_tunnel(link: Link, goal: Goal, *, socks_port: int) -> Iterator[Tunnel]:
+def opened_tunnel(
+    link: Link,
+    goal: Goal,
+    *,
+    socks_port: int,
+    wanted: Collection[str] = (),
+    tell: Callable[[str], None] = lambda line: None,
+) -> Iterator[Tunnel]:
     """A tunnel that serves until the end of the block; after it nothing listens.
 
-    The ports are taken first, so that one in use is known before anyone is asked to log in. Raises
-    TunnelError.
+    The ports are taken first, so that one in use is known before anyone is asked to log in. Pages
+    that are `wanted` are waited for. Raises TunnelError.
     """
     acceptor = Acceptor()
     try:
         tunnel = _add_listeners(acceptor, link, goal, socks_port)
         link.start()
-        answering = asyncio.run(answering_applications(link, goal))
+        answering = asyncio.run(answering_applications(link, goal, wanted=wanted, tell=tell))
         goal.prepare(link)
         acceptor.start()
         for page in tunnel.pages:
@@ -133,26 +142,46 @@ def opened_tunnel(link: Link, goal: Goal, *, socks_port: int) -> Iterator[Tunnel
         acceptor.close()
 
 
-async def answering_applications(link: Link, goal: Goal) -> frozenset[str]:
-    """The names of those that accept a connection now.
+async def answering_applications(
+    link: Link, goal: Goal, *, wanted: Collection[str], tell: Callable[[str], None]
+) -> frozenset[str]:
+    """The names of those that accept a connection now; for those `wanted` it waits two minutes.
 
     Raises TunnelError where the host forbids every forward: a connection refused is one allowed.
     """
-    answering, is_forbidden = set[str](), True
+    answering, refusals = set[str](), set[Reply]()
     for application in APPLICATIONS:
-        try:
-            (await open_first(link, _targets(goal, application))).close()
-        except OpenFailed as error:
-            is_forbidden = is_forbidden and error.reply is Reply.NOT_ALLOWED
-        else:
+        refusal = await _refusal(link, goal, application)
+        if refusal is None:
             answering.add(application.name)
-            is_forbidden = False
-    if is_forbidden:
+        else:
+            refusals.add(refusal)
+    if not answering and refusals == {Reply.NOT_ALLOWED}:
         raise TunnelError(
             f"{goal.endpoint.host} forbids forwarding.",
             hint="Its sshd_config must say AllowTcpForwarding yes (or local).",
         )
+    missing = [each for each in APPLICATIONS if each.name in set(wanted) - answering]
+    if missing:
+        names = " and ".join(each.name for each in missing)
+        tell(f"Waiting for {names}: no answer yet (for {_WAIT_S / 60:.0f} minutes at most).")
+    deadline = time.monotonic() + _WAIT_S
+    while missing and time.monotonic() < deadline:
+        await asyncio.sleep(_POLL_S)
+        for application in list(missing):
+            if await _refusal(link, goal, application) is None:
+                answering.add(application.name)
+                missing.remove(application)
     return frozenset(answering)
+
+
+async def _refusal(link: Link, goal: Goal, application: Application) -> Reply | None:
+    """Why it takes no connection; None where it does."""
+    try:
+        (await open_first(link, _targets(goal, application))).close()
+    except OpenFailed as error:
+        return error.reply
+    return None
 
 
 def _targets(goal: Goal, application: Application) -> tuple[Target, ...]:

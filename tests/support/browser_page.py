@@ -68,7 +68,7 @@ class Page:
         found = await self.command("Runtime.evaluate", expression=expression, returnByValue=True)
         return found.get("result", {}).get("value")
 
-    async def until(self, expression: str, *, patience_s: float = 120) -> None:
+    async def until(self, expression: str, *, patience_s: float = 300) -> None:
         """Return once the expression is true in the page. Raises AssertionError, with its text."""
         deadline = time.monotonic() + patience_s
         while not await self.value(expression):
@@ -121,7 +121,7 @@ class Page:
 
 
 @asynccontextmanager
-async def first_page(log: Path, *, patience_s: float = 60) -> AsyncIterator[Page]:
+async def first_page(log: Path, *, patience_s: float = 300) -> AsyncIterator[Page]:
     """The first tab of the browser whose stderr goes to `log`."""
     socket = await websocket_connect(await _address(log, patience_s))
     try:

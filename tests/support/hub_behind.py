@@ -61,7 +61,7 @@ def hub_behind_sshd(folder: Path) -> Iterator[Hub]:
         for command, log in ((sshd, "sshd.log"), (hub, "hub.log")):
             stack.enter_context(_running(command, folder, log))
         said = folder / "hub.log"
-        wait_until(lambda: "JupyterHub is now running" in said.read_text(), patience_s=120)
+        wait_until(lambda: "JupyterHub is now running" in said.read_text(), patience_s=300)
         yield Hub(address, folder / "user_key", fingerprint(host_key), notebooks)
 
 

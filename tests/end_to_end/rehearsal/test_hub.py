@@ -22,6 +22,7 @@ from fruits_cli.rehearsal.primary_node import PrimaryNodes
 from fruits_cli.rehearsal.world import Cluster, World
 from fruits_cli.tunnel.jupyterhub import start_server
 from tests.support.rehearsed import Account
+from tests.support.ssh_servers import wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,8 +52,10 @@ def hub(aws: Account, folder: Path, **settings: Any) -> Iterator[int]:
     made = JupyterHub(cluster, host, folder / "hub", settings)
     try:
         made.set_password(f"jovyan:{PASSWORD}\n".encode())
+        # On a busy machine it starts later than a tunnel's first question waits.
+        wait_until(lambda: made.port() is not None, patience_s=300)
         port = made.port()
-        assert port, (folder / "hub" / "log").read_text()
+        assert port is not None
         yield port
     finally:
         made.stop()
