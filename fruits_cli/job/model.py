@@ -19,6 +19,8 @@ from fruits_cli.screen import Screen
 
 # Keeps TensorFlow from logging, and from looking for a GPU.
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+# Keras has TensorFlow write code into /tmp; compiled, that would stay there.
+_NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,8 @@ def model_artefact(
         command += ["--keep-calibration"] if job.reuse != "none" else []
     if offline:
         command.append("--offline")
-    ended = subprocess.run(
-        command, env={**environ, **QUIET}, capture_output=True, text=True, check=False
-    )
+    environ = {**environ, **QUIET, **_NO_BYTECODE}
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     answer = _last_json(ended.stdout)
     if "folder" in answer:
         return ModelArtefact(Path(answer.pop("folder")), answer)

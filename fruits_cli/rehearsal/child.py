@@ -15,14 +15,15 @@ from typing import IO
 
 from fruits_cli.signals import Terminated, heard_again, held
 
-# Ctrl-C while Python imports ends it without a traceback.
+# Ctrl-C while Python imports ends it without a traceback; later each signal lets it clear up.
 _PROGRAM = """
 import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 from fruits_cli.app import main
 from fruits_cli.rehearsal.child import end_with_parent
 end_with_parent()
-signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.default_int_handler)
 main()
 """
 INTERRUPTED = 130

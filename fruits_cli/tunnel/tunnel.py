@@ -164,7 +164,7 @@ async def answering_applications(
     missing = [each for each in APPLICATIONS if each.name in set(wanted) - answering]
     if missing:
         names = " and ".join(each.name for each in missing)
-        tell(f"Waiting for {names}: no answer yet (for {_WAIT_S / 60:.0f} minutes at most).")
+        tell(f"Waiting for {names}, which may still be starting: two minutes at most.")
     deadline = time.monotonic() + _WAIT_S
     while missing and time.monotonic() < deadline:
         await asyncio.sleep(_POLL_S)
