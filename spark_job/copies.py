@@ -20,6 +20,7 @@ from spark_job import chunks, features, files, reuse, schema
 from spark_job.chunks import Plan
 from spark_job.features import ChunkResult
 from spark_job.files import Found, Place
+from spark_job.pictures import label_of, packed_columns
 from spark_job.reuse import OWNER, SURPLUS, TWIN, Source
 
 _TWINS_DIR, _ADDED_DIR = f"{reuse.SCRATCH_DIR}/twins", f"{reuse.SCRATCH_DIR}/added"
@@ -139,9 +140,9 @@ def _origin(output: Place, sources: Sequence[Source], source: int, chunk: int) -
 def _names(plan: Plan, images: Place, rows: list[Found]) -> pa.Table:
     """Path, label and length of every picture of a chunk with these rows of the listing."""
     if plan.kind == "dataset":
-        return features.packed_columns(images, rows, ["path", "label", "length"])
+        return packed_columns(images, rows, ["path", "label", "length"])
     paths = [row.path for row in rows]
-    labels = [features.label_of(path, plan) for path in paths]
+    labels = [label_of(path, plan) for path in paths]
     return pa.table(
         {
             "path": pa.array(paths, pa.string()),

@@ -28,8 +28,9 @@ import pyarrow as pa
 from spark_job import engines, features, files, images, schema
 from spark_job.engines import Engine
 from spark_job.errors import JobError
-from spark_job.features import ChunkResult, Picture
+from spark_job.features import ChunkResult
 from spark_job.listing import MAX_PICTURE_BYTES, written
+from spark_job.pictures import Picture, read_ahead
 
 _ROWS, _READ_BYTES = 64, 1 << 16
 
@@ -50,7 +51,7 @@ def embed_paths(
     """Rows of EMBEDDED_ROWS, one for each path and in their order, as they are computed."""
     waiting = iter(paths)
     while group := list(itertools.islice(waiting, _ROWS)):
-        pictures = features.read_ahead(_picture, enumerate(group), readers=1)
+        pictures = read_ahead(_picture, enumerate(group), readers=1)
         result = features.embed_chunk(pictures, engine.embed, side_px=side_px)
         yield _rows([written(path) for path in group], result)
 

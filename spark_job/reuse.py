@@ -27,6 +27,7 @@ import pyarrow.fs as pafs
 from spark_job import __version__, chunks, features, files, probe, schema
 from spark_job.chunks import Plan
 from spark_job.files import Found, Place
+from spark_job.pictures import packed_columns, pictures_of
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -150,13 +151,13 @@ def wanted_rows(
 
 def _digests(plan: Plan, source: Place, rows: list[Found]) -> Iterator[tuple[int, bytes]]:
     if plan.kind == "dataset":
-        texts = features.packed_columns(source, rows, ["sha256"]).column("sha256").to_pylist()
+        texts = packed_columns(source, rows, ["sha256"]).column("sha256").to_pylist()
         # A row without content has a word there.
         yield from (
             (pos, bytes.fromhex(t)) for pos, t in enumerate(texts) if _DIGEST.fullmatch(t or "")
         )
         return
-    for pos, picture in enumerate(features.pictures_of(plan, source, rows, check=False)):
+    for pos, picture in enumerate(pictures_of(plan, source, rows, check=False)):
         if picture.refusal is None:
             yield pos, hashlib.sha256(picture.content).digest()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from spark_job import chunks, copies, engines, features, files, guard, pca, reuse, schema
 from spark_job.chunks import NOTHING, Plan, Tally
+from spark_job.pictures import pictures_of, rows_of
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
@@ -45,7 +46,7 @@ def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tall
         known = copies.Copied()
         if worker.sources is not None:
             known = copies.copied(plan, images, output, worker.sources, chunk, rows)
-        left = set(range(features.rows_of(plan, rows))).difference(known.places, known.refused)
+        left = set(range(rows_of(plan, rows))).difference(known.places, known.refused)
         result, inferences = _embedded(worker, images, rows, left)
         copies.reject_again(result, known)
         tally = replace(
@@ -85,7 +86,7 @@ def _embedded(
         worker.model, plan.fingerprint, engine=plan.engine, precision=plan.precision
     )
     before = engine.inferences
-    pictures = features.pictures_of(plan, images, rows, check=worker.resume, wanted=wanted)
+    pictures = pictures_of(plan, images, rows, check=worker.resume, wanted=wanted)
     result = features.embed_chunk(pictures, engine.embed, side_px=plan.image_size)
     return result, engine.inferences - before
 

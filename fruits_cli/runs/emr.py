@@ -15,12 +15,7 @@ from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.machines import fast_precisions
 from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd
 from fruits_cli.cluster.foundations import ensure_bucket, observe
-from fruits_cli.cluster.launch import (
-    launch_once,
-    launch_record,
-    living,
-    new_launch_id,
-)
+from fruits_cli.cluster.launch import launch_once, launch_record, living, new_launch_id
 from fruits_cli.cluster.life import end_cluster
 from fruits_cli.cluster.plan import RunPlan, lifetime_min, plan_run
 from fruits_cli.cluster.plan_report import plan_facts, plan_lines
@@ -30,7 +25,6 @@ from fruits_cli.dataset.images import bind_dataset, find_images, local_images
 from fruits_cli.dataset.listing import Totals, require_pictures
 from fruits_cli.dataset.sample import IF_ABSENT
 from fruits_cli.dataset.upload import dataset_name, send_pictures
-from fruits_cli.errors import FruitsError
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.node_python import node_python, ship_python
 from fruits_cli.job.results import MANIFEST_FILE, RUNS_DIR
@@ -38,7 +32,12 @@ from fruits_cli.job.shipment import planned_job, shipped_job
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs.attempt import Attempt, close_attempt, write_record
 from fruits_cli.runs.follow import follow, raise_failure, step_of_run
-from fruits_cli.runs.results import fetch_manifest, fetch_run, run_summary
+from fruits_cli.runs.results import (
+    fetch_manifest,
+    fetch_run,
+    require_same_pictures,
+    run_summary,
+)
 from fruits_cli.runs.reuse import reuse_on_s3
 from fruits_cli.runs.step import begun_model, planned_step
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
@@ -108,8 +107,10 @@ def resume_on_emr(
     # Seconds after it was asked to end, EMR may still show cluster and step as they were.
     is_ending = cluster is not None and record.phase.is_final
     with termination_as_interrupt():
-        may_work = cluster is not None and not (dry_run or is_ending)
-        if cluster and may_work and (at_work := _at_work(record, cluster, session)):
+        at_work = None
+        if cluster and not (dry_run or is_ending):
+            at_work = _at_work(record, cluster, session)
+        if at_work:
             session.screen.tell(f"Run {record.run_id} is still at work; following it.")
             return _followed(config, session, Attempt(at_work), pictures=None, keep=keep)
         is_done = session.cloud.storage.fetch_bytes(output / MANIFEST_FILE) is not None
@@ -119,25 +120,16 @@ def resume_on_emr(
             return _fetched(config, session, attempt, pictures=None, keep=keep)
     if cluster and record.is_kept:
         return _again_on(cluster, config, session, record, dry_run=dry_run)
-    source = parse_s3_uri(record.images)
-    plan, shown = _shown_plan(
-        config, session, record.run_id, source, shown_as=source, keep=keep, resume=True
+    return _again_on_new_cluster(
+        config,
+        session,
+        record,
+        ending=cluster if is_ending else None,
+        keep=keep,
+        detach=detach,
+        dry_run=dry_run,
+        yes=yes,
     )
-    if dry_run:
-        return shown
-    _confirm(shown, session, yes=yes)
-    with termination_as_interrupt():
-        if cluster and is_ending:
-            session.screen.tell(f"Cluster {cluster.cluster_id} of the attempt before is ending.")
-            end_cluster(cluster.cluster_id, session)
-        config, launchable, pictures = _ship(
-            config, session, plan, source, None, None, dataset=record.dataset_digest
-        )
-        again = launch_record(config, launchable, session.cloud.region, images=record.images)
-        again = replace(again, created_at=record.created_at)
-        return _launch_and_follow(
-            config, session, launchable, again, pictures=pictures, detach=detach
-        )
 
 
 def _shown_plan(
@@ -276,11 +268,11 @@ def _followed(
 def _fetched(
     config: Config, session: Session, attempt: Attempt, *, pictures: int | None, keep: bool
 ) -> Outcome:
-    target = output_folder(config, attempt.record.run_id)
+    target = (config.job.output_dir or Path(RUNS_DIR) / attempt.record.run_id).absolute()
     storage, output = session.cloud.storage, parse_s3_uri(attempt.record.output)
     try:
         manifest = fetch_manifest(storage, output)
-        _require_same_pictures(attempt.record, manifest, pictures)
+        require_same_pictures(attempt.record, manifest, pictures)
         session.screen.follow(fetch_run(storage, output, target))
     except BaseException as error:
         close_attempt(attempt, error, session, keep=keep)
@@ -291,29 +283,7 @@ def _fetched(
     if ENDS_CLUSTER[RunEnd.COMPLETED] and record.cluster_id and not keep:
         ended = end_cluster(record.cluster_id, session)
         line, bill = f"Cluster: {ended.line}", ended.bill
-    return run_summary(
-        manifest,
-        record=record,
-        output=target,
-        bill=bill,
-        more=[line],
-    )
-
-
-def _require_same_pictures(
-    record: RunRecord, manifest: Mapping[str, Any], pictures: int | None
-) -> None:
-    """Raise FruitsError where other pictures were computed than uploaded."""
-    computed = manifest["counts"]["pictures"]
-    told = manifest.get("dataset_digest") or record.dataset_digest
-    if record.dataset_digest and told != record.dataset_digest:
-        raise FruitsError(
-            f"The results are those of another dataset ({told[:12]} instead of "
-            f"{record.dataset_digest[:12]}).",
-            hint="Run it again: fruits run --dataset NAME",
-        )
-    if pictures is not None and computed != pictures:
-        raise FruitsError(f"{pictures} pictures were sent, and {computed} were computed.")
+    return run_summary(manifest, record=record, output=target, bill=bill, more=[line])
 
 
 def _detached(record: RunRecord) -> Outcome:
@@ -358,6 +328,39 @@ def _again_on(
         return _followed(config, session, attempt, pictures=None, keep=True)
 
 
+def _again_on_new_cluster(
+    config: Config,
+    session: Session,
+    record: RunRecord,
+    *,
+    ending: Cluster | None,
+    keep: bool,
+    detach: bool,
+    dry_run: bool,
+    yes: bool,
+) -> Outcome:
+    """Run it as `run_on_emr` does, once the cluster of the attempt before has ended."""
+    source = parse_s3_uri(record.images)
+    plan, shown = _shown_plan(
+        config, session, record.run_id, source, shown_as=source, keep=keep, resume=True
+    )
+    if dry_run:
+        return shown
+    _confirm(shown, session, yes=yes)
+    with termination_as_interrupt():
+        if ending:
+            session.screen.tell(f"Cluster {ending.cluster_id} of the attempt before is ending.")
+            end_cluster(ending.cluster_id, session)
+        config, launchable, pictures = _ship(
+            config, session, plan, source, None, None, dataset=record.dataset_digest
+        )
+        again = launch_record(config, launchable, session.cloud.region, images=record.images)
+        again = replace(again, created_at=record.created_at)
+        return _launch_and_follow(
+            config, session, launchable, again, pictures=pictures, detach=detach
+        )
+
+
 def _own_cluster(record: RunRecord, session: Session) -> Cluster | None:
     """The live cluster that this run launched, and no other of its name."""
     cluster = living(record.run_id, session.cloud)
@@ -386,8 +389,3 @@ def resumed_config(
     place = {"bucket": output.bucket, "prefix": output.key.rsplit("runs/", 1)[0].rstrip("/")}
     storage = config.storage.model_copy(update=place)
     return config.model_copy(update={"job": configured([given, own]).job, "storage": storage})
-
-
-def output_folder(config: Config, run_id: str) -> Path:
-    """Where the results go on this machine."""
-    return (config.job.output_dir or Path(RUNS_DIR) / run_id).absolute()

@@ -45,6 +45,22 @@ def fetch_manifest(storage: Storage, run: S3Uri) -> dict[str, Any]:
     return parse_manifest(found.content, run / MANIFEST_FILE)
 
 
+def require_same_pictures(
+    record: RunRecord, manifest: Mapping[str, Any], pictures: int | None
+) -> None:
+    """Raise FruitsError where other pictures were computed than uploaded."""
+    computed = manifest["counts"]["pictures"]
+    dataset = manifest.get("dataset_digest") or record.dataset_digest
+    if record.dataset_digest and dataset != record.dataset_digest:
+        raise FruitsError(
+            f"The results are those of another dataset ({dataset[:12]} instead of "
+            f"{record.dataset_digest[:12]}).",
+            hint="Run it again: fruits run --dataset NAME",
+        )
+    if pictures is not None and computed != pictures:
+        raise FruitsError(f"{pictures} pictures were sent, and {computed} were computed.")
+
+
 def fetch_run(storage: Storage, run: S3Uri, folder: Path) -> Iterator[Progress]:
     """Progress until everything but resume's plan is in `folder`, and pca.csv is made there.
 

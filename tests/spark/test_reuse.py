@@ -72,7 +72,7 @@ def assert_as_from_nothing(run: Results, folder: Path, artefact: Path) -> None:
     )
     found = list(source.walk(plan.extensions))
     computed = features.embed_chunk(
-        features.pictures_of(plan, source, found, check=False),
+        pictures_of(plan, source, found, check=False),
         engine.embed,
         side_px=plan.image_size,
     )

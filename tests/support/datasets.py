@@ -9,6 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spark_job.chunks import Plan
+from spark_job.files import Found
+
 EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
 COLUMNS = pa.schema(
     [
@@ -19,6 +22,7 @@ COLUMNS = pa.schema(
         ("content", pa.binary()),
     ]
 )
+SIDE = 16
 Row = tuple[str, str, str, int, bytes | None]
 
 
@@ -54,3 +58,29 @@ def write_dataset(folder: Path, pictures: list[int]) -> list[str]:
     ]
     write_manifest(folder, shards)
     return [str(shard["name"]) for shard in shards]
+
+
+def write_packed(folder: Path, rows: list[Row]) -> list[Found]:
+    """Write a dataset of one shard; its row of the listing."""
+    write_manifest(folder, [write_shard(folder, rows)])
+    shard = next(folder.glob("*.parquet")).name
+    return [Found(f"{shard}#0+{len(rows)}", len(rows), 0)]
+
+
+def plan_for(images_folder: Path, kind: str = "folder") -> Plan:
+    """The plan of a run over this folder, in one chunk."""
+    return Plan(
+        images=str(images_folder),
+        kind=kind,
+        name=images_folder.name,
+        pictures=0,
+        chunks=1,
+        rows_per_chunk=512,
+        dataset="",
+        fingerprint="f",
+        weights="random",
+        engine="openvino",
+        precision="f32",
+        image_size=SIDE,
+        extensions=list(EXTENSIONS),
+    )

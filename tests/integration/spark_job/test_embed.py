@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from spark_job import engines, features, images, schema
+from spark_job import engines, images, schema
 from spark_job.embed import embed_paths, split_paths
 from spark_job.engines import Engine
+from spark_job.listing import MAX_PICTURE_BYTES
 from tests.support.pictures import drawn, jpeg, png_chunk, png_header
 
 pytestmark = [pytest.mark.xdist_group("model"), pytest.mark.filterwarnings("ignore")]
@@ -104,7 +105,7 @@ def test_an_unreadable_picture_is_a_row(tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes(jpeg()[:200])
     (tmp_path / "bomb.png").write_bytes(png_header(60_000, 60_000) + png_chunk(b"IDAT", b""))
     with (tmp_path / "huge.jpg").open("wb") as file:
-        file.truncate(features.MAX_PICTURE_BYTES + 1)
+        file.truncate(MAX_PICTURE_BYTES + 1)
     names = ["pipe.jpg", "empty.jpg", "cut.jpg", "bomb.png", "huge.jpg", ""]
     paths = [os.fsencode(tmp_path / name) for name in names]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 
-from spark_job import chunks, features, files, schema
+from spark_job import chunks, files, schema
 from spark_job.chunks import Plan
 from spark_job.errors import JobError
-from spark_job.features import Picture
 from spark_job.files import Place
+from spark_job.pictures import Picture, pictures_of
 from tests.support.datasets import EXTENSIONS, row, write_manifest, write_shard
 from tests.support.pictures import jpeg
 
@@ -44,7 +44,7 @@ def pictures(place: Place, *, check: bool = False) -> list[Picture]:
 
 def read(place: Place, rows: list[files.Found], *, check: bool) -> list[Picture]:
     plan = Plan(place.uri, "folder", place.name, 0, 1, 512, "", "", "", "", "", 96, [])
-    return list(features.pictures_of(plan, place, rows, check=check))
+    return list(pictures_of(plan, place, rows, check=check))
 
 
 def test_only_pictures_below_the_prefix_are_listed(bucket: Bucket) -> None:
@@ -142,7 +142,7 @@ def test_a_dataset_on_s3_gives_its_pictures_in_order(bucket: Bucket, tmp_path: P
     inputs = chunks.Inputs(output, listing.rows_per_chunk)
     rows_of = [row for chunk in range(listing.chunks) for row in inputs.of(chunk)]
     plan = Plan("", "dataset", "data", 300, 1, 1, "", "", "", "", "", 96, [])
-    contents = [p.content for p in features.pictures_of(plan, images(bucket), rows_of, check=False)]
+    contents = [p.content for p in pictures_of(plan, images(bucket), rows_of, check=False)]
     assert contents == [b"%d" % n for n in range(300)]
 
 

@@ -5,9 +5,6 @@ import hashlib
 import json
 import os
 import resource
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_job import chunks, features, files, images, schema
-from spark_job.chunks import Plan, Tally
+from spark_job.chunks import Tally
 from spark_job.errors import JobError
-from spark_job.features import ChunkResult, Picture
+from spark_job.features import ChunkResult
 from spark_job.files import Found, Place
-from tests.support.datasets import EXTENSIONS, Row, row, write_manifest, write_shard
+from spark_job.listing import MAX_PICTURE_BYTES
+from spark_job.pictures import Picture, pictures_of
+from tests.support.datasets import EXTENSIONS, SIDE, plan_for, row, write_packed
 from tests.support.pictures import draw_folder, jpeg, png_chunk, png_header
-
-SIDE = 16
-
-
-def plan_for(images_folder: Path, kind: str = "folder") -> Plan:
-    return Plan(
-        images=str(images_folder),
-        kind=kind,
-        name=images_folder.name,
-        pictures=0,
-        chunks=1,
-        rows_per_chunk=512,
-        dataset="",
-        fingerprint="f",
-        weights="random",
-        engine="openvino",
-        precision="f32",
-        image_size=SIDE,
-        extensions=list(EXTENSIONS),
-    )
 
 
 def brightness(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -58,7 +37,7 @@ def listed(folder: Path) -> list[Found]:
 
 def embedded(folder: Path, rows: list[Found], *, check: bool = False) -> ChunkResult:
     source = files.place(str(folder))
-    pictures = features.pictures_of(plan_for(folder), source, rows, check=check)
+    pictures = pictures_of(plan_for(folder), source, rows, check=check)
     return features.embed_chunk(pictures, brightness, side_px=SIDE)
 
 
@@ -196,7 +175,7 @@ def test_two_files_written_alike_are_rejected_for_their_name(tmp_path: Path) -> 
 
 def test_a_file_beyond_the_limit_of_bytes_is_never_read(folder: Path) -> None:
     with (folder / "vast.jpg").open("wb") as stream:
-        stream.truncate(features.MAX_PICTURE_BYTES + 1)
+        stream.truncate(MAX_PICTURE_BYTES + 1)
 
     assert rejected(embedded(folder, listed(folder))) == {"vast.jpg": schema.TOO_LARGE}
 
@@ -239,12 +218,6 @@ def test_without_permission_a_picture_is_unreadable(folder: Path) -> None:
     assert told == repr([("4.jpg", "fruit", size, schema.UNREADABLE, "Permission denied")])
 
 
-def packed(folder: Path, rows: list[Row]) -> list[Found]:
-    write_manifest(folder, [write_shard(folder, rows)])
-    shard = next(folder.glob("*.parquet")).name
-    return [Found(f"{shard}#0+{len(rows)}", len(rows), 0)]
-
-
 def test_a_dataset_gives_the_same_rows_as_its_folder(folder: Path, tmp_path: Path) -> None:
     (folder / "empty.jpg").write_bytes(b"")
     rows = listed(folder)
@@ -254,9 +227,9 @@ def test_a_dataset_gives_the_same_rows_as_its_folder(folder: Path, tmp_path: Pat
         row(file.path, labels.get(file.path, "fruit"), (folder / file.path).read_bytes())
         for file in rows
     ]
-    found = packed(tmp_path / "data", content)
+    found = write_packed(tmp_path / "data", content)
 
-    pictures = features.pictures_of(
+    pictures = pictures_of(
         plan_for(tmp_path / "data", "dataset"),
         files.place(str(tmp_path / "data")),
         found,
@@ -266,64 +239,6 @@ def test_a_dataset_gives_the_same_rows_as_its_folder(folder: Path, tmp_path: Pat
 
     assert in_dataset.feature_table().equals(in_folder.feature_table())
     assert in_dataset.rejected_table().equals(in_folder.rejected_table())
-
-
-@pytest.mark.parametrize(
-    ("word", "error"), [("", "unreadable"), ("too_large", "too_large"), ("name", "name")]
-)
-def test_a_dataset_row_without_content_has_the_reason_of_the_packing(
-    tmp_path: Path, word: str, error: str
-) -> None:
-    found = packed(tmp_path / "data", [("a/1.jpg", "a", word, 7, None)])
-    source = files.place(str(tmp_path / "data"))
-
-    (picture,) = features.pictures_of(
-        plan_for(tmp_path / "data", "dataset"), source, found, check=False
-    )
-
-    assert (picture.path, picture.label, picture.length) == ("a/1.jpg", "a", 7)
-    assert picture.refusal is not None
-    assert picture.refusal.error == error
-
-
-def gone(shard: Path) -> None:
-    shard.unlink()
-
-
-def cut(shard: Path) -> None:
-    shard.write_bytes(shard.read_bytes()[:-20])
-
-
-def damaged(shard: Path) -> None:
-    content = bytearray(shard.read_bytes())
-    content[4:200] = b"\xff" * 196
-    shard.write_bytes(content)
-
-
-def other_columns(shard: Path) -> None:
-    pq.write_table(pq.read_table(shard).drop_columns(["content"]), shard)
-
-
-@pytest.mark.parametrize("broken", [gone, cut, damaged, other_columns])
-def test_a_broken_shard_is_named(tmp_path: Path, broken: object) -> None:
-    found = packed(tmp_path / "data", [row(f"a/{n}.jpg", "a", jpeg(n)) for n in range(3)])
-    shard = next((tmp_path / "data").glob("*.parquet"))
-    broken(shard)  # type: ignore[operator]
-    plan = plan_for(tmp_path / "data", "dataset")
-
-    with pytest.raises(JobError, match=rf"The shard .*{shard.name} cannot be read: ") as error:
-        list(features.pictures_of(plan, files.place(plan.images), found, check=False))
-
-    assert error.value.exit_code == 1
-
-
-def test_a_shard_with_fewer_row_groups_than_promised_is_named(tmp_path: Path) -> None:
-    (found,) = packed(tmp_path / "data", [row("a/1.jpg", "a", jpeg())])
-    wrong = replace(found, path=found.path.replace("#0+1", "#0+300"), size=300)
-    plan = plan_for(tmp_path / "data", "dataset")
-
-    with pytest.raises(JobError, match="cannot be read"):
-        list(features.pictures_of(plan, files.place(plan.images), [wrong], check=False))
 
 
 def run_place(tmp_path: Path) -> Place:
@@ -403,85 +318,3 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_marker(folder: Path, tmp_path: 
 )
 def test_only_a_full_disk_is_called_full(tmp_path: Path, error: OSError, is_full: bool) -> None:
     assert (features.no_space(error, run_place(tmp_path)) is not None) == is_full
-
-
-def test_reading_ahead_keeps_the_order_and_looks_no_further_than_its_readers() -> None:
-    taken: list[int] = []
-
-    def numbers() -> Iterator[int]:
-        for number in range(100):
-            taken.append(number)
-            yield number
-
-    seen = []
-    for number in features.read_ahead(lambda n: n * 2, numbers(), readers=3):
-        seen.append(number)
-        assert len(taken) <= len(seen) + 3
-
-    assert seen == [n * 2 for n in range(100)]
-
-
-def test_reading_ahead_tells_of_an_error_in_its_place() -> None:
-    def read(number: int) -> int:
-        if number == 2:
-            raise OSError("two")
-        return number
-
-    reading = features.read_ahead(read, range(9), readers=4)
-
-    assert [next(reading), next(reading)] == [0, 1]
-    with pytest.raises(OSError, match="two"):
-        next(reading)
-
-
-def test_reading_ahead_ends_its_threads() -> None:
-    before = threading.active_count()
-    reading = features.read_ahead(lambda n: n, range(9), readers=4)
-    next(reading)
-
-    reading.close()  # type: ignore[attr-defined]
-
-    assert threading.active_count() == before
-
-
-def test_reads_are_grouped_by_number_and_by_bytes() -> None:
-    small = [Found(str(n), 10, 0) for n in range(70)]
-    large = [Found(str(n), 20 * 2**20, 0) for n in range(3)]
-
-    def size_of(row: Found) -> int:
-        return row.size
-
-    assert [len(group) for group in features._groups(small, 32, size_of)] == [32, 32, 6]
-    assert [len(group) for group in features._groups(large, 32, size_of)] == [1, 1, 1]
-    assert list(features._groups([], 32, size_of)) == []
-
-
-def test_parts_of_a_row_group_are_its_rows_in_order(tmp_path: Path) -> None:
-    rows = [row(f"a/{n:03}.jpg", "a", jpeg(n % 9)) for n in range(600)]
-    (found,) = packed(tmp_path / "data", rows)
-    shard = found.path.partition("#")[0]
-    parts = [Found(f"{shard}#{first}+{min(70, 600 - first)}", 70, 0) for first in range(0, 600, 70)]
-    source = files.place(str(tmp_path / "data"))
-
-    pictures = features.pictures_of(
-        plan_for(tmp_path / "data", "dataset"), source, parts, check=False
-    )
-
-    assert [picture.path for picture in pictures] == [path for path, *_ in rows]
-
-
-def test_reading_ahead_is_bounded_by_bytes() -> None:
-    begun: list[int] = []
-
-    def read(item: int) -> int:
-        begun.append(item)
-        return item
-
-    sizes = [20 * 2**20, 10 * 2**20, 100 * 2**20, 1, 1]
-    reading = features.read_ahead(read, range(5), readers=16, size=lambda item: sizes[item])
-
-    seen = [(item, max(begun)) for item in reading]
-
-    # The third is begun when it is the next to be used, and not before.
-    assert [item for item, _ in seen] == list(range(5))
-    assert all(latest <= 1 for _, latest in seen[:2])
