@@ -64,7 +64,7 @@ def cluster_access(
 ) -> ClusterAccess:
     """One cluster as the tunnel sees it; nothing is asked yet. Raises ConfigError as `connect`."""
     clients = _clients(config, None, environ)
-    # A stand-in AWS on this machine sees this machine as the loopback.
+    # The embedded AWS sees this machine as the loopback.
     own = (lambda: (_LOOPBACK,)) if is_stand_in(environ) else fetch_own_addresses
     return AwsAccess(clients, clients.region, cluster, own_addresses=own)
 

@@ -1,4 +1,4 @@
-"""fruits rehearse: the whole lifecycle on an embedded AWS."""
+"""fruits rehearse: the whole lifecycle on an AWS on this machine."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def rehearse(
     screen: Screen,
     flags: Mapping[str, Mapping[str, Any]],
 ) -> Outcome:
-    """Play the whole lifecycle on an embedded AWS: no account, no cost, the job really runs.
+    """Play the whole lifecycle on an AWS on this machine: no account, no cost; the job really runs.
 
     \b
     fruits rehearse --sample    upload, cluster, job, results, bill
-    fruits rehearse --keep      an embedded AWS for all other commands
+    fruits rehearse --keep      the embedded AWS stays, for all other commands
     fruits rehearse --tour      command by command, with a pause after each
     """
     has_pictures = images is not None or sample

@@ -1,4 +1,4 @@
-"""A tour of fruits on an embedded AWS: each command is announced, run and looked at."""
+"""A tour of fruits on an AWS on this machine: each command is announced, run and looked at."""
 
 from __future__ import annotations
 
