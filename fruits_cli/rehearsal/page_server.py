@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fruits_cli import guard
 from fruits_cli.errors import FruitsError
+from fruits_cli.tunnel import guard
 
 # Shorter than a tunnel bears silence: while it starts, its SSH connection waits.
 _START_S, _POLL_S = 25.0, 0.1

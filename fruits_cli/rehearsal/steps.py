@@ -18,7 +18,6 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 
-from fruits_cli import guard
 from fruits_cli.errors import FruitsError
 from fruits_cli.job.spark import find_java, spark_environ, spark_home, usable_cores
 from fruits_cli.rehearsal.inside import Host
@@ -35,6 +34,7 @@ from fruits_cli.rehearsal.state import rehearsal_environ
 from fruits_cli.rehearsal.wire import Refused
 from fruits_cli.rehearsal.world import Cluster, Step
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
+from fruits_cli.tunnel import guard
 
 POLL_S = 0.1
 _GUARD = Path(guard.__file__)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fruits_cli import guard
 from fruits_cli.errors import TunnelError
+from fruits_cli.tunnel import guard
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 _MAC_APPS = (

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from spark_job import chunks, engines, features, files, model, pca
+from spark_job.pictures import pictures_of
 from tests.support.packing import pack_on_disk
 from tests.support.pictures import draw_folder, jpeg, saved
 from tests.support.results import Results
