@@ -198,7 +198,7 @@ def _set_password(screen: Screen, link: Link, cluster_id: str) -> None:
         screen.warn(f"JupyterHub's password was not set. {error}")
         return
     screen.tell(
-        f"JupyterHub's user is {jupyterhub.USER}; fruits tunnel --password prints the rest."
+        f"JupyterHub's user is {jupyterhub.USER}; fruits tunnel --password prints the password."
     )
 
 

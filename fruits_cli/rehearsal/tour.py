@@ -40,12 +40,14 @@ def stops(
     """The whole story, in the order in which a new user would type it."""
     where = ("--bucket", bucket, "--region", "eu-west-3")
     hub = ("--open", "jupyterhub") if with_hub else ()
+    at = job.index("--weights") if "--weights" in job else len(job)
+    weights = job[at : at + 2]
     return [
         Stop(
             "Name the bucket and the region, and make a key pair for the tunnel",
             ("init", *where, "--key", "--yes"),
         ),
-        Stop("Check everything that could make a run fail", ("doctor",), may_fail=True),
+        Stop("Check everything that could make a run fail", ("doctor", *weights), may_fail=True),
         Stop("Pack the pictures into a dataset and send it", ("upload", str(pictures), "--yes")),
         Stop("Start a cluster that stays", ("create-cluster", "--yes")),
         Stop("Run the job on it", ("submit", "--wait", *job)),

@@ -111,8 +111,9 @@ class Acceptor:
                 await serve(Client(reader, writer))
                 writer.close()
                 await writer.wait_closed()
-            except OSError:
-                # The other program hung up; there is nobody left to tell.
+            except (OSError, asyncio.CancelledError):
+                # The other program hung up, or the loop ends: there is nobody left to tell. Python
+                # 3.11 writes a traceback for each task here that ends as cancelled.
                 pass
             finally:
                 self._clients.discard(writer)

@@ -114,9 +114,10 @@ class Page:
         await self.command("Input.dispatchKeyEvent", type="keyDown", text="\r", **key)
         await self.command("Input.dispatchKeyEvent", type="keyUp", **key)
 
-    async def save_screenshot(self, file: Path) -> None:
-        """The page as a PNG."""
-        shot = await self.command("Page.captureScreenshot")
+    async def save_screenshot(self, file: Path, *, height_px: int | None = None) -> None:
+        """The window as a PNG, or its upper part."""
+        part = {"x": 0, "y": 0, "width": 1200, "height": height_px, "scale": 1}
+        shot = await self.command("Page.captureScreenshot", **({"clip": part} if height_px else {}))
         file.write_bytes(base64.b64decode(shot["data"]))
 
 

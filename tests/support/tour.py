@@ -79,10 +79,10 @@ async def look_around(told: str, log: Path, folder: Path) -> tuple[str, str]:
         await page.value("document.querySelector('td a').click()")
         await page.until(f"{TEXT}.includes('Completed Jobs')")
         history = str(await page.value(TEXT))
-        await page.save_screenshot(folder / "tunnel-history.png")
+        await page.save_screenshot(folder / "tunnel-history.png", height_px=660)
         await log_in(page, urls["jupyterhub"], "jovyan", password)
         await page.until(f"{TEXT}.includes('{name}')")
-        await page.save_screenshot(folder / "tunnel-jupyterhub.png")
+        await page.save_screenshot(folder / "tunnel-jupyterhub.png", height_px=300)
         shown = await run_notebook(page, name, folder / "tunnel-notebook.png", cells=_CELLS)
         return shown, history
 

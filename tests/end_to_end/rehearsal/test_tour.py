@@ -65,6 +65,7 @@ def test_the_tour_walks_from_init_to_the_bill(artefact_folder: Path, tmp_path: P
     (line,) = (line for line in told.splitlines() if line.startswith("yarn "))
     assert "no answer yet" in line
     assert "is TERMINATED" in told
+    assert "Traceback" not in told
     (run,) = (tmp_path / "fruits-runs").iterdir()
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["counts"]["features"] == 34

@@ -348,15 +348,18 @@ def test_a_file_is_served_to_its_own_name_alone() -> None:
 
 
 def test_after_the_end_nothing_listens_and_nobody_is_connected(
-    ssh_server: SshServer, key_file: Path
+    ssh_server: SshServer, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with served(echo) as target:
         with socks_through(ssh_server, key_file) as (port, _):
             _, connection = through_socks(port, "localhost", target)
+            connection.sendall(b"hello")
+            assert connection.recv(5, socket.MSG_WAITALL) == b"hello"
 
         assert not is_listening(port)
         with connection:
             assert read_all_or_reset(connection) == b""
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 def read_all_or_reset(connection: socket.socket) -> bytes:
