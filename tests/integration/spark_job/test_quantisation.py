@@ -166,16 +166,17 @@ def test_folders_with_equal_pictures_each_keep_their_model_when_they_grow(
 
 
 @pytest.mark.slow
-def test_a_model_that_was_removed_is_not_kept(artefact_folder: Path, tmp_path: Path) -> None:
+def test_a_model_that_was_removed_is_not_kept(
+    quantised: Artefact, artefact_folder: Path, pictures: Path, tmp_path: Path
+) -> None:
     base = tmp_path / "models" / artefact_folder.name
-    shutil.copytree(artefact_folder, base)
-    folder = drawn_pictures(tmp_path / "own")
-    made = quantisation.quantised(base, sample(folder))
-    assert quantisation.kept(base, str(folder)) == made
+    shutil.copytree(artefact_folder.parent, base.parent)
+    made = base.parent / quantised.fingerprint
+    assert quantisation.kept(base, str(pictures)) == made
 
     shutil.rmtree(made)
 
-    assert quantisation.kept(base, str(folder)) is None
+    assert quantisation.kept(base, str(pictures)) is None
 
 
 @pytest.mark.slow
