@@ -286,16 +286,28 @@ def marker(
     ).encode()
 
 
+def load_marker(output: Place, chunk: int) -> dict[str, Any]:
+    """What a chunk's marker says. Raises OSError, ValueError."""
+    return dict(json.loads(output.read(marker_file(chunk))))
+
+
 def load_tally(output: Place, chunk: int) -> Tally:
     """The counts that a chunk's marker gives."""
-    facts = json.loads(output.read(marker_file(chunk)))
+    facts = load_marker(output, chunk)
     counts = (facts["pictures"], facts["features"], facts["rejected"])
     return Tally(*counts, reused=facts.get("reused", 0), twins=facts.get("twins", 0))
 
 
-def load_refusals(output: Place, chunk: int) -> dict[str, tuple[str, str]]:
-    """The refusals that a chunk's marker gives. Raises OSError, ValueError."""
-    return dict(json.loads(output.read(marker_file(chunk))).get("refusals", {}))
+def digest_of_rows(digests: Iterable[str]) -> str:
+    """Of the pictures in a features file: told by its marker, and found without the features."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def require_rows(facts: dict[str, Any], chunk: int, digests: Iterable[str]) -> None:
+    """Raise ValueError, KeyError where a marker's features file has other rows than it says."""
+    name = features_file(chunk)
+    if facts["files"][name]["rows"] != digest_of_rows(digests):
+        raise ValueError(f"{name} has other rows than its marker says")
 
 
 def finished_chunks(output: Place) -> list[int]:

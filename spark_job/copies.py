@@ -7,7 +7,6 @@ wrong row.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -128,7 +127,7 @@ def _origin(output: Place, sources: Sequence[Source], source: int, chunk: int) -
             return _Origin(features.read_table(output, _twins_file(chunk), _COLUMNS))
         run, name = files.place(sources[source].uri), chunks.features_file(chunk)
         content = run.read(name)
-        told = json.loads(run.read(chunks.marker_file(chunk)))
+        told = chunks.load_marker(run, chunk)
         if hashlib.sha256(content).hexdigest() != told["files"][name]["sha256"]:
             raise ValueError(f"{name} is not what its marker says")
         table = pq.ParquetFile(pa.BufferReader(content)).read(_COLUMNS)

@@ -129,6 +129,8 @@ def write_chunk(
         # An attempt that died before its marker may have rejected what can be read by now.
         output.remove(chunks.rejected_file(chunk))
     written = {name: write_table(output, name, table) for name, table in tables.items()}
+    digests = table["sha256"].to_pylist()
+    written[chunks.features_file(chunk)]["rows"] = chunks.digest_of_rows(digests)
     output.write(chunks.marker_file(chunk), chunks.marker(chunk, tally, written, result.refusals))
 
 

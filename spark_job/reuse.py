@@ -127,8 +127,11 @@ def known_rows(
         try:
             table = features.read_table(run, chunks.features_file(chunk), ["sha256"])
             texts = table.column("sha256").to_pylist()
-            if sources[source].refusals:
-                texts += chunks.load_refusals(run, chunk)
+            if sources[source].refusals or sources[source].sums:
+                facts = chunks.load_marker(run, chunk)
+                # Sums count the rows that the file had, whatever has taken its place.
+                chunks.require_rows(facts, chunk, texts)
+                texts += facts["refusals"] if sources[source].refusals else ()
             digests = [bytes.fromhex(text) for text in texts]
         except (OSError, ValueError, pa.ArrowException, KeyError, TypeError):
             yield 0, rows_of([b""], UNREAD, chunk, [0])

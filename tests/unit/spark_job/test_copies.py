@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -140,6 +141,17 @@ def test_rows_of_a_file_that_is_not_whole_are_lost(tmp_path: Path, fault: str) -
     assert [number for key, number in unread if key == reuse.UNREAD_KEY] == (
         [] if fault == "swapped" else [1]
     )
+
+
+def test_a_file_in_the_place_of_another_is_no_part_of_sums(tmp_path: Path) -> None:
+    (source,) = earlier_run(tmp_path / "run", "abc")
+    other = files.place(str(tmp_path / "run"))
+    features.write_table(other, "features/0000000.parquet", result("xyz").feature_table())
+    kept = replace(source, sums="their digest")
+
+    parts = [part for _, part in reuse.known_rows([kept], 1, [(0, 0)])]
+
+    assert [int(row["source"]) for row in np.concatenate(parts)] == [reuse.UNREAD]
 
 
 def test_a_run_without_its_markers_is_no_source(tmp_path: Path) -> None:
