@@ -27,6 +27,7 @@ R = TypeVar("R")
 _GROUP_PICTURES, _GROUP_BYTES = 32, 16 * 2**20
 # Of a shard's contents one read: S3 is asked seldom, and a worker holds little.
 _STREAM_BYTES = 8 * 2**20
+_FACTS = ("path", "label", "sha256", "length")
 # Each read of S3 waits 20 to 200 ms; a local one is in the page cache or on one disk.
 _S3_READERS = 16
 
@@ -78,42 +79,87 @@ def _from_shards(source: Place, rows: list[Found], wanted: Container[int]) -> It
     # A chunk of a dataset is one row of the listing.
     for row in rows:
         shard, numbers = _part(row)
-        facts = packed_columns(source, [row], ["path", "label", "sha256", "length"]).to_pylist()
-        left = [number for number in numbers if number - numbers.start in wanted]
-        contents = _contents(source, shard, left)
-        packed = (facts[number - numbers.start] for number in left)
+        parts = [
+            [number for number in group if number - numbers.start in wanted]
+            for group in _groups_of(numbers)
+        ]
+        with _reading(source, shard), source.open(shard) as stream:
+            shard_file = _Shard(stream, pq.read_metadata(stream), is_far=not source.is_local)
+            yield from _from_shard(shard_file, [part for part in parts if part])
 
-        def read(group: list[dict[str, Any]], contents: Iterator[Any] = contents) -> list[Picture]:
-            return [_packed(**facts, content=next(contents)) for facts in group]
 
-        groups = _groups(packed, _GROUP_PICTURES, lambda facts: int(facts["length"]))
-        # One reader: the contents come in their order.
-        ahead = read_ahead(read, groups, readers=1, size=_length_of)
-        yield from itertools.chain.from_iterable(ahead)
+@dataclass(frozen=True)
+class _Shard:
+    """An open shard; one that is far away is read in few requests."""
+
+    stream: Any
+    about: pq.FileMetaData
+    is_far: bool
+
+
+def _from_shard(shard: _Shard, parts: list[list[int]]) -> Iterator[Picture]:
+    """The pictures of these numbers, each list of one row group.
+
+    A usual row group is read at once: one request, where each takes tens of milliseconds.
+    """
+
+    def size(part: list[int]) -> int:
+        return int(shard.about.row_group(part[0] // chunks.GROUP_ROWS).total_byte_size)
+
+    def read(part: list[int]) -> list[Picture]:
+        table = _taken(shard, part, [*_FACTS, "content"])
+        return [_packed(**row) for row in table.to_pylist()]
+
+    for is_usual, run in itertools.groupby(parts, lambda part: size(part) <= _STREAM_BYTES):
+        if is_usual:
+            ahead = read_ahead(read, run, readers=1, size=size)
+            yield from itertools.chain.from_iterable(ahead)
+        else:
+            for part in run:
+                yield from _one_by_one(shard, part)
+
+
+def _taken(shard: _Shard, part: list[int], columns: list[str]) -> pa.Table:
+    group = part[0] // chunks.GROUP_ROWS
+    file = pq.ParquetFile(shard.stream, metadata=shard.about, pre_buffer=shard.is_far)
+    table = file.read_row_group(group, columns).select(columns)
+    return table.take([number - group * chunks.GROUP_ROWS for number in part])
+
+
+def _one_by_one(shard: _Shard, part: list[int]) -> Iterator[Picture]:
+    """The pictures of a row group of which a few may fill a worker."""
+    contents = _contents(shard, part)
+
+    def read(group: list[dict[str, Any]]) -> list[Picture]:
+        return [_packed(**facts, content=next(contents)) for facts in group]
+
+    packed = _taken(shard, part, list(_FACTS)).to_pylist()
+    groups = _groups(packed, _GROUP_PICTURES, lambda facts: int(facts["length"]))
+    # One reader: the contents come in their order.
+    ahead = read_ahead(read, groups, readers=1, size=_length_of)
+    yield from itertools.chain.from_iterable(ahead)
 
 
 def _length_of(group: list[dict[str, Any]]) -> int:
     return sum(int(facts["length"]) for facts in group)
 
 
-def _contents(source: Place, shard: str, numbers: list[int]) -> Iterator[bytes | None]:
-    """The contents of these pictures of a shard, of which as few as can be are held at a time."""
-    with _reading(source, shard), source.open(shard) as stream:
-        about = pq.read_metadata(stream)
-        for group, of_group in itertools.groupby(numbers, lambda n: n // chunks.GROUP_ROWS):
-            file = pq.ParquetFile(stream, metadata=about, buffer_size=_STREAM_BYTES)
-            rows = file.iter_batches(1, row_groups=[group], columns=["content"], use_threads=False)
-            at, left = group * chunks.GROUP_ROWS, list(of_group)
-            while left:
-                number = left.pop(0)
-                content = _content_of(next(itertools.islice(rows, number - at, None)))
-                at = number + 1
-                if not left:
-                    # They hold the last page: of one picture, where that is a large one.
-                    del rows, file
-                    pa.default_memory_pool().release_unused()
-                yield content
-                del content
+def _contents(shard: _Shard, part: list[int]) -> Iterator[bytes | None]:
+    """The contents of these pictures, of which as few as can be are held at a time."""
+    at = part[0] // chunks.GROUP_ROWS * chunks.GROUP_ROWS
+    file = pq.ParquetFile(shard.stream, metadata=shard.about, buffer_size=_STREAM_BYTES)
+    rows = file.iter_batches(
+        1, row_groups=[at // chunks.GROUP_ROWS], columns=["content"], use_threads=False
+    )
+    for number in part:
+        content = _content_of(next(itertools.islice(rows, number - at, None)))
+        at = number + 1
+        if number == part[-1]:
+            # They hold the last page: of one picture, where that is a large one.
+            del rows, file
+            pa.default_memory_pool().release_unused()
+        yield content
+        del content
 
 
 def _content_of(row: pa.RecordBatch) -> bytes | None:

@@ -33,6 +33,24 @@ def test_a_dataset_row_without_content_has_the_reason_of_the_packing(
     assert picture.refusal.error == error
 
 
+def test_a_row_group_that_is_too_large_for_one_read_gives_the_same_pictures(tmp_path: Path) -> None:
+    contents = [bytes([number]) * size for number, size in enumerate((1000, 9 << 20, 7, 20 << 20))]
+    rows = [row(f"a/{number}.jpg", "a", content) for number, content in enumerate(contents)]
+    found = write_packed(tmp_path / "data", rows)
+
+    read = pictures.pictures_of(
+        plan_for(tmp_path / "data", "dataset"),
+        files.place(str(tmp_path / "data")),
+        found,
+        check=False,
+        wanted={0, 1, 3},
+    )
+
+    assert [(picture.path, picture.content) for picture in read] == [
+        (f"a/{number}.jpg", contents[number]) for number in (0, 1, 3)
+    ]
+
+
 def gone(shard: Path) -> None:
     shard.unlink()
 
