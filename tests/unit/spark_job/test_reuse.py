@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from spark_job import reuse
+from spark_job.chunks import Plan
 
 
 def digest(name: str) -> bytes:
@@ -120,3 +123,23 @@ def test_a_digest_that_ends_in_zero_bytes_is_itself() -> None:
 
     assert hits(known, wanted) == [(9, 4, 0, 3)]
     assert np.concatenate([known, wanted])["digest"][0] == wanted["digest"][0]
+
+
+PLAN = Plan(
+    images="in", kind="folder", name="in", pictures=1, chunks=1, rows_per_chunk=1, dataset="",
+    fingerprint="model", weights="imagenet",
+    engine="openvino", precision="f32", image_size=32, extensions=["jpg"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"fingerprint": "x"}, {"engine": "tensorflow"}, {"precision": "bf16"}, {"image_size": 64}],
+)
+def test_whatever_changes_features_changes_the_key(other: dict[str, Any]) -> None:
+    assert reuse.key_of(replace(PLAN, **other)) != reuse.key_of(PLAN)
+
+
+@pytest.mark.parametrize("other", [{"images": "x"}, {"name": "x"}, {"extensions": ["png"]}])
+def test_where_pictures_come_from_does_not(other: dict[str, Any]) -> None:
+    assert reuse.key_of(replace(PLAN, **other)) == reuse.key_of(PLAN)
