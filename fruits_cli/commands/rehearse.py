@@ -23,7 +23,7 @@ from fruits_cli.ledger import new_run_id
 from fruits_cli.options import Yes, with_config
 from fruits_cli.rehearsal.child import wait_for
 from fruits_cli.rehearsal.hub_program import NOT_INSTALLED, find_hub
-from fruits_cli.rehearsal.state import Rehearsal
+from fruits_cli.rehearsal.state import Rehearsal, rehearsal_environ
 from fruits_cli.rehearsal.tour import stops, take_tour
 from fruits_cli.screen import Outcome, Screen
 from fruits_cli.signals import termination_as_interrupt
@@ -61,6 +61,8 @@ def rehearse(
     state = kept_state(Path.cwd())
     if stop:
         ended = rehearsal.stop(state)
+        if names := still_exported(os.environ):
+            screen.tell(f"This terminal still leads there. To leave: unset {' '.join(names)}")
         return Outcome(["The rehearsal ended." if ended else "None was up."], {"ended": ended})
     job = {k: v for k, v in flags.get("job", {}).items() if k not in ("output_dir", "target")}
     output = config.job.output_dir or Path("fruits-runs") / new_run_id()
@@ -172,3 +174,11 @@ def export_lines(living: Rehearsal) -> list[str]:
     """What a shell needs so that every command of fruits meets this rehearsal."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in living.environ.items()]
     return [*lines, f"unset {' '.join(living.unset)}", f"export FRUITS_STORAGE_BUCKET={BUCKET}"]
+
+
+def still_exported(environ: Mapping[str, str]) -> list[str]:
+    """The variables of `export_lines` that lead a shell to a rehearsal, where it has them."""
+    if not environ.get("AWS_ENDPOINT_URL", "").startswith("http://127.0.0.1:"):
+        return []
+    names = [*rehearsal_environ("", "", ""), "FRUITS_TUNNEL_SSH_PORT", "FRUITS_STORAGE_BUCKET"]
+    return [name for name in names if name in environ and name.lower() != "no_proxy"]
