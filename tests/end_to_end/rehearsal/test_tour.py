@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,8 @@ def test_the_tour_walks_from_init_to_the_bill(artefact_folder: Path, tmp_path: P
     (tmp_path / "cache" / "fruits").mkdir(parents=True)
     (tmp_path / "cache" / "fruits" / "models").symlink_to(artefact_folder.parent)
     draw_sample(tmp_path / "pictures", count=36)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
+    # Chromium puts a socket there, whose path may have a hundred letters.
+    temporary = Path(tempfile.mkdtemp(prefix="tour-"))
     log = tmp_path / "chromium.log"
     environ = environ_in(tmp_path, headless(tmp_path / "bin", log))
     environ["TMPDIR"] = str(temporary)
@@ -75,7 +76,8 @@ def test_the_tour_walks_from_init_to_the_bill(artefact_folder: Path, tmp_path: P
     assert not (tmp_path / ".fruits").exists()
     assert not [port for port in re.findall(r"127\.0\.0\.1:(\d+)", told) if is_listening(int(port))]
     until(lambda: not processes_with(str(temporary)))
-    assert os.listdir(temporary) == []
+    # Fails where anything is left.
+    temporary.rmdir()
 
 
 def test_a_tour_without_a_terminal_wants_yes_before_anything_starts(tmp_path: Path) -> None:
