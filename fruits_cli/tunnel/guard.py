@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 _PATIENCE_S = 3.0
 _SWEEP_S = 5.0
@@ -101,7 +102,18 @@ def main(argv: list[str]) -> int:
     try:
         return _run(argv[2:], asking=(b"i", b""))
     finally:
-        shutil.rmtree(argv[1], ignore_errors=True)
+        _remove_profile(argv[1])
+
+
+def _remove_profile(folder: str) -> None:
+    """Remove it, and the folder of a killed Chromium's socket, which lies beside it."""
+    with suppress(OSError):
+        sockets = os.path.dirname(os.readlink(os.path.join(folder, "SingletonSocket")))
+        for name in ("SingletonSocket", "SingletonCookie"):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(sockets, name))
+        os.rmdir(sockets)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(argv: list[str], *, asking: tuple[bytes, ...]) -> int:

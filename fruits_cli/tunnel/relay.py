@@ -201,7 +201,9 @@ class Stream:
     def _ended(self) -> None:
         self.ended_well = True
         if self._client is not None and not self._client.writer.transport.is_closing():
-            self._client.writer.write_eof()
+            # The client may have reset the connection, which the loop has not read yet.
+            with suppress(OSError):
+                self._client.writer.write_eof()
 
     def _closed(self) -> None:
         if not self.is_open.done():

@@ -138,10 +138,15 @@ def test_the_browser_knows_the_tunnel_and_one_key_alone(tmp_path: Path) -> None:
 
 
 def stand_in_browser(folder: Path) -> Path:
-    """A browser that writes its pid and profile to `seen` and stays."""
+    """A browser that writes its pid and profile to `seen` and stays; it has a socket elsewhere."""
     stand_in = folder / "chromium"
-    seen = folder / "seen"
-    stand_in.write_text(f'#!/bin/sh\necho "$$ $1" > {seen}.new\nmv {seen}.new {seen}\nsleep 1000\n')
+    seen, sockets = folder / "seen", folder / "sockets"
+    sockets.mkdir()
+    stand_in.write_text(
+        f"#!/bin/sh\ntouch {sockets}/SingletonSocket\n"
+        f"ln -s {sockets}/SingletonSocket ${{1#*=}}/SingletonSocket\n"
+        f'echo "$$ $1" > {seen}.new\nmv {seen}.new {seen}\nsleep 1000\n'
+    )
     stand_in.chmod(0o755)
     return stand_in
 
@@ -171,6 +176,7 @@ def test_the_browser_ends_and_its_profile_goes_with_the_tunnel(tmp_path: Path) -
 
     assert not lives(pid)
     assert not profile.exists()
+    assert not (tmp_path / "sockets").exists()
 
 
 def test_the_browser_of_a_killed_tunnel_ends_with_its_profile(tmp_path: Path) -> None:
