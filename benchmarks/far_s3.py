@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from fruits_cli.rehearsal.s3 import CHECKSUMS, agrees, unchunked
+from fruits_cli.rehearsal.s3 import CHECKSUMS, decode_chunks, matches_checksum
 
 KEPT_BYTES = 2**20
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -89,14 +89,14 @@ class S3:
         content, trailers = body, {}
         said = headers.get("x-amz-content-sha256", "")
         if said.startswith("STREAMING-"):
-            content, trailers = unchunked(body)
+            content, trailers = decode_chunks(body)
         stated = {
             name: value
             for name in CHECKSUMS
             if (value := {**headers, **trailers}.get(f"x-amz-checksum-{name}"))
         }
         is_whole = not _DIGEST.fullmatch(said) or hashlib.sha256(content).hexdigest() == said
-        if not is_whole or not all(agrees(*one, content) for one in stated.items()):
+        if not is_whole or not all(matches_checksum(*one, content) for one in stated.items()):
             return _refusal(400, "BadDigest")
         etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
         kept = content if len(content) <= KEPT_BYTES else None

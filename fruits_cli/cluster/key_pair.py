@@ -12,7 +12,7 @@ from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.config import Config
 from fruits_cli.errors import MachineError, UsageError
 from fruits_cli.files import write_new
-from fruits_cli.tunnel.keys import bare_print
+from fruits_cli.tunnel.keys import bare_fingerprint
 
 _PRIVATE = 0o600
 
@@ -91,9 +91,9 @@ def _imported(name: str, file: Path, cloud: Cloud) -> bool:
 
 
 def _require_own(name: str, file: Path, shown: str | None, region: str) -> None:
-    from fruits_cli.tunnel.keys import load_prints
+    from fruits_cli.tunnel.keys import load_fingerprints
 
-    if shown is None or bare_print(shown) not in load_prints(file):
+    if shown is None or bare_fingerprint(shown) not in load_fingerprints(file):
         raise UsageError(
             f"{file} is not the key of the key pair {name} that EC2 has in {region}.",
             hint="Move the file away and put the pair's own in its place; or give the cluster "

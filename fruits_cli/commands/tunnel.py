@@ -23,8 +23,7 @@ from fruits_cli.files import expanded, user_name
 from fruits_cli.options import ClusterChoice, with_config
 from fruits_cli.screen import Outcome, Screen, Table
 from fruits_cli.signals import heard_again, termination_as_interrupt
-from fruits_cli.tunnel import browser
-from fruits_cli.tunnel import host_keys as hostkeys
+from fruits_cli.tunnel import browser, host_keys
 from fruits_cli.tunnel.cluster_access import SshPort, expected_fingerprints, wait_for_primary
 from fruits_cli.tunnel.goal import (
     PAGES,
@@ -82,37 +81,29 @@ def tunnel(
     fruits tunnel --open jupyterhub
     fruits tunnel --host ec2-203-0-113-7.eu-west-3.compute.amazonaws.com --key-file key.pem
     """
-    asked = Request(
-        host,
-        tuple(open_pages or ()),
-        print_command,
-        host_key,
-        source,
-        password,
-        expanded(pac) if pac else None,
-        cluster,
+    request = Request(
+        host=host,
+        pages=tuple(open_pages or ()),
+        print_command=print_command,
+        host_key=host_key,
+        source=source,
+        password=password,
+        pac_file=expanded(pac) if pac else None,
+        cluster=cluster,
     )
-    return open_tunnel(config, asked, screen)
-
-
-def open_tunnel(config: Config, request: Request, screen: Screen) -> Outcome | None:
-    """The tunnel to the host or the cluster that is meant, kept open until Ctrl-C.
-
-    Raises TunnelError, CloudError, UsageError.
-    """
     check_request(request)
-    access = None if request.host else _access_to(request, config, screen)
+    access = None if host else _access_to(cluster, config, screen)
     return run_tunnel(config, screen, request, access=access, clock=SystemClock())
 
 
-def _access_to(request: Request, config: Config, screen: Screen) -> ClusterAccess:
+def _access_to(wanted: str | None, config: Config, screen: Screen) -> ClusterAccess:
     from fruits_cli.aws import cluster_access
     from fruits_cli.cluster.find import find_cluster
     from fruits_cli.commands.wiring import open_session
 
     session = open_session(config, screen)
     cloud = session.cloud
-    found = find_cluster(request.cluster, cloud.clusters, session.ledger, region=cloud.region)
+    found = find_cluster(wanted, cloud.clusters, session.ledger, region=cloud.region)
     screen.tell(f"Cluster {found.emr_name} ({found.cluster_id})")
     return cluster_access(config.aws, found)
 
@@ -129,13 +120,13 @@ def run_tunnel(
     # A job in the background of a script ignores Ctrl-C; its tunnel still has to end in order.
     with termination_as_interrupt(signal.SIGINT):
         if access is None:
-            return _lead_to_host(config, screen, request)
+            return _open_to_host(config, screen, request)
         if request.password:
             return _password(access.cluster_id)
-        return _lead_to_cluster(config, screen, request, access, clock)
+        return _open_to_cluster(config, screen, request, access, clock)
 
 
-def _lead_to_host(config: Config, screen: Screen, request: Request) -> Outcome | None:
+def _open_to_host(config: Config, screen: Screen, request: Request) -> Outcome | None:
     from fruits_cli.tunnel.keys import load_keys
 
     goal = goal_of_host(config, request)
@@ -145,7 +136,7 @@ def _lead_to_host(config: Config, screen: Screen, request: Request) -> Outcome |
     return None
 
 
-def _lead_to_cluster(
+def _open_to_cluster(
     config: Config, screen: Screen, request: Request, access: ClusterAccess, clock: Clock
 ) -> Outcome | None:
     from fruits_cli.tunnel.keys import load_keys
@@ -181,7 +172,7 @@ def _lead_to_cluster(
 
 
 def _public_key(access: ClusterAccess) -> str:
-    """The cluster's key, which is offered first; empty where AWS does not tell."""
+    """The cluster's key, which is offered first; empty where AWS does not show it."""
     with suppress(CloudError):
         return access.public_key()
     return ""
@@ -190,7 +181,7 @@ def _public_key(access: ClusterAccess) -> str:
 def _set_password(screen: Screen, link: Link, cluster_id: str) -> None:
     from fruits_cli.tunnel import jupyterhub
 
-    file = jupyterhub.password_file(hostkeys.state_dir(os.environ), cluster_id)
+    file = jupyterhub.password_file(host_keys.state_dir(os.environ), cluster_id)
     try:
         jupyterhub.ensure_password(link.run, file)
     except TunnelError as error:
@@ -203,11 +194,11 @@ def _set_password(screen: Screen, link: Link, cluster_id: str) -> None:
 
 
 def _with_notebooks(screen: Screen, cluster_id: str, clock: Clock, opened: Tunnel) -> Tunnel:
-    """JupyterHub works once it runs a server for its user; why it does not, the user is told."""
+    """Start JupyterHub's server of its user; warns with the reason where it does not start."""
     from fruits_cli.tunnel import jupyterhub
 
     page = opened.page("jupyterhub")
-    file = jupyterhub.password_file(hostkeys.state_dir(os.environ), cluster_id)
+    file = jupyterhub.password_file(host_keys.state_dir(os.environ), cluster_id)
     if page.fault or not file.exists():
         return opened
     screen.tell(f"JupyterHub starts the notebook server of {jupyterhub.USER}.")
@@ -222,7 +213,7 @@ def _with_notebooks(screen: Screen, cluster_id: str, clock: Clock, opened: Tunne
 def _password(cluster_id: str) -> Outcome:
     from fruits_cli.tunnel import jupyterhub
 
-    file = jupyterhub.password_file(hostkeys.state_dir(os.environ), cluster_id)
+    file = jupyterhub.password_file(host_keys.state_dir(os.environ), cluster_id)
     password = jupyterhub.load_password(file)
     return Outcome([password], {"user": jupyterhub.USER, "password": password})
 
@@ -242,13 +233,13 @@ def _keep_open(
     keys: Keys,
     settle: Callable[[Tunnel], Tunnel],
 ) -> None:
-    """settle: brings the pages to work, once the tunnel stands, and says which do not."""
-    from fruits_cli.tunnel.tunnel import link_to, opened_tunnel
+    """settle: makes the pages work, once the tunnel is open, and says which do not."""
+    from fruits_cli.tunnel.tunnel import make_link, open_tunnel
 
     name = goal.endpoint.name
-    link = link_to(goal, keys, pins=pins(), ask=lambda key: _ask_to_trust(screen, name, key))
+    link = make_link(goal, keys, pins=pins(), ask=lambda key: _ask_to_trust(screen, name, key))
     with ExitStack() as stack:
-        opening = opened_tunnel(
+        opening = open_tunnel(
             link, goal, socks_port=config.tunnel.port, wanted=request.pages, tell=screen.tell
         )
         opened = stack.enter_context(opening)
@@ -262,13 +253,13 @@ def _keep_open(
             screen.tell(_event_line(event))
 
 
-def _ask_to_trust(screen: Screen, name: str, key: hostkeys.HostKey) -> None:
-    question = f"Nobody vouches for the host key of {name}: {key.kind} {key.fingerprint}. Trust it?"
+def _ask_to_trust(screen: Screen, name: str, key: host_keys.HostKey) -> None:
+    question = f"The host key of {name} is not known yet: {key.kind} {key.fingerprint}. Trust it?"
     try:
         screen.ask(question, yes=False)
     except UsageError as error:
         raise UsageError(
-            f"Nobody vouches for the host key of {name}, and there is no terminal to ask on.",
+            f"The host key of {name} is not known yet, and there is no terminal to ask on.",
             hint=f"If you know it to be right: --host-key {key.fingerprint}",
         ) from error
 
@@ -297,7 +288,7 @@ def _show(screen: Screen, opened: Tunnel) -> None:
         "socks_port": opened.socks_port,
     }
     screen.answer(Outcome([Table(rows)], value))
-    # A program that reads the answer through a pipe must have it while the tunnel stands.
+    # A program that reads the answer through a pipe needs it while the tunnel is open.
     sys.stdout.flush()
     screen.tell("The tunnel is open. Ctrl-C closes it.")
 

@@ -227,7 +227,7 @@ def security_configuration(ask: Ask) -> Finding:
 def key_pair(ask: Ask) -> Finding:
     """Whether the pair exists, and the key file is its key."""
     # Here, for paramiko takes longer to import than most questions take.
-    from fruits_cli.tunnel.keys import bare_print, load_prints
+    from fruits_cli.tunnel.keys import bare_fingerprint, load_fingerprints
 
     name, file = ask.config.cluster.key_name, ask.config.tunnel.key_file
     if name is None:
@@ -241,10 +241,10 @@ def key_pair(ask: Ask) -> Finding:
     prints = None
     with suppress(FruitsError):
         # The question about the key file reports what is wrong with it.
-        prints = load_prints(file) if file else None
+        prints = load_fingerprints(file) if file else None
     if prints is None:
         return ok(f"{name}; no key_file is configured to compare it with")
-    if bare_print(shown) not in prints:
+    if bare_fingerprint(shown) not in prints:
         return failing(
             f"The key file is not the key of {name}: EC2 shows {shown}.",
             "Give the pair's own --key-file, or another --key-name.",

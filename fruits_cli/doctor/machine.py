@@ -123,16 +123,16 @@ def disk(wanted: Path, look: Callable[[Path], tuple[Path, float, bool]] = room) 
 
 def port(number: int) -> Finding:
     """Whether the tunnel can have its port."""
-    from fruits_cli.tunnel.ports import listening
+    from fruits_cli.tunnel.ports import listen_on
 
-    listening(number).close()
+    listen_on(number).close()
     return ok(f"{number} is free")
 
 
 def key_file(path: Path) -> Finding:
     """Whether the private key can be read, and by nobody else."""
     # Here, for paramiko takes longer to import than most questions take.
-    from fruits_cli.tunnel.keys import load_prints
+    from fruits_cli.tunnel.keys import load_fingerprints
 
-    load_prints(path)
+    load_fingerprints(path)
     return ok(str(path))

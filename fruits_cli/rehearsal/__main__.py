@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fruits_cli.errors import UsageError
-from fruits_cli.rehearsal.inside import Pace
+from fruits_cli.rehearsal.host import Pace
 from fruits_cli.rehearsal.state import (
     Rehearsal,
-    held_lock,
+    hold_lock,
     new_access_key,
     rehearsal_environ,
     remove_state,
@@ -61,7 +61,7 @@ def _positive(text: str) -> float:
     return number
 
 
-def forget_the_user() -> None:
+def drop_user_settings() -> None:
     """Remove profiles, credentials and proxies of the user from the environment."""
     for name in list(os.environ):
         if name.startswith("AWS_") or name.lower().endswith("_proxy"):
@@ -76,16 +76,16 @@ def forget_the_user() -> None:
     }
 
 
-def complete_moto() -> None:
+def patch_moto() -> None:
     """Patch moto where it answers otherwise than AWS."""
     from moto.iam.models import SERVICE_NAME_CONVERSION
 
-    from fruits_cli.rehearsal.keyprints import show_amazons_prints
+    from fruits_cli.rehearsal.keyprints import patch_fingerprints
 
     # The role that every account needs once (emr-facts.md, section 4); moto would misspell it.
     SERVICE_NAME_CONVERSION["elasticmapreduce"] = "EMRCleanup"
     SERVICE_NAME_CONVERSION["spot"] = "EC2Spot"
-    show_amazons_prints()
+    patch_fingerprints()
 
 
 def load_server() -> type[EmbeddedAws]:
@@ -98,7 +98,7 @@ def load_server() -> type[EmbeddedAws]:
 def _serve(asked: argparse.Namespace, made: type[EmbeddedAws]) -> None:
     from fruits_cli.rehearsal.server import Keys
 
-    complete_moto()
+    patch_moto()
     keys = Keys(new_access_key(), new_access_key(), new_access_key())
     pace = Pace(asked.minutes_per_second, asked.timer_minutes_per_second)
     aws = made(asked.state, keys=keys, pace=pace, quota_vcpus=asked.quota_vcpus)
@@ -136,11 +136,11 @@ def _compare(file: Path, reference: Path) -> int:
 
 
 def main(argv: list[str], load: Callable[[], type[EmbeddedAws]] = load_server) -> int:
-    """0 after a clean stop, 1 where another server lives in the folder, or traces differ."""
+    """0 after a clean stop, 1 where another server runs in the folder, or traces differ."""
     asked = _arguments(argv)
     if asked.compare:
         return _compare(*asked.compare)
-    with held_lock(asked.state) as is_mine:
+    with hold_lock(asked.state) as is_mine:
         if not is_mine:
             return 1
         remove_state(asked.state)
@@ -148,7 +148,7 @@ def main(argv: list[str], load: Callable[[], type[EmbeddedAws]] = load_server) -
             shutil.rmtree(asked.state / name, ignore_errors=True)
         (asked.state / "tmp").mkdir()
         tempfile.tempdir = str(asked.state / "tmp")
-        forget_the_user()
+        drop_user_settings()
         logging.basicConfig(level=logging.WARNING)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         try:

@@ -15,7 +15,7 @@ from botocore.model import Shape
 from botocore.validate import ParamValidator
 
 from fruits_cli.rehearsal.catalogue import applications
-from fruits_cli.rehearsal.inside import Inside
+from fruits_cli.rehearsal.host import Clients
 from fruits_cli.rehearsal.wire import Refused
 from fruits_cli.rehearsal.world import Cluster
 
@@ -63,12 +63,12 @@ def _wrong_enums(value: Any, shape: Shape, path: str) -> Iterable[tuple[str, str
         yield path, value, shape.enum  # type: ignore[attr-defined]
 
 
-def admit_cluster(request: dict[str, Any], region: str, inside: Inside) -> list[dict[str, str]]:
+def admit_cluster(request: dict[str, Any], region: str, clients: Clients) -> list[dict[str, str]]:
     """The applications of a cluster that may be launched. Raises Refused."""
     if "ReleaseLabel" not in request:
         raise invalid("A release label is required.")
     chosen = _chosen(request, applications(request["ReleaseLabel"], region))
-    _admit_roles(request, inside.client("iam", region))
+    _admit_roles(request, clients.client("iam", region))
     _admit_instances(request["Instances"])
     idle_s = request.get("AutoTerminationPolicy", {}).get("IdleTimeout", 3600)
     if not 60 <= idle_s <= 604800:

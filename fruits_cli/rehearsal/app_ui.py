@@ -1,7 +1,7 @@
 """Application UIs: their states as in the API, and in their place a page of the steps' logs.
 
 Source: EMR API reference, CreatePersistentAppUI, DescribePersistentAppUI and the two operations
-that presign. No history server runs here, and the page says so. A presigned address carries its own
+that presign. The page says that it is not the History Server. A presigned address carries its own
 secret and needs no signature, as in AWS; the page is plain text, so that a browser runs nothing.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.rehearsal.inside import Pace
+from fruits_cli.rehearsal.host import Pace
 from fruits_cli.rehearsal.wire import Answer, Environ, Refused
 from fruits_cli.rehearsal.world import ACCOUNT, AppUi, Cluster, Region, find_cluster
 

@@ -1,7 +1,7 @@
 """Bootstrap actions: fetched and parsed as on a node, never run on this machine.
 
 Source: ManagementGuide, emr-plan-bootstrap and BOOTSTRAP_FAILURE_PRIMARY_WITH_NON_ZERO_CODE; the
-scripts need root and a node, so only their being there and their syntax are real here.
+scripts need root and a node, so only their presence and their syntax are checked here.
 """
 
 from __future__ import annotations
@@ -16,40 +16,32 @@ from botocore.exceptions import ClientError
 
 from fruits_cli.errors import UsageError
 from fruits_cli.rehearsal.logs import append_line, append_text
-from fruits_cli.rehearsal.world import Cluster, Ending, Node
+from fruits_cli.rehearsal.world import Cluster, ClusterEnds, Ending, Node
 from fruits_cli.s3uri import parse_s3_uri
-
-
-class BootstrapFailed(Exception):
-    """A bootstrap action failed on the primary; `ending` is how the cluster ends."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.message)
-        self.ending = ending
 
 
 def run_bootstrap(
     cluster: Cluster, tree: Path, s3: Any, check: Callable[[int, bytes], tuple[int, str]]
 ) -> None:
-    """Check every action, and leave its logs on every node. Raises BootstrapFailed."""
+    """Check every action, and leave its logs on every node. Raises ClusterEnds."""
     actions = cluster.request.get("BootstrapActions", [])
     for number, action in enumerate(actions, start=1):
         path = action["ScriptBootstrapAction"]["Path"]
-        code, output = check(number, _fetched(path, number, s3))
+        code, output = check(number, _fetch_script(path, number, s3))
         for node in cluster.live_nodes():
             _write_logs(tree, node, number, path, code, output)
         if code:
-            raise BootstrapFailed(_failure(cluster, number, path, code))
+            raise ClusterEnds(_failure(cluster, number, path, code))
 
 
-def _fetched(path: str, number: int, s3: Any) -> bytes:
+def _fetch_script(path: str, number: int, s3: Any) -> bytes:
     try:
         uri = parse_s3_uri(path)
         return bytes(s3.get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read())
     except (ClientError, UsageError) as error:
         missing = "NoSuch" in str(error)
         code = "FILE_NOT_FOUND_PRIMARY" if missing else "BA_DOWNLOAD_FAILED_PRIMARY"
-        raise BootstrapFailed(
+        raise ClusterEnds(
             Ending(
                 "BOOTSTRAP_FAILURE",
                 f"Primary instance could not download bootstrap action {number}: {path}",

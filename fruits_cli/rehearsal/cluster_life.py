@@ -1,4 +1,4 @@
-"""Takes one cluster from STARTING to its end, in one thread that reads from top to bottom.
+"""Takes one cluster from STARTING to its end, in one thread.
 
 Sources: EMR API reference, ClusterStatus; ManagementGuide, emr-plan-bootstrap, emr-cancel-steps,
 emr-auto-termination-policy; emr-facts.md, sections 2, 3 and 7. Guesses say so.
@@ -14,12 +14,12 @@ from itertools import pairwise
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fruits_cli.rehearsal.bootstrap import BootstrapFailed, run_bootstrap
-from fruits_cli.rehearsal.ec2 import CannotProvision, Ec2Side
-from fruits_cli.rehearsal.inside import Host
+from fruits_cli.rehearsal.bootstrap import run_bootstrap
+from fruits_cli.rehearsal.ec2 import Provisioner
+from fruits_cli.rehearsal.host import Host
 from fruits_cli.rehearsal.logs import LogShipping
 from fruits_cli.rehearsal.steps import POLL_S, StepQueue
-from fruits_cli.rehearsal.world import Cluster, Ending, Step, Timeline
+from fruits_cli.rehearsal.world import Cluster, ClusterEnds, Ending, Step
 
 # How long EMR takes, in minutes. The five minutes between log uploads are documented
 # (ManagementGuide, emr-plan-debugging); the others are guesses of the usual order.
@@ -38,16 +38,12 @@ _CLUSTER_ENDED = {"Code": "CLUSTER_TERMINATED", "Message": "Job flow terminated"
 _BOOTSTRAP_REASON = {"Code": "BOOTSTRAP_FAILURE", "Message": "A bootstrap action failed"}
 
 
-class _Ends(Exception):
-    """Raised to end the cluster; `cluster.ending` says why."""
-
-
-class Life:
-    """Takes one cluster through its states; the API only asks, this thread acts."""
+class Lifecycle:
+    """Takes one cluster through its states; requests only change what this thread then acts on."""
 
     def __init__(self, cluster: Cluster, host: Host) -> None:
         self._cluster, self._host = cluster, host
-        self._s3 = host.inside.client("s3", cluster.region)
+        self._s3 = host.clients.client("s3", cluster.region)
         self._tree = host.logs_of(cluster.cluster_id)
         self._logs = LogShipping(
             self._tree,
@@ -59,7 +55,7 @@ class Life:
         self._expires: float | None = None
         self._is_hurried = False
         self._queue = StepQueue(cluster, host, logs=self._logs, check=self._check)
-        self._thread = threading.Thread(target=self._live, name=cluster.cluster_id, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=cluster.cluster_id, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -68,17 +64,17 @@ class Life:
         """Wait until the cluster has ended."""
         self._thread.join(timeout_s)
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
             self._start()
             self._bootstrap()
             self._work()
-        except _Ends:
-            pass
+        except ClusterEnds as ends:
+            self._end(ends.ending)
         except (ClientError, BotoCoreError) as error:
             self._end(Ending("INTERNAL_ERROR", f"EC2 error: {error}", True))
         finally:
-            # Without a reason by now it is a fault of the rehearsal; the thread's log has it.
+            # Without a reason by now it is a fault of the rehearsal, which the log shows.
             self._end(Ending("INTERNAL_ERROR", "The rehearsal itself failed.", True))
             self._shut_down()
 
@@ -93,20 +89,16 @@ class Life:
             self._cluster.ending = self._cluster.ending or ending
             self._cluster.changed.notify_all()
 
-    def _ended(self, ending: Ending) -> _Ends:
-        self._end(ending)
-        return _Ends()
-
     def _check(self) -> None:
-        """Raise _Ends where something ended the cluster, its lifetime included."""
+        """Raise ClusterEnds where something ended the cluster, its lifetime included."""
         if self._expires is not None and time.monotonic() >= self._expires:
             self._end(USER_REQUEST)
         if self._cluster.ending is not None:
-            raise _Ends
+            raise ClusterEnds(self._cluster.ending)
         self._logs.ship_when_due()
 
     def _pause(self, minutes: float) -> None:
-        """Wait as long as EMR would, at the rehearsal's pace. Raises _Ends."""
+        """Wait as long as EMR would, at the rehearsal's pace. Raises ClusterEnds."""
         until = time.monotonic() + self._host.pace.wait_s(minutes)
         while (left := until - time.monotonic()) > 0:
             self._check()
@@ -115,15 +107,12 @@ class Life:
         self._check()
 
     def _start(self) -> None:
-        ec2 = Ec2Side(self._cluster, self._host)
+        ec2 = Provisioner(self._cluster, self._host)
         self._pause(PROVISION_MIN / 2)
-        try:
-            ec2.settle()
-            ec2.require_quota()
-            ec2.provision()
-            self._host.primaries.start(self._cluster, self._host, ec2.groups_of("MASTER"))
-        except CannotProvision as refused:
-            raise self._ended(refused.ending) from None
+        ec2.prepare()
+        ec2.require_quota()
+        ec2.provision()
+        self._host.primaries.start(self._cluster, self._host, ec2.groups_of("MASTER"))
         self._pause(PROVISION_MIN / 2)
 
     def _bootstrap(self) -> None:
@@ -131,24 +120,22 @@ class Life:
         self._start_timer()
         try:
             run_bootstrap(self._cluster, self._tree, self._s3, self._host.check_script)
-        except BootstrapFailed as failed:
+        except ClusterEnds:
             with self._cluster.changed:
                 for node in self._cluster.live_nodes():
                     node.reason = _BOOTSTRAP_REASON
-            raise self._ended(failed.ending) from None
+            raise
         self._pause(BOOTSTRAP_MIN)
         with self._cluster.changed:
             now = time.time()
             self._set_state("RUNNING", nodes="RUNNING")
-            for timeline in self._timelines():
-                timeline.ready = now
-
-    def _timelines(self) -> list[Timeline]:
-        return [self._cluster.timeline, *(node.timeline for node in self._cluster.live_nodes())]
+            self._cluster.timeline.ready = now
+            for node in self._cluster.live_nodes():
+                node.timeline.ready = now
 
     def _start_timer(self) -> None:
         """The timer that bootstrap.sh starts on the primary: `--max-lifetime-min N` among its
-        arguments. The script itself needs a node; only its timer is played."""
+        arguments. The script itself needs a node and does not run."""
         for action in self._cluster.request.get("BootstrapActions", []):
             args = action["ScriptBootstrapAction"].get("Args", [])
             for name, value in pairwise(args):
@@ -172,7 +159,7 @@ class Life:
                 if self._queue.run(step) == "FAILED":
                     self._act_on_failure(step)
             elif not self._cluster.keep_alive:
-                raise self._ended(_STEPS_DONE)
+                raise ClusterEnds(_STEPS_DONE)
             else:
                 self._wait_for_work()
 
@@ -185,14 +172,14 @@ class Life:
             # 60 minutes where a policy names no time (ManagementGuide, auto-termination policy).
             timeout_s = self._host.pace.timer_s(policy.get("IdleTimeout", 3600))
             if policy and time.monotonic() - idle_since >= timeout_s:
-                raise self._ended(_IDLE)
+                raise ClusterEnds(_IDLE)
             with self._cluster.changed:
                 self._cluster.changed.wait(POLL_S)
 
     def _act_on_failure(self, step: Step) -> None:
         """ActionOnFailure. Source: EMR API reference, StepConfig."""
         if step.action_on_failure in ("TERMINATE_CLUSTER", "TERMINATE_JOB_FLOW"):
-            raise self._ended(_STEP_FAILED)
+            raise ClusterEnds(_STEP_FAILED)
         if step.action_on_failure == "CANCEL_AND_WAIT":
             self._queue.drop_pending()
 
@@ -201,19 +188,17 @@ class Life:
         self._set_state("TERMINATING")
         self._queue.drop_pending()
         self._logs.ship()
-        self._sleep_unless_hurried(TERMINATE_MIN)
+        with self._cluster.changed:
+            wait_s = self._host.pace.wait_s(TERMINATE_MIN)
+            self._cluster.changed.wait_for(lambda: self._is_hurried, wait_s)
         self._host.primaries.stop(self._cluster)
-        # Where the server stops, its EC2 may be gone already.
+        # While the server stops, its EC2 may have stopped already.
         with suppress(ClientError, BotoCoreError):
-            Ec2Side(self._cluster, self._host).release(self._cluster.live_nodes(), _CLUSTER_ENDED)
+            Provisioner(self._cluster, self._host).terminate(
+                self._cluster.live_nodes(), _CLUSTER_ENDED
+            )
         with self._cluster.changed:
             ending = self._cluster.ending
             with_errors = ending is not None and ending.with_errors
             self._cluster.timeline.ended = time.time()
             self._set_state("TERMINATED_WITH_ERRORS" if with_errors else "TERMINATED")
-
-    def _sleep_unless_hurried(self, minutes: float) -> None:
-        with self._cluster.changed:
-            self._cluster.changed.wait_for(
-                lambda: self._is_hurried, self._host.pace.wait_s(minutes)
-            )

@@ -19,7 +19,7 @@ from botocore.model import OperationNotFoundError, ServiceModel
 from fruits_cli.errors import UsageError
 
 Operation = tuple[str, str]
-# Beside every answer of botocore; says nothing of the service.
+# botocore adds it to every answer; it is not the service's.
 _NOT_THE_SERVICES = "ResponseMetadata"
 
 
@@ -44,7 +44,9 @@ class Answers:
 def compare(aws: Iterable[str], rehearsed: Iterable[str]) -> list[str]:
     """A sentence for each difference, sorted. Raises UsageError for lines that are no trace."""
     real, ours = read_trace(aws), read_trace(rehearsed)
-    return sorted(line for name, answers in real.items() for line in _differ(name, answers, ours))
+    return sorted(
+        line for name, answers in real.items() for line in _differences(name, answers, ours)
+    )
 
 
 def read_trace(lines: Iterable[str]) -> dict[Operation, Answers]:
@@ -73,7 +75,7 @@ def read_trace(lines: Iterable[str]) -> dict[Operation, Answers]:
 
 
 class _Shapes:
-    """The shapes of answers, as botocore's models tell them."""
+    """The shapes of answers, as botocore's models define them."""
 
     def __init__(self) -> None:
         self._session = botocore.session.Session()
@@ -109,7 +111,7 @@ def _members(value: Any, shape: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, str(value)
 
 
-def _differ(
+def _differences(
     name: Operation, real: Answers, rehearsed: Mapping[Operation, Answers]
 ) -> Iterator[str]:
     title = ":".join(name)

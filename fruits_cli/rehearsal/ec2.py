@@ -1,4 +1,4 @@
-"""EC2's side of a cluster: what EMR checks before it asks for an instance, quota, instances.
+"""Gets a cluster's instances from EC2, after the checks that EMR makes before.
 
 Sources: ManagementGuide, emr-instance-fleet, emr-iam-role, the index of error codes; emr-facts.md,
 sections 3, 5, 7 and 11. EMR's own sentences may read otherwise.
@@ -15,8 +15,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from fruits_cli.rehearsal.catalogue import supported_types, vcpus_of
-from fruits_cli.rehearsal.inside import Host, Inside
-from fruits_cli.rehearsal.world import Cluster, Ending, Fleet, Node
+from fruits_cli.rehearsal.host import Clients, Host
+from fruits_cli.rehearsal.world import Cluster, ClusterEnds, Ending, Fleet, Node
 
 _POLICY_V2 = "AmazonEMRServicePolicy_v2"
 _POLICY_TAG = {"Key": "for-use-with-amazon-emr-managed-policies", "Value": "true"}
@@ -29,17 +29,9 @@ _DEFAULT_SUBNETS = [{"Name": "default-for-az", "Values": ["true"]}]
 _IMAGE = "ami-12c6146b"
 
 
-class CannotProvision(Exception):
-    """EC2 refuses; `ending` is how the cluster ends."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.message)
-        self.ending = ending
-
-
-def not_valid(message: str, error_code: str = "") -> CannotProvision:
+def not_valid(message: str, error_code: str = "") -> ClusterEnds:
     """A refusal that shows as VALIDATION_ERROR once the cluster was accepted."""
-    return CannotProvision(Ending("VALIDATION_ERROR", message, True, error_code))
+    return ClusterEnds(Ending("VALIDATION_ERROR", message, True, error_code))
 
 
 @dataclass(frozen=True)
@@ -68,16 +60,16 @@ def demands(fleet: Fleet) -> list[Demand]:
     ]
 
 
-class Ec2Side:
+class Provisioner:
     """What EMR asks of EC2 and IAM for one cluster."""
 
     def __init__(self, cluster: Cluster, host: Host) -> None:
         self._cluster, self._world, self._quota_vcpus = cluster, host.world, host.quota_vcpus
-        self._ec2 = host.inside.client("ec2", cluster.region)
-        self._iam = host.inside.client("iam", cluster.region)
+        self._ec2 = host.clients.client("ec2", cluster.region)
+        self._iam = host.clients.client("iam", cluster.region)
 
-    def settle(self) -> None:
-        """Choose the subnet and the security groups. Raises CannotProvision."""
+    def prepare(self) -> None:
+        """Choose the subnet and the security groups. Raises ClusterEnds."""
         instances = self._cluster.request["Instances"]
         self._require_types()
         self._require_key(instances.get("Ec2KeyName"))
@@ -170,7 +162,7 @@ class Ec2Side:
         return str(made["GroupId"])
 
     def require_quota(self) -> None:
-        """Refuse more vCPUs than the account may run. Raises CannotProvision."""
+        """Refuse more vCPUs than the account may run. Raises ClusterEnds."""
         for market in ("ON_DEMAND", "SPOT"):
             running = sum(
                 vcpus_of(node.instance_type)
@@ -192,16 +184,12 @@ class Ec2Side:
                 )
 
     def provision(self) -> None:
-        """Launch every fleet."""
+        """Run the instances of every fleet, and add their nodes to the cluster."""
         for fleet in self._cluster.fleets:
             for demand in demands(fleet):
-                self._launch(demand)
-
-    def _launch(self, demand: Demand) -> None:
-        """Run the instances, tagged as EMR tags them, and add their nodes to the cluster."""
-        nodes = [self._node(demand, found) for found in self._run(demand)]
-        with self._cluster.changed:
-            self._cluster.nodes += nodes
+                nodes = [self._node(demand, found) for found in self._run(demand)]
+                with self._cluster.changed:
+                    self._cluster.nodes += nodes
 
     def _run(self, demand: Demand) -> list[dict[str, Any]]:
         instances = self._cluster.request["Instances"]
@@ -255,7 +243,7 @@ class Ec2Side:
             ),
         )
 
-    def release(self, nodes: list[Node], reason: dict[str, str]) -> None:
+    def terminate(self, nodes: list[Node], reason: dict[str, str]) -> None:
         """Terminate the instances; their time ends now."""
         if nodes:
             self._ec2.terminate_instances(InstanceIds=[node.instance_id for node in nodes])
@@ -264,38 +252,34 @@ class Ec2Side:
                 node.state, node.reason, node.timeline.ended = "TERMINATED", reason, time.time()
 
 
-class WaysOut:
+class InternetGateways:
     """Adds the internet gateway that moto's default VPC lacks, once its routes are asked for.
 
     Source: VPC user guide, default VPC components: a gateway, and a route to it in the main table.
     """
 
-    def __init__(self, inside: Inside) -> None:
-        self._inside, self._lock = inside, threading.Lock()
-        self._open: set[str] = set()
+    def __init__(self, clients: Clients) -> None:
+        self._clients, self._lock = clients, threading.Lock()
+        self._regions: set[str] = set()
 
-    def open(self, region: str) -> None:
+    def ensure(self, region: str) -> None:
         """Make sure that the region's default VPC has an internet gateway."""
         with self._lock:
-            if region not in self._open:
-                self._open.add(region)
-                for vpc in self._ec2(region).describe_vpcs(Filters=_DEFAULT_VPC)["Vpcs"]:
-                    self._open_vpc(vpc["VpcId"], self._ec2(region))
+            if region not in self._regions:
+                self._regions.add(region)
+                ec2 = self._clients.client("ec2", region)
+                for vpc in ec2.describe_vpcs(Filters=_DEFAULT_VPC)["Vpcs"]:
+                    _add_gateway(vpc["VpcId"], ec2)
 
-    def _ec2(self, region: str) -> Any:
-        return self._inside.client("ec2", region)
 
-    @staticmethod
-    def _open_vpc(vpc_id: str, ec2: Any) -> None:
-        gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
-        ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc_id)
-        main = [
-            {"Name": "vpc-id", "Values": [vpc_id]},
-            {"Name": "association.main", "Values": ["true"]},
-        ]
-        (table,) = ec2.describe_route_tables(Filters=main)["RouteTables"]
-        ec2.create_route(
-            RouteTableId=table["RouteTableId"],
-            DestinationCidrBlock="0.0.0.0/0",
-            GatewayId=gateway,
-        )
+def _add_gateway(vpc_id: str, ec2: Any) -> None:
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc_id)
+    main = [
+        {"Name": "vpc-id", "Values": [vpc_id]},
+        {"Name": "association.main", "Values": ["true"]},
+    ]
+    (table,) = ec2.describe_route_tables(Filters=main)["RouteTables"]
+    ec2.create_route(
+        RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway
+    )

@@ -22,8 +22,8 @@ from fruits_cli.rehearsal.admission import (
 )
 from fruits_cli.rehearsal.app_ui import OPERATIONS as APP_UI_OPERATIONS
 from fruits_cli.rehearsal.app_ui import AppUis
-from fruits_cli.rehearsal.cluster_life import USER_REQUEST, Life
-from fruits_cli.rehearsal.inside import Host
+from fruits_cli.rehearsal.cluster_life import USER_REQUEST, Lifecycle
+from fruits_cli.rehearsal.host import Host
 from fruits_cli.rehearsal.wire import Answer, Call, Refused, json_answer
 from fruits_cli.rehearsal.world import ACCOUNT, Cluster, Fleet, Region, Step, find_cluster
 
@@ -33,11 +33,11 @@ _STEP_STATES_TO_CANCEL = ("PENDING", "RUNNING")
 
 
 class Emr:
-    """Answers EMR's requests; what happens over time happens in a cluster's Life."""
+    """Answers EMR's requests; what changes over time is in each cluster's Lifecycle."""
 
     def __init__(self, host: Host, app_uis: AppUis) -> None:
         self._host, self._app_uis = host, app_uis
-        self._lives: dict[str, Life] = {}
+        self._lifecycles: dict[str, Lifecycle] = {}
 
     def answer(self, call: Call, request: Members) -> Answer:
         answered = self._operation(call.action)
@@ -52,21 +52,21 @@ class Emr:
         raise Refused("UnknownOperationException", f"The rehearsal has no {action}.")
 
     def end_all(self) -> None:
-        """End every cluster at once and wait until the last process of a step is gone."""
-        for life in self._lives.values():
-            life.ask_to_end(USER_REQUEST, at_once=True)
-        for life in self._lives.values():
-            life.join(15)
+        """End every cluster at once and wait until the last process of a step has ended."""
+        for lifecycle in self._lifecycles.values():
+            lifecycle.ask_to_end(USER_REQUEST, at_once=True)
+        for lifecycle in self._lifecycles.values():
+            lifecycle.join(15)
 
     def run_job_flow(self, region: Region, request: Members) -> Members:
-        applications = admit_cluster(request, region.name, self._host.inside)
+        applications = admit_cluster(request, region.name, self._host.clients)
         name = request.get("SecurityConfiguration")
         if name and name not in region.security_configurations:
             raise invalid(f"Security configuration with name '{name}' does not exist.")
         cluster = _new_cluster(region.name, request, applications)
         region.clusters[cluster.cluster_id] = cluster
-        self._lives[cluster.cluster_id] = Life(cluster, self._host)
-        self._lives[cluster.cluster_id].start()
+        self._lifecycles[cluster.cluster_id] = Lifecycle(cluster, self._host)
+        self._lifecycles[cluster.cluster_id].start()
         return {"JobFlowId": cluster.cluster_id, "ClusterArn": cluster.arn}
 
     def add_job_flow_steps(self, region: Region, request: Members) -> Members:
@@ -85,7 +85,7 @@ class Emr:
         option = request.get("StepCancellationOption", "SEND_INTERRUPT")
         with cluster.changed:
             found = {step.step_id: step for step in cluster.steps}
-            infos = [_cancelled(found.get(given), given, option) for given in request["StepIds"]]
+            infos = [_cancel_step(found.get(given), given, option) for given in request["StepIds"]]
             cluster.changed.notify_all()
         return {"CancelStepsInfoList": infos}
 
@@ -112,7 +112,7 @@ class Emr:
             for step in cluster.steps:
                 if step.step_id == request["StepId"]:
                     return {"Step": answers.step_details(step)}
-        raise _unknown(f"Step id '{request['StepId']}' is not valid.")
+        raise _bad_request(f"Step id '{request['StepId']}' is not valid.")
 
     def list_steps(self, region: Region, request: Members) -> Members:
         """Newest first, as the API reference says."""
@@ -154,7 +154,7 @@ class Emr:
     def create_security_configuration(self, region: Region, request: Members) -> Members:
         name, created = request["Name"], round(time.time(), 3)
         if name in region.security_configurations:
-            raise _unknown(f"SecurityConfiguration with name '{name}' already exists.")
+            raise _bad_request(f"SecurityConfiguration with name '{name}' already exists.")
         region.security_configurations[name] = request | {"CreationDateTime": created}
         return {"Name": name, "CreationDateTime": created}
 
@@ -179,10 +179,10 @@ class Emr:
         }
 
     def terminate_job_flows(self, region: Region, request: Members) -> Members:
-        """Asynchronous; a cluster that is gone already is no error."""
+        """Asynchronous; a cluster that has ended already is no error."""
         for cluster in [find_cluster(region, given) for given in request["JobFlowIds"]]:
             if not cluster.is_final:
-                self._lives[cluster.cluster_id].ask_to_end(USER_REQUEST)
+                self._lifecycles[cluster.cluster_id].ask_to_end(USER_REQUEST)
         return {}
 
 
@@ -209,11 +209,11 @@ OPERATIONS: dict[str, Callable[[Emr, Region, Members], Members]] = {
 def _known_configuration(region: Region, request: Members) -> str:
     name = str(request["Name"])
     if name not in region.security_configurations:
-        raise _unknown(f"Security configuration with name '{name}' does not exist.")
+        raise _bad_request(f"Security configuration with name '{name}' does not exist.")
     return name
 
 
-def _unknown(message: str) -> Refused:
+def _bad_request(message: str) -> Refused:
     return Refused("InvalidRequestException", message)
 
 
@@ -244,7 +244,7 @@ def _new_step(given: Members) -> Step:
     )
 
 
-def _cancelled(step: Step | None, step_id: str, option: str) -> dict[str, str]:
+def _cancel_step(step: Step | None, step_id: str, option: str) -> dict[str, str]:
     if step is None or step.state not in _STEP_STATES_TO_CANCEL:
         reason = "The step does not exist or cannot be cancelled in its state."
         return {"StepId": step_id, "Status": "FAILED", "Reason": reason}
@@ -262,7 +262,7 @@ def _page(
     try:
         first = int(request.get(token, "0"))
     except ValueError:
-        raise _unknown("The marker is not valid.") from None
+        raise _bad_request("The marker is not valid.") from None
     answer: Members = {name: found[first : first + size]}
     if first + size < len(found):
         answer[token] = str(first + size)

@@ -11,7 +11,7 @@ from typing import Any
 from fruits_cli.rehearsal.world import Cluster, Node, Step, Timeline
 
 
-def present(**members: Any) -> dict[str, Any]:
+def without_empty(**members: Any) -> dict[str, Any]:
     """The members that have a value; False and 0 are values."""
     return {name: value for name, value in members.items() if value not in (None, "")}
 
@@ -75,7 +75,7 @@ _REPEATED = (
 def cluster_details(cluster: Cluster) -> dict[str, Any]:
     """Cluster, as DescribeCluster shows it."""
     request, primary = cluster.request, cluster.primary
-    return cluster_summary(cluster) | present(
+    return cluster_summary(cluster) | without_empty(
         **{name: request[name] for name in _REPEATED if name in request},
         Ec2InstanceAttributes=_attributes(cluster),
         InstanceCollectionType="INSTANCE_FLEET",
@@ -94,7 +94,7 @@ def cluster_details(cluster: Cluster) -> dict[str, Any]:
 
 def _attributes(cluster: Cluster) -> dict[str, Any]:
     instances = cluster.request["Instances"]
-    return present(
+    return without_empty(
         Ec2KeyName=instances.get("Ec2KeyName"),
         Ec2SubnetId=cluster.subnet_id,
         RequestedEc2SubnetIds=instances.get("Ec2SubnetIds", []),
@@ -114,7 +114,7 @@ def step_details(step: Step) -> dict[str, Any]:
     """
     status: dict[str, Any] = {
         "State": step.state,
-        "StateChangeReason": present(Message=step.message),
+        "StateChangeReason": without_empty(Message=step.message),
         "Timeline": _times(
             CreationDateTime=step.created, StartDateTime=step.started, EndDateTime=step.ended
         ),
@@ -124,7 +124,7 @@ def step_details(step: Step) -> dict[str, Any]:
     details = {
         "Id": step.step_id,
         "Name": step.name,
-        "Config": present(
+        "Config": without_empty(
             Jar=step.jar,
             Properties=step.properties,
             MainClass=step.main_class,
@@ -143,7 +143,7 @@ def step_details(step: Step) -> dict[str, Any]:
 
 def node_details(node: Node) -> dict[str, Any]:
     """Instance."""
-    return present(
+    return without_empty(
         InstanceFleetId=node.fleet_id,
         Id=node.node_id,
         Ec2InstanceId=node.instance_id,

@@ -1,6 +1,6 @@
 """JupyterHub on a rehearsed primary node: EMR's user, the bucket's notebooks, local Spark.
 
-Wants the packages of `fruits[hub]`, beside fruits or on PATH.
+Needs the packages of `fruits[hub]`, installed with fruits or on PATH.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from cryptography.x509.oid import NameOID
 from fruits_cli.errors import MachineError
 from fruits_cli.files import templates_dir, write_private
 from fruits_cli.job.spark import find_java, spark_environ
+from fruits_cli.rehearsal.host import Host
 from fruits_cli.rehearsal.hub_program import NOT_INSTALLED, find_hub
-from fruits_cli.rehearsal.inside import Host
 from fruits_cli.rehearsal.page_server import Command, PageServer
 from fruits_cli.rehearsal.state import rehearsal_environ
 from fruits_cli.rehearsal.world import Cluster
@@ -40,7 +40,7 @@ _STARTED = re.compile(r"The proxy listens on (\d+)[\s\S]*JupyterHub is now runni
 class JupyterHub(PageServer):
     """The hub of one cluster; its password may change while it runs, as chpasswd changes it.
 
-    settings: of its spawner, beside those that the rehearsal needs.
+    settings: of its spawner, added to those that the rehearsal needs.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class JupyterHub(PageServer):
     def _fetch(self, below: str, folder: Path) -> None:
         """The objects of the cluster's bucket below a prefix, as files."""
         folder.mkdir(parents=True, exist_ok=True)
-        s3 = self._host.inside.client("s3", self._cluster.region)
+        s3 = self._host.clients.client("s3", self._cluster.region)
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=below)
         for found in (found for page in pages for found in page.get("Contents", [])):
             s3.download_file(self._bucket, found["Key"], str(folder / Path(found["Key"]).name))

@@ -21,40 +21,40 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from moto.ec2.models import key_pairs
 
-_of_rsa, _made_rsa, _made_ed25519 = (
+_motos_fingerprint, _motos_rsa, _motos_ed25519 = (
     key_pairs.public_key_fingerprint,
     key_pairs.random_rsa_key_pair,
     key_pairs.random_ed25519_key_pair,
 )
 
 
-def show_amazons_prints() -> None:
+def patch_fingerprints() -> None:
     """Patch moto's EC2, in this process, to show the fingerprints of Amazon's."""
-    key_pairs.public_key_fingerprint = _imported
-    key_pairs.random_rsa_key_pair = _created_rsa
-    key_pairs.random_ed25519_key_pair = _created_ed25519
+    key_pairs.public_key_fingerprint = _fingerprint
+    key_pairs.random_rsa_key_pair = _create_rsa
+    key_pairs.random_ed25519_key_pair = _create_ed25519
 
 
-def _imported(public_key: Any, digest: Callable[..., Any]) -> str:
+def _fingerprint(public_key: Any, digest: Callable[..., Any]) -> str:
     if isinstance(public_key, Ed25519PublicKey):
-        return _of_ed25519(public_key)
-    return str(_of_rsa(public_key, digest))
+        return _ed25519_fingerprint(public_key)
+    return str(_motos_fingerprint(public_key, digest))
 
 
-def _created_rsa() -> Any:
+def _create_rsa() -> Any:
     """EC2 hashes the private half of a key that it made itself."""
-    made = _made_rsa()
+    made = _motos_rsa()
     private = load_pem_private_key(made["material"], password=None)
     form = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     return {**made, "fingerprint": hashlib.sha1(form).digest().hex(":")}
 
 
-def _created_ed25519() -> Any:
-    made = _made_ed25519()
+def _create_ed25519() -> Any:
+    made = _motos_ed25519()
     private = load_ssh_private_key(made["material"], password=None)
-    return {**made, "fingerprint": _of_ed25519(private.public_key())}
+    return {**made, "fingerprint": _ed25519_fingerprint(private.public_key())}
 
 
-def _of_ed25519(public_key: Any) -> str:
+def _ed25519_fingerprint(public_key: Any) -> str:
     line = public_key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     return base64.b64encode(hashlib.sha256(base64.b64decode(line.split()[1])).digest()).decode()

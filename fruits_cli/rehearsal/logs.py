@@ -71,7 +71,7 @@ class LogShipping:
                 ContentType="application/x-gzip",
             )
         except (BotoCoreError, ClientError) as error:
-            # EMR continues without logs where it may not write them, and tells nobody.
+            # EMR continues without logs where it may not write them, without a message.
             _LOG.warning("log %s was not put: %s", key, error)
             return False
         return True

@@ -15,13 +15,13 @@ from pathlib import Path
 from fruits_cli.errors import FruitsError
 from fruits_cli.tunnel import guard
 
-# Shorter than a tunnel bears silence: while it starts, its SSH connection waits.
+# Shorter than the silence after which a tunnel reconnects: its SSH connection waits meanwhile.
 _START_S, _POLL_S = 25.0, 0.1
 
 
 @dataclass(frozen=True)
 class Command:
-    """What starts a page, and the line of its log that tells the port."""
+    """What starts a page, and the line of its log that names the port."""
 
     argv: Sequence[str]
     environ: Mapping[str, str]
@@ -48,7 +48,7 @@ class PageServer:
                 with suppress(FruitsError, OSError):
                     self._work.mkdir(parents=True, exist_ok=True, mode=0o700)
                     self._command = self._prepare()
-                    self._process = self._started(self._command)
+                    self._process = self._start(self._command)
         deadline = time.monotonic() + _START_S
         while self._command and self._process is not None and self._process.poll() is None:
             said = (self._work / "log").read_text(encoding="utf-8", errors="replace")
@@ -66,7 +66,7 @@ class PageServer:
                 self._process.stdin.close()
                 self._process.wait()
 
-    def _started(self, command: Command) -> subprocess.Popen[bytes]:
+    def _start(self, command: Command) -> subprocess.Popen[bytes]:
         with (self._work / "log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-I", guard.__file__, *command.argv],

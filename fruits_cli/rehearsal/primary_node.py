@@ -1,8 +1,7 @@
 """The primary node of a rehearsed cluster: an SSH server on loopback, and the pages behind it.
 
-Nobody but user hadoop logs in, with the cluster's key pair as the embedded EC2 holds it; only the
-rehearsed pages are forwarded to, and JupyterHub's password is all that can be changed. Port 22 is
-asked of the security groups.
+Only user hadoop can log in, with the cluster's key pair; only the rehearsed pages are forwarded
+to, and only JupyterHub's password can be changed. The security groups decide who reaches port 22.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import paramiko
 from paramiko import common
 
 from fruits_cli.rehearsal.history_server import history_server
-from fruits_cli.rehearsal.inside import Host
+from fruits_cli.rehearsal.host import Host
 from fruits_cli.rehearsal.jupyter_hub import JupyterHub
 from fruits_cli.rehearsal.page_server import PageServer
 from fruits_cli.rehearsal.world import Cluster, Node
@@ -67,7 +66,7 @@ class PrimaryNode:
 
     def __init__(self, cluster: Cluster, node: Node, host: Host, groups: list[str]) -> None:
         self._cluster, self._node, self._groups = cluster, node, groups
-        self._ec2 = host.inside.client("ec2", cluster.region)
+        self._ec2 = host.clients.client("ec2", cluster.region)
         self._host_key = paramiko.Ed25519Key.from_private_key(StringIO(new_private_key()))
         self._authorized = self._public_key()
         work, events = host.folder / "tmp" / cluster.cluster_id, host.events_of(cluster.cluster_id)
@@ -104,7 +103,7 @@ class PrimaryNode:
         for page in self._pages.values():
             page.stop()
 
-    def wake(self) -> None:
+    def start_pages(self) -> None:
         """Start the pages; whoever logs in asks for them next."""
         for page in self._pages.values():
             threading.Thread(target=page.port, daemon=True).start()
@@ -136,12 +135,12 @@ class PrimaryNode:
             while True:
                 connection, peer = listener.accept()
                 # A real one would let it wait until it gives up.
-                if self._is_let_in(peer[0]):
+                if self._allows(peer[0]):
                     threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
                 else:
                     connection.close()
 
-    def _is_let_in(self, address: str) -> bool:
+    def _allows(self, address: str) -> bool:
         groups = self._ec2.describe_security_groups(GroupIds=self._groups)["SecurityGroups"]
         return any(
             _covers(permission, address)
@@ -206,7 +205,7 @@ class _Session(paramiko.ServerInterface):
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         is_own = self._node.authorizes(username, key)
         if is_own:
-            self._node.wake()
+            self._node.start_pages()
         return common.AUTH_SUCCESSFUL if is_own else common.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:

@@ -46,7 +46,7 @@ class BucketElsewhere(Refused):
         self.region = region
 
 
-class S3Gate:
+class S3Checks:
     """Refuses what S3 would refuse, before moto answers."""
 
     def __init__(self, moto: Wsgi, region_of: Callable[[str], str | None]) -> None:
@@ -96,25 +96,29 @@ def verify(environ: Environ) -> None:
     Source: S3 user guide, checking object integrity; API reference, PutObject and the error codes
     BadDigest and XAmzContentSHA256Mismatch.
     """
-    body, trailers = _decoded(environ, read_body(environ))
+    body, trailers = _decode_body(environ, read_body(environ))
     stated = {
         name: environ.get(f"HTTP_X_AMZ_CHECKSUM_{name.upper()}")
         or trailers.get(f"x-amz-checksum-{name}")
         for name in CHECKSUMS
     }
-    # On CompleteMultipartUpload the header speaks of the whole object, not of this body.
+    # On CompleteMultipartUpload the header is about the whole object, not of this body.
     is_content = environ["REQUEST_METHOD"] == "PUT"
     for name, value in stated.items():
         if value and is_content:
-            _require(agrees(name, value, body), "BadDigest", f"The {name.upper()} you specified")
+            _require(
+                matches_checksum(name, value, body),
+                "BadDigest",
+                f"The {name.upper()} you specified",
+            )
             environ[f"HTTP_X_AMZ_CHECKSUM_{name.upper()}"] = value
             # Without it moto does not keep a checksum that was given outright.
             environ.setdefault("HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", name.upper())
     _verify_digests(environ, body)
 
 
-def agrees(name: str, stated: str, body: bytes) -> bool:
-    """Whether the stated checksum of that name is the body's; one that cannot be told is."""
+def matches_checksum(name: str, stated: str, body: bytes) -> bool:
+    """Whether the stated checksum is the body's; a kind that cannot be computed here passes."""
     digest = CHECKSUMS[name]
     return digest is None or base64.b64encode(digest(body)).decode() == stated
 
@@ -135,7 +139,7 @@ def _require(is_same: bool, code: str, what: str) -> None:
         raise Refused(code, f"{what} did not match what we received.")
 
 
-def unchunked(body: bytes) -> tuple[bytes, dict[str, str]]:
+def decode_chunks(body: bytes) -> tuple[bytes, dict[str, str]]:
     """The content and trailers of an aws-chunked body. Source: S3 API, streaming with trailers."""
     content, rest = bytearray(), body
     while True:
@@ -145,21 +149,21 @@ def unchunked(body: bytes) -> tuple[bytes, dict[str, str]]:
             break
         content += rest[:length]
         rest = rest[length + 2 :]
-    return bytes(content), _trailers(rest)
+    return bytes(content), _parse_trailers(rest)
 
 
-def _decoded(environ: Environ, body: bytes) -> tuple[bytes, dict[str, str]]:
+def _decode_body(environ: Environ, body: bytes) -> tuple[bytes, dict[str, str]]:
     if not environ.get("HTTP_X_AMZ_CONTENT_SHA256", "").startswith("STREAMING-"):
         return body, {}
-    content, trailers = unchunked(body)
+    content, trailers = decode_chunks(body)
     expected = int(environ.pop("HTTP_X_AMZ_DECODED_CONTENT_LENGTH", len(content)))
     if expected != len(content):
         raise Refused("IncompleteBody", "You did not provide the number of bytes you announced.")
-    _forget_chunks(environ, content)
+    _drop_chunk_headers(environ, content)
     return content, trailers
 
 
-def _forget_chunks(environ: Environ, content: bytes) -> None:
+def _drop_chunk_headers(environ: Environ, content: bytes) -> None:
     encodings = environ.pop("HTTP_CONTENT_ENCODING", "").split(",")
     kept = [name.strip() for name in encodings if name.strip() not in ("", "aws-chunked")]
     if kept:
@@ -169,6 +173,6 @@ def _forget_chunks(environ: Environ, content: bytes) -> None:
     replace_body(environ, content)
 
 
-def _trailers(rest: bytes) -> dict[str, str]:
+def _parse_trailers(rest: bytes) -> dict[str, str]:
     lines = (line.partition(b":") for line in rest.split(b"\r\n") if b":" in line)
     return {name.strip().decode().lower(): value.strip().decode() for name, _, value in lines}

@@ -1,9 +1,9 @@
-"""The embedded AWS on 127.0.0.1: who may ask, and which service answers.
+"""The embedded AWS on 127.0.0.1: who may send requests, and which service answers.
 
-A step runs commands on this machine, so nobody else may ask: every request is signed with an
-access key that only the state file tells (128 random bits, 0600), carries this server's own name as
-its Host, and no page of a browser may read or send anything (no CORS, no unsigned route but the
-text behind a presigned address, which has a secret of its own).
+A step runs commands on this machine, so only its user may send requests: each is signed with an
+access key that only the state file holds (128 random bits, 0600) and names this server as its
+Host, and no web page may read or send anything (no CORS, no unsigned route but the text at a
+presigned address, which has a secret of its own).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from werkzeug.serving import make_server
 from fruits_cli.rehearsal.account import everything_allowed, vcpu_quota
 from fruits_cli.rehearsal.app_ui import PAGES, AppUis
 from fruits_cli.rehearsal.bootstrap import check_script
-from fruits_cli.rehearsal.ec2 import WaysOut
+from fruits_cli.rehearsal.ec2 import InternetGateways
 from fruits_cli.rehearsal.emr import Emr
-from fruits_cli.rehearsal.inside import Host, Inside, Pace
+from fruits_cli.rehearsal.host import Clients, Host, Pace
 from fruits_cli.rehearsal.primary_node import PrimaryNodes
-from fruits_cli.rehearsal.s3 import S3Gate
+from fruits_cli.rehearsal.s3 import S3Checks
 from fruits_cli.rehearsal.wire import (
     Answer,
     Call,
@@ -47,11 +47,11 @@ from fruits_cli.rehearsal.world import ACCOUNT, World
 
 @dataclass(frozen=True)
 class Keys:
-    """Access keys of the three who ask: the user, a step, and EMR itself."""
+    """The three access keys that may sign: the user's, a step's, and EMR's own."""
 
     user: str
     step: str
-    inside: str
+    emr: str
 
 
 class _RequestHandler(MotoRequestHandler):  # type: ignore[misc]
@@ -71,7 +71,7 @@ class EmbeddedAws:
         )
         self.port = self._server.server_port
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        self._inside = Inside(self.endpoint, keys.inside)
+        self._clients = Clients(self.endpoint, keys.emr)
         self._world = World()
         self._primaries = PrimaryNodes()
         self.ssh_port = self._primaries.port
@@ -80,7 +80,7 @@ class EmbeddedAws:
             endpoint=self.endpoint,
             step_key=keys.step,
             pace=pace,
-            inside=self._inside,
+            clients=self._clients,
             world=self._world,
             quota_vcpus=quota_vcpus,
             check_script=self.check_script,
@@ -88,8 +88,8 @@ class EmbeddedAws:
         )
         self._app_uis = AppUis(self.endpoint, folder / "logs", pace)
         self._emr = Emr(host, self._app_uis)
-        self._s3 = S3Gate(self._moto, _bucket_region)
-        self._ways_out = WaysOut(self._inside)
+        self._s3 = S3Checks(self._moto, _bucket_region)
+        self._gateways = InternetGateways(self._clients)
 
     def start(self) -> None:
         """Answer requests from now on."""
@@ -112,7 +112,7 @@ class EmbeddedAws:
             return send(self._app_uis.page(environ), start_response)
         call = read_call(environ)
         if call is None or call.access_key not in astuple(self._keys):
-            return send(_stranger(call), start_response)
+            return send(_unknown_key(call), start_response)
         if call.service == "s3":
             return self._s3(call, environ, start_response)
         try:
@@ -124,22 +124,22 @@ class EmbeddedAws:
         return send(answer, start_response)
 
     def _own_answer(self, call: Call, environ: Environ) -> Answer | None:
-        """What moto cannot answer; None leaves it to moto."""
+        """The answer where moto has none, or None."""
         if call.service == "elasticmapreduce":
-            return self._emr.answer(call, members_of(environ))
+            return self._emr.answer(call, parse_members(environ))
         if call.service == "pricing" or call.action == "DescribeSpotPriceHistory":
             # fruits takes the prices of its built-in table then, and says so.
             raise Refused("UnsupportedOperation", "The rehearsal has no prices.")
         if call.service == "servicequotas":
-            return vcpu_quota(call, members_of(environ), self._quota_vcpus)
+            return vcpu_quota(call, parse_members(environ), self._quota_vcpus)
         if (call.service, call.action) == ("iam", "SimulatePrincipalPolicy"):
             return everything_allowed(parse_qs(read_body(environ).decode()))
         if (call.service, call.action) == ("ec2", "GetConsoleOutput"):
             return self._console(parse_qs(read_body(environ).decode()))
-        # What the rehearsal itself asks while it opens one would wait for itself.
-        is_inside = call.access_key == self._keys.inside
-        if (call.service, call.action) == ("ec2", "DescribeRouteTables") and not is_inside:
-            self._ways_out.open(call.region)
+        # A request of `ensure` itself would wait for its own lock.
+        is_own = call.access_key == self._keys.emr
+        if (call.service, call.action) == ("ec2", "DescribeRouteTables") and not is_own:
+            self._gateways.ensure(call.region)
         return None
 
     def _console(self, form: dict[str, list[str]]) -> Answer | None:
@@ -148,7 +148,7 @@ class EmbeddedAws:
         return None if console is None else console_output(instance_id, console)
 
 
-def members_of(environ: Environ) -> dict[str, Any]:
+def parse_members(environ: Environ) -> dict[str, Any]:
     try:
         members = json.loads(read_body(environ) or b"{}")
     except ValueError as error:
@@ -163,7 +163,7 @@ def _bucket_region(bucket: str) -> str | None:
     return None if found is None else str(found.region_name)
 
 
-def _stranger(call: Call | None) -> Answer:
+def _unknown_key(call: Call | None) -> Answer:
     message = "The access key id is not the one of this rehearsal; see its state file."
     code = "InvalidAccessKeyId" if call and call.service == "s3" else "UnrecognizedClientException"
     return refusal(call.service if call else "s3", Refused(code, message, status=403))

@@ -59,7 +59,7 @@ def _pairs(tokens: tuple[str, ...]) -> list[tuple[str, str]]:
     return pairs
 
 
-def fetched_arguments(submission: Submission) -> list[tuple[str, str]]:
+def files_to_fetch(submission: Submission) -> list[tuple[str, str]]:
     """What has to be fetched: ("main" | "--py-files" | "--model", address), those on S3 only."""
     wanted = [("main", submission.main)]
     wanted += [
@@ -76,33 +76,35 @@ def with_local_files(submission: Submission, local: Mapping[str, str]) -> Submis
     """The same submission with the fetched addresses replaced by paths, and nothing else."""
     return replace(
         submission,
-        options=_replaced(submission.options, "--py-files", local),
+        options=_replace_option(submission.options, "--py-files", local),
         main=local.get(submission.main, submission.main),
-        job_args=_replaced(submission.job_args, "--model", local),
+        job_args=_replace_option(submission.job_args, "--model", local),
     )
 
 
-def _replaced(tokens: tuple[str, ...], option: str, local: Mapping[str, str]) -> tuple[str, ...]:
+def _replace_option(
+    tokens: tuple[str, ...], option: str, local: Mapping[str, str]
+) -> tuple[str, ...]:
     replaced, follows = [], False
     for token in tokens:
         name, equals, value = token.partition("=")
         if follows:
-            token = _mapped(token, local)
+            token = _local_paths(token, local)
         elif equals and name == option:
-            token = f"{name}={_mapped(value, local)}"
+            token = f"{name}={_local_paths(value, local)}"
         follows = token == option and not follows
         replaced.append(token)
     return tuple(replaced)
 
 
-def _mapped(addresses: str, local: Mapping[str, str]) -> str:
+def _local_paths(addresses: str, local: Mapping[str, str]) -> str:
     return ",".join(local.get(address, address) for address in addresses.split(","))
 
 
 def local_options(cores: int, python: str, scratch: str, events: str) -> tuple[str, ...]:
-    """What stands in for YARN and the nodes: appended, because the last of an option wins.
+    """Options in place of YARN and the nodes: appended, because the last of an option wins.
 
-    The interpreter named by the step lives on the nodes only. Loopback alone is listened on.
+    The interpreter that the step names is on nodes only. Spark listens on the loopback alone.
     """
     settings = {
         "spark.submit.deployMode": "client",

@@ -1,4 +1,4 @@
-"""The state folder: one server's lock, and the file that tells others how to reach it."""
+"""The state folder: one server's lock, and the file that says how to reach it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 _FILE, _LOCK = "rehearsal.json", "lock"
-_PATIENCE_S, _POLL_S = 2.0, 0.01
+_LOCK_TIMEOUT_S, _POLL_S = 2.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -57,27 +57,27 @@ def new_access_key() -> str:
 
 
 @contextmanager
-def held_lock(folder: Path) -> Iterator[bool]:
+def hold_lock(folder: Path) -> Iterator[bool]:
     """Hold the folder's lock; False where another server does. It ends with the process."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
     with (folder / _LOCK).open("a") as lock:
         # `is_held` takes the lock for a moment; only a server keeps it.
-        while not (is_mine := _locks(lock, fcntl.LOCK_EX)) and time.monotonic() < deadline:
+        while not (is_mine := _try_lock(lock, fcntl.LOCK_EX)) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         yield is_mine
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a server lives in the folder; a killed one leaves files, but no lock."""
+    """Whether a server runs in the folder; a killed one leaves files, but no lock."""
     try:
         with (folder / _LOCK).open("r+") as lock:
-            return not _locks(lock, fcntl.LOCK_SH)
+            return not _try_lock(lock, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
 
 
-def _locks(lock: IO[str], kind: int) -> bool:
+def _try_lock(lock: IO[str], kind: int) -> bool:
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:

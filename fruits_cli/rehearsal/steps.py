@@ -20,12 +20,12 @@ from botocore.exceptions import ClientError
 
 from fruits_cli.errors import FruitsError
 from fruits_cli.job.spark import find_java, spark_environ, spark_home, usable_cores
-from fruits_cli.rehearsal.inside import Host
+from fruits_cli.rehearsal.host import Host
 from fruits_cli.rehearsal.logs import LogShipping, append_line, append_text
 from fruits_cli.rehearsal.spark_submit import (
     Submission,
     command_line,
-    fetched_arguments,
+    files_to_fetch,
     local_options,
     parse_submission,
     with_local_files,
@@ -46,7 +46,7 @@ class StepRun:
     def __init__(self, step: Step, cluster: Cluster, host: Host, number: int) -> None:
         self._step, self._host, self._number = step, host, number
         self._region = cluster.region
-        self._s3 = host.inside.client("s3", cluster.region)
+        self._s3 = host.clients.client("s3", cluster.region)
         self._tree = host.logs_of(cluster.cluster_id)
         self._events = host.events_of(cluster.cluster_id)
         self._work = host.folder / "steps" / step.step_id
@@ -55,7 +55,7 @@ class StepRun:
         self._guard: subprocess.Popen[bytes] | None = None
         self._in_cluster_mode = False
         self._started = time.monotonic()
-        self._verdict: int | None = None
+        self._exit_code: int | None = None
 
     def start(self) -> None:
         """Fetch and start; what cannot be fetched or run is a failed step, as on EMR."""
@@ -65,13 +65,13 @@ class StepRun:
         append_line(self._controller, f"Ensure step {self._number} jar file {self._step.jar}")
         append_line(self._controller, f"startExec 'hadoop jar {self._step.jar} {shown}'")
         try:
-            self._guard = self._launched()
+            self._guard = self._launch()
         except (Refused, FruitsError, ClientError, OSError) as error:
             append_line(self._controller, str(error), level="ERROR")
             append_text(self._folder / "stderr", f'Exception in thread "main" {error}')
-            self._verdict = 1
+            self._exit_code = 1
 
-    def _launched(self) -> subprocess.Popen[bytes]:
+    def _launch(self) -> subprocess.Popen[bytes]:
         if self._step.jar != "command-runner.jar":
             raise Refused("NotRehearsed", f"The rehearsal runs no {self._step.jar}.")
         submission = parse_submission(self._step.args)
@@ -103,8 +103,8 @@ class StepRun:
         work = self._work
         (work / "tmp").mkdir(parents=True, exist_ok=True)
         local: dict[str, str] = {}
-        for number, (what, address) in enumerate(fetched_arguments(submission)):
-            local[address] = str(self._fetched(address, work / "fetched" / str(number)))
+        for number, (what, address) in enumerate(files_to_fetch(submission)):
+            local[address] = str(self._fetch(address, work / "fetched" / str(number)))
             append_line(self._controller, f"rehearsal: {what} {address} is {local[address]} here")
         self._events.mkdir(parents=True, exist_ok=True)
         ours = local_options(usable_cores(), sys.executable, str(work / "tmp"), str(self._events))
@@ -114,7 +114,7 @@ class StepRun:
         append_line(self._controller, f"rehearsal: runs {shlex.join(command)}")
         return command
 
-    def _fetched(self, address: str, folder: Path) -> Path:
+    def _fetch(self, address: str, folder: Path) -> Path:
         """A file, or a folder with all that lies below a prefix."""
         uri = parse_s3_uri(address)
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,13 +122,13 @@ class StepRun:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=uri.bucket, Prefix=below)
         keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
         if not keys:
-            return self._downloaded(uri, folder / Path(uri.key).name)
+            return self._download(uri, folder / Path(uri.key).name)
         for key in keys:
             if not key.endswith("/"):
-                self._downloaded(S3Uri(uri.bucket, key), folder / _inside(key[len(below) :]))
+                self._download(S3Uri(uri.bucket, key), folder / _safe_path(key[len(below) :]))
         return folder
 
-    def _downloaded(self, uri: S3Uri, path: Path) -> Path:
+    def _download(self, uri: S3Uri, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             body = self._s3.get_object(Bucket=uri.bucket, Key=uri.key)["Body"]
@@ -149,34 +149,34 @@ class StepRun:
 
     def poll(self) -> int | None:
         """The exit code, or None while the step runs."""
-        if self._verdict is None and self._guard is not None:
-            self._verdict = self._guard.poll()
-        return self._verdict
+        if self._exit_code is None and self._guard is not None:
+            self._exit_code = self._guard.poll()
+        return self._exit_code
 
     def interrupt(self) -> None:
         """SEND_INTERRUPT: the step may tidy up for three seconds."""
-        self._tell(b"i")
+        self._send(b"i")
 
     def kill(self) -> None:
         """End every process of the step; returns when they are gone."""
-        self._tell(b"k")
+        self._send(b"k")
 
-    def _tell(self, word: bytes) -> None:
+    def _send(self, word: bytes) -> None:
         if self._guard is None or self._guard.stdin is None or self._guard.poll() is not None:
             return
         # The guard may end at this very moment, and its stdin with it.
         with suppress(BrokenPipeError):
             self._guard.stdin.write(word)
-        self._verdict = self._guard.wait()
+        self._exit_code = self._guard.wait()
 
     def finish(self) -> None:
         """Write the last lines as EMR and Spark do, and tidy up the work folder."""
         if self._guard is not None and self._guard.stdin is not None:
             self._guard.stdin.close()
-        code = self._verdict or 0
+        code = self._exit_code or 0
         took = round(time.monotonic() - self._started)
         if self._in_cluster_mode:
-            self._report(code)
+            self._write_yarn_report(code)
         append_line(
             self._controller, f"waitProcessCompletion ended with exit code {code} : hadoop jar"
         )
@@ -184,7 +184,7 @@ class StepRun:
         append_line(self._controller, f"Step {word} with exitCode {code} and took {took} seconds")
         shutil.rmtree(self._work, ignore_errors=True)
 
-    def _report(self, code: int) -> None:
+    def _write_yarn_report(self, code: int) -> None:
         application, stderr = self._step.application_id, self._folder / "stderr"
         state = "SUCCEEDED" if code == 0 else "FAILED"
         append_line(stderr, f"Client: Application report for {application} (state: FINISHED)")
@@ -197,7 +197,7 @@ class StepRun:
             )
 
 
-def _inside(below: str) -> Path:
+def _safe_path(below: str) -> Path:
     """A key's remainder as a relative path that stays where it belongs."""
     path = Path(below)
     if path.is_absolute() or ".." in path.parts:
@@ -254,7 +254,7 @@ class StepQueue:
         state, code = "INTERRUPTED", -1
         try:
             run.start()
-            state, code = self._followed(step, run)
+            state, code = self._follow(step, run)
         finally:
             run.kill()
             run.finish()
@@ -262,7 +262,7 @@ class StepQueue:
             self._logs.ship()
         return state
 
-    def _followed(self, step: Step, run: StepRun) -> tuple[str, int]:
+    def _follow(self, step: Step, run: StepRun) -> tuple[str, int]:
         while (code := run.poll()) is None:
             self._check()
             if step.cancellation:

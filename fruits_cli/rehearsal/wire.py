@@ -39,7 +39,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """The service says no, with the code that botocore hands to the caller."""
+    """The service refuses, with the code that botocore gives to the caller."""
 
     def __init__(self, code: str, message: str, *, status: int = 400) -> None:
         super().__init__(message)

@@ -55,6 +55,14 @@ class Ending:
         ]
 
 
+class ClusterEnds(Exception):
+    """Raised where a cluster cannot go on; `ending` says why."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.message)
+        self.ending = ending
+
+
 @dataclass
 class Node:
     """One instance of a cluster."""
@@ -116,7 +124,7 @@ class Step:
 
 @dataclass
 class Cluster:
-    """One cluster; `changed` guards every member and wakes the thread that lives it."""
+    """One cluster; `changed` guards every member and wakes the thread that runs it."""
 
     region: str
     request: dict[str, Any]

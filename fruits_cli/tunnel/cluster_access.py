@@ -28,16 +28,16 @@ def wait_for_primary(
 ) -> Primary:
     """The primary node, once the cluster is up. Raises TunnelError after `timeout_s`."""
     deadline = clock.monotonic() + timeout_s
-    told = False
+    is_told = False
     while (primary := access.primary()) is None:
         if clock.monotonic() >= deadline:
             raise TunnelError(
                 f"The cluster is not up after {timeout_s / 60:.0f} minutes.",
                 hint="fruits status tells what it is doing.",
             )
-        if not told:
+        if not is_told:
             tell("The cluster is still starting; waiting for it.")
-            told = True
+            is_told = True
         clock.sleep(_POLL_S)
     return primary
 
@@ -80,7 +80,7 @@ def expected_fingerprints(
         try:
             found = parse_console_fingerprints(access.console_output(primary.instance_id))
         except AccessDenied as error:
-            # Without this right the user can still vouch for the key.
+            # Without this right the user can still be asked about the key.
             tell(str(error))
             return frozenset()
         if found or clock.monotonic() >= deadline:
@@ -141,10 +141,10 @@ class SshPort:
             self._ours.remove(rule)
 
     def open_again(self) -> None:
-        """Before the next attempt to connect: the cluster lives, and lets this machine in.
+        """Before the next attempt to connect: the cluster is live, and lets this machine in.
 
-        Raises ClusterNotFound once it is gone. That AWS does not answer is no reason not to try:
-        the same network carries both.
+        Raises ClusterNotFound once it is gone. Where AWS does not answer, connecting is still
+        tried: both need the same network.
         """
         try:
             self._access.require_live()

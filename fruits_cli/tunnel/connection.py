@@ -21,7 +21,7 @@ from fruits_cli.tunnel.transport import ForwardTransport
 
 _MIB = 1024 * 1024
 _KEEPALIVE_S = 10.0
-# Three of them unanswered, and no other byte: the network is gone.
+# Three of them unanswered, and no other byte: the connection is lost.
 _SILENCE_S = 30.0
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _POLL_S = 0.25
@@ -46,7 +46,7 @@ class Retrying:
 
 @dataclass(frozen=True)
 class Back:
-    """The connection stands again, `away_s` seconds after it was lost."""
+    """The connection is there again, `away_s` seconds after it was lost."""
 
     away_s: float
 
@@ -105,7 +105,7 @@ class Link:
         """A stream to `target` as the host sees it. Raises OpenFailed with the SOCKS reply."""
         if self._mailbox is None or self._mailbox.loop is not asyncio.get_running_loop():
             self._mailbox = Mailbox()
-        transport = self._live()
+        transport = self._live_transport()
         window_bytes = self._take_window()
         stream = Stream(self._mailbox, release=self._give_window)
         try:
@@ -131,14 +131,14 @@ class Link:
         """
         known = self._names.get(name)
         if known is None or known[0] < time.monotonic():
-            known = (time.monotonic() + _NAME_KEPT_S, self._resolved(name))
+            known = (time.monotonic() + _NAME_KEPT_S, self._resolve(name))
             self._names[name] = known
         return known[1]
 
     def run(self, command: str, *, stdin: bytes = b"") -> bytes:
         """The output of a command on the host, within 30 s. Raises TunnelError when it fails."""
         try:
-            with self._live().open_session(timeout=_COMMAND_TIMEOUT_S) as channel:
+            with self._live_transport().open_session(timeout=_COMMAND_TIMEOUT_S) as channel:
                 channel.settimeout(_COMMAND_TIMEOUT_S)
                 channel.set_combine_stderr(True)
                 channel.exec_command(command)
@@ -159,7 +159,7 @@ class Link:
         if self._transport is not None:
             self._transport.close()
 
-    def _live(self) -> ForwardTransport:
+    def _live_transport(self) -> ForwardTransport:
         transport = self._transport
         if transport is None or not transport.is_active():
             raise OpenFailed("The connection is down.", reply=Reply.GENERAL_FAILURE)
@@ -177,7 +177,7 @@ class Link:
         return False
 
     def _keep_alive(self, transport: ForwardTransport) -> None:
-        """Ask for an answer now and then: gateways keep the connection, and a loss is noticed."""
+        """Ask for an answer regularly: gateways keep the connection, and a loss is noticed."""
         while transport.is_active() and not self._ended.wait(self._keepalive_s):
             with suppress(SSHException, EOFError, OSError):
                 transport.global_request("keepalive@openssh.com", wait=True)
@@ -197,7 +197,7 @@ class Link:
         with self._lock:
             self._open_count -= 1
 
-    def _resolved(self, name: str) -> str:
+    def _resolve(self, name: str) -> str:
         if not _NAME.fullmatch(name):
             raise OpenFailed(f"{name} is not a name.", reply=Reply.GENERAL_FAILURE)
         try:

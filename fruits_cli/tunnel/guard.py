@@ -19,7 +19,7 @@ import sys
 import time
 from contextlib import suppress
 
-_PATIENCE_S = 3.0
+_STOP_S = 3.0
 _SWEEP_S = 5.0
 _POLL_S = 0.05
 
@@ -82,7 +82,7 @@ def _watch(command: subprocess.Popen[bytes], asking: tuple[bytes, ...]) -> None:
 
 def _ask_to_stop(command: subprocess.Popen[bytes], *, is_orphan: bool) -> None:
     _signal(session_members(command.pid), signal.SIGINT)
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _STOP_S
     told = [] if is_orphan else [sys.stdin]
     while command.poll() is None and time.monotonic() < deadline:
         ready, _, _ = select.select(told, [], [], _POLL_S)

@@ -61,7 +61,7 @@ def parse_fingerprint(text: str) -> str:
 def parse_console_fingerprints(console: str) -> frozenset[str]:
     """The fingerprints that an instance printed at its first boot; empty while it has not yet.
 
-    Only a whole block counts: a console cut in the middle may lack the key that we meet.
+    Only a whole block counts: a console cut in the middle may lack the key that the host shows.
     Source: Amazon EC2 User Guide, connection prerequisites, get the instance fingerprint.
     """
     _, begun, rest = console.partition(_BEGIN)
@@ -109,7 +109,7 @@ class PinFile:
 
     def keys(self, name: str) -> list[HostKey]:
         """The keys pinned for `name`; empty where none is or the file is absent."""
-        return [key for line in self._lines() for owner, key in _parsed(line) if owner == name]
+        return [key for line in self._lines() for owner, key in _parse_line(line) if owner == name]
 
     def pin(self, name: str, key: HostKey) -> None:
         """Trust `key`, and no other, for `name` from now on."""
@@ -117,7 +117,9 @@ class PinFile:
         with (self.path.parent / f"{self.path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             kept = [
-                line for line in self._lines() if all(owner != name for owner, _ in _parsed(line))
+                line
+                for line in self._lines()
+                if all(owner != name for owner, _ in _parse_line(line))
             ]
             encoded = base64.b64encode(key.blob).decode()
             write_private(self.path, "\n".join([*kept, f"{name} {key.kind} {encoded}", ""]))
@@ -128,7 +130,7 @@ class PinFile:
         return []
 
 
-def _parsed(line: str) -> list[tuple[str, HostKey]]:
+def _parse_line(line: str) -> list[tuple[str, HostKey]]:
     fields = line.split()
     if len(fields) < 3 or line.startswith("#"):
         return []

@@ -16,13 +16,15 @@ _REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [^\x00-\x20\x7f]+ HTTP/1\.[01]")
 _METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"PATCH ", b"OPTIONS ")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
 _OWN_NAMES = ("127.0.0.1", "localhost")
+# Headers about the connection, which is not kept.
+_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
 
 
 class HeadError(Exception):
     """The request must not be passed on; the text says why."""
 
 
-def checked_head(data: bytes, *, port: int) -> tuple[bytes, bytes] | None:
+def check_head(data: bytes, *, port: int) -> tuple[bytes, bytes] | None:
     """The head to send on and the bytes after it, or None while the head is incomplete.
 
     The head sent on asks for one answer and then the end of the connection, so that each
@@ -40,14 +42,14 @@ def checked_head(data: bytes, *, port: int) -> tuple[bytes, bytes] | None:
     headers = [_header(line) for line in lines[1:]]
     _check_origin(headers, port=port)
     _check_page(lines[0], dict(headers))
-    return _one_answer(lines, headers), data[end + len(_END) :]
+    return _ask_for_one_answer(lines, headers), data[end + len(_END) :]
 
 
-def checked_proxied(data: bytes, *, is_own: Callable[[str], bool]) -> bytes | None:
-    """What of a SOCKS client's first bytes to send on, or None while too few have come to tell.
+def check_proxied(data: bytes, *, is_own: Callable[[str], bool]) -> bytes | None:
+    """What of a SOCKS client's first bytes to send on, or None while too few have come to decide.
 
     What is not HTTP/1 in the clear passes as it is. Spark ends a job at a GET of .../kill/, and of
-    a name that is not localhost browsers tell no Sec-Fetch-Site: such a request must name a page of
+    a name that is not localhost browsers send no Sec-Fetch-Site: such a request must name a page of
     the cluster as its Origin or Referer, else HeadError. Asked for one answer each, so that every
     request passes here; a WebSocket is left whole.
     """
@@ -66,7 +68,11 @@ def checked_proxied(data: bytes, *, is_own: Callable[[str], bool]) -> bytes | No
     page = urlsplit(named.get(b"origin") or named.get(b"referer", b"")).hostname or b""
     if _is_kill(line) and not is_own(page.decode("ascii", "replace")):
         raise HeadError("The request comes from another page.")
-    return data if b"upgrade" in named else _one_answer(lines, headers) + data[end + len(_END) :]
+    return (
+        data
+        if b"upgrade" in named
+        else _ask_for_one_answer(lines, headers) + data[end + len(_END) :]
+    )
 
 
 def refusal(reason: str) -> bytes:
@@ -83,17 +89,13 @@ def _header(line: bytes) -> tuple[bytes, bytes]:
     return match[1].lower(), match[2]
 
 
-def _one_answer(lines: list[bytes], headers: list[tuple[bytes, bytes]]) -> bytes:
-    kept = [line for line, (name, _) in zip(lines[1:], headers, strict=True) if _is_kept(name)]
+def _ask_for_one_answer(lines: list[bytes], headers: list[tuple[bytes, bytes]]) -> bytes:
+    kept = [line for line, (name, _) in zip(lines[1:], headers, strict=True) if name not in _HOP]
     return b"\r\n".join([lines[0], *kept, b"Connection: close"]) + _END
 
 
 def _is_kill(request: bytes) -> bool:
     return b"/kill" in unquote_to_bytes(request.split(b" ")[1]).lower()
-
-
-def _is_kept(name: bytes) -> bool:
-    return name not in (b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
 
 
 def _check_origin(headers: list[tuple[bytes, bytes]], *, port: int) -> None:
@@ -107,7 +109,7 @@ def _check_origin(headers: list[tuple[bytes, bytes]], *, port: int) -> None:
 
 
 def _check_page(request: bytes, headers: dict[bytes, bytes]) -> None:
-    """A GET carries no Origin, but browsers tell whether their own page asks.
+    """A GET carries no Origin, but browsers say whether their own page asks.
 
     Source: W3C Fetch Metadata Request Headers. Programs send none of them, and may ask all.
     """

@@ -31,7 +31,7 @@ from fruits_cli.errors import TunnelError
 from fruits_cli.files import write_private
 
 USER = "jovyan"
-# The user lives in the container, not on the node. Source: EMR Release Guide, JupyterHub,
+# The user is one of the container, not of the node. Source: EMR Release Guide, JupyterHub,
 # PAM authentication. The password comes on stdin: arguments are for all users to see.
 SET_PASSWORD = "sudo docker exec -i jupyterhub chpasswd"
 _PASSWORD_BYTES = 18
@@ -83,7 +83,7 @@ def ensure_password(
 def certificate_key_hash(port: int) -> str:
     """Base64 of the SHA-256 of the certificate's key, as Chromium wants it, from a local forward.
 
-    The certificate signs itself; what vouches for it is the SSH connection it came through.
+    The certificate signs itself; it is trusted because of the SSH connection it came through.
     """
     try:
         pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=_TIMEOUT_S)
@@ -140,7 +140,7 @@ class _Hub:
 
     def __init__(self, port: int) -> None:
         self._base = f"https://127.0.0.1:{port}/hub/"
-        # The SSH connection vouches for the server, not the certificate.
+        # The SSH connection proves which server it is, not the certificate.
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         self._cookies = CookieJar()

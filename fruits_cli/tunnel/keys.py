@@ -45,7 +45,7 @@ class HalfKey(UsageError):
         self.public = public
 
 
-def bare_print(fingerprint: str) -> str:
+def bare_fingerprint(fingerprint: str) -> str:
     """A fingerprint without the marks that EC2 and ssh-keygen put around it."""
     return fingerprint.removeprefix("SHA256:").rstrip("=")
 
@@ -69,7 +69,7 @@ def load_keys(key_file: Path | None, *, first: str = "") -> Keys:
         raise
 
 
-def load_prints(key_file: Path) -> frozenset[str]:
+def load_fingerprints(key_file: Path) -> frozenset[str]:
     """The fingerprints that EC2 can show for this key, without `SHA256:` and `=` around them.
 
     Of an RSA key that was imported MD5 of its public half, of one that EC2 made SHA-1 of the
@@ -77,7 +77,7 @@ def load_prints(key_file: Path) -> frozenset[str]:
     pair. Raises UsageError as `load_keys` does.
     """
     key = _load_key(key_file)
-    prints = {bare_print(key.fingerprint)}
+    prints = {bare_fingerprint(key.fingerprint)}
     if isinstance(key, RSAKey) and isinstance(key.key, RSAPrivateKey):
         public = key.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         private = key.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
@@ -172,7 +172,7 @@ def _openssh(private: RSAPrivateKey | Ed25519PrivateKey | EllipticCurvePrivateKe
 
 
 def _public_of_locked(path: Path, block: re.Match[bytes]) -> bytes | None:
-    """The public half, which OpenSSH's form shows in clear and others keep in a file beside."""
+    """The public half, which OpenSSH's form has in clear text, and other forms in a .pub file."""
     if block[1] == b"OPENSSH ":
         message = Message(b64decode(block[2]).removeprefix(_OPENSSH_MAGIC))
         # Source: OpenSSH, PROTOCOL.key: cipher, key derivation, its options, number of keys.
@@ -195,7 +195,7 @@ def _agent_keys() -> Keys:
         agent = Agent()
     except (SSHException, OSError) as error:
         raise LoginRefused(f"The SSH agent does not answer: {error}.") from error
-    # The keys sign through this connection, so it stays open with them.
+    # The keys sign through this connection, so it stays open.
     keys = agent.get_keys()
     if not keys:
         agent.close()

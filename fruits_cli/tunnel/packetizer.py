@@ -36,7 +36,7 @@ class BufferedPacketizer(Packetizer):
         missing = n - len(parts[0])
         self._buffer, self._position = b"", 0
         while True:
-            piece = self._piece(check_rekey=check_rekey and missing == n)
+            piece = self._read_piece(check_rekey=check_rekey and missing == n)
             if len(piece) >= missing:
                 self._buffer, self._position = piece, missing
                 return b"".join([*parts, piece[:missing]])
@@ -59,7 +59,7 @@ class BufferedPacketizer(Packetizer):
             if len(self._buffer) - self._position > _MAX_LINE_BYTES:
                 raise EOFError
             try:
-                piece = self._received()
+                piece = self._receive()
             except TimeoutError:
                 if time.monotonic() >= deadline:
                     raise
@@ -69,17 +69,17 @@ class BufferedPacketizer(Packetizer):
         self._buffer, self._position = rest, 0
         return line.removesuffix(b"\r").decode("utf-8", "replace")
 
-    def _piece(self, *, check_rekey: bool) -> bytes:
+    def _read_piece(self, *, check_rekey: bool) -> bytes:
         while True:
             if self.handshake_timed_out():
                 raise EOFError
             try:
-                return self._received()
+                return self._receive()
             except TimeoutError:
                 if check_rekey and self.need_rekey():
                     raise NeedRekeyException from None
 
-    def _received(self) -> bytes:
+    def _receive(self) -> bytes:
         """The next bytes of the socket, whose time-out is paramiko's tenth of a second."""
         if self.closed:
             raise EOFError

@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from fruits_cli.errors import TunnelError
@@ -23,20 +22,7 @@ _MAX_CONNECTIONS = 1024
 Serve = Callable[[Client], Coroutine[Any, Any, None]]
 
 
-@dataclass(frozen=True)
-class Listener:
-    """A port of 127.0.0.1 and what is done with a connection to it."""
-
-    sock: socket.socket
-    serve: Serve
-
-    @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        return int(self.sock.getsockname()[1])
-
-
-def listening(port: int, *, tries: int = 1) -> socket.socket:
+def listen_on(port: int, *, tries: int = 1) -> socket.socket:
     """A listening socket on 127.0.0.1, on `port` or one of the `tries` - 1 ports after it.
 
     Raises TunnelError where they are all taken.
@@ -61,14 +47,14 @@ class Acceptor:
     """Serves all listeners by one event loop in one thread, until it is closed."""
 
     def __init__(self) -> None:
-        self._listeners: list[Listener] = []
+        self._listeners: list[tuple[socket.socket, Serve]] = []
         self._clients: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._is_serving = threading.Event()
 
-    def add(self, listener: Listener) -> None:
-        """Serve this listener too; before `start`."""
-        self._listeners.append(listener)
+    def add(self, sock: socket.socket, serve: Serve) -> None:
+        """Serve the connections to this listening socket too; before `start`."""
+        self._listeners.append((sock, serve))
 
     def start(self) -> None:
         """Accept from now on, in a thread."""
@@ -81,16 +67,14 @@ class Acceptor:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._closed.set)
             self._thread.join(_END_TIMEOUT_S)
-        for listener in self._listeners:
-            listener.sock.close()
+        for sock, _ in self._listeners:
+            sock.close()
 
     async def _serve(self) -> None:
         self._loop, self._closed = asyncio.get_running_loop(), asyncio.Event()
         servers = [
-            await asyncio.start_server(
-                self._served_by(listener.serve), sock=listener.sock, backlog=_BACKLOG
-            )
-            for listener in self._listeners
+            await asyncio.start_server(self._handler(serve), sock=sock, backlog=_BACKLOG)
+            for sock, serve in self._listeners
         ]
         self._is_serving.set()
         await self._closed.wait()
@@ -99,10 +83,10 @@ class Acceptor:
         for writer in self._clients:
             writer.transport.abort()
 
-    def _served_by(
+    def _handler(
         self, serve: Serve
     ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
-        async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if len(self._clients) >= _MAX_CONNECTIONS:
                 writer.transport.abort()
                 return
@@ -112,11 +96,11 @@ class Acceptor:
                 writer.close()
                 await writer.wait_closed()
             except (OSError, asyncio.CancelledError):
-                # The other program hung up, or the loop ends: there is nobody left to tell. Python
+                # The other program closed the connection, or the loop ends: there is nobody left to tell. Python
                 # 3.11 writes a traceback for each task here that ends as cancelled.
                 pass
             finally:
                 self._clients.discard(writer)
                 writer.transport.abort()
 
-        return served
+        return handle

@@ -40,9 +40,9 @@ class Client:
             return data
         raise ConnectionError("The client hung up.")
 
-    async def hang_up(self, last_words: bytes = b"") -> None:
-        """End in order: unread bytes at a close would reset the connection and lose our answer."""
-        self.writer.write(last_words)
+    async def hang_up(self, answer: bytes = b"") -> None:
+        """End in order: unread bytes at a close would reset the connection and lose the answer."""
+        self.writer.write(answer)
         with suppress(TimeoutError):
             async with asyncio.timeout(_HANG_UP_S):
                 self.writer.write_eof()
@@ -71,20 +71,20 @@ class Mailbox:
         self._calls.append((call, args))
         if not self._is_woken:
             self._is_woken = True
-            # RuntimeError: the loop has ended, and with it whoever would be told.
+            # RuntimeError: the loop has ended, and with it all streams.
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         self._is_woken = False
-        # Those that come meanwhile wake the loop anew: its sockets have their turn before.
+        # Calls that come meanwhile wake the loop again, after its sockets had their turn.
         for _ in range(len(self._calls)):
             call, args = self._calls.popleft()
             call(*args)
 
 
 class Stream:
-    """A forwarded connection as the event loop sees it; the channel's Receiver.
+    """A forwarded connection as the event loop sees it.
 
     is_open fails with OpenFailed where the far side refuses. is_done: the channel is closed.
     """
@@ -103,24 +103,30 @@ class Stream:
         self.is_done: asyncio.Future[None] = mailbox.loop.create_future()
         self.ended_well = False
 
-    # What the transport's thread tells.
+    # Called in the transport's thread.
 
     def opened(self) -> None:
+        """The far side took the connection."""
         self._mailbox.post(self._opened)
 
     def refused(self, reply: Reply) -> None:
+        """It did not; nothing else follows."""
         self._mailbox.post(self._refused, reply)
 
     def received(self, data: bytes) -> None:
+        """Bytes came."""
         self._mailbox.post(self._received, data)
 
     def may_send(self, size: int) -> None:
+        """The far side takes `size` bytes more."""
         self._mailbox.post(self._may_send, size)
 
     def ended(self) -> None:
+        """The far side is done sending."""
         self._mailbox.post(self._ended)
 
     def closed(self) -> None:
+        """The channel is closed, by the far side or because the connection was lost."""
         self._mailbox.post(self._closed)
 
     # In the event loop.
@@ -173,13 +179,13 @@ class Stream:
             self._early.append(data)
             return
         if client.writer.transport.is_closing():
-            # The client has gone, and nobody reads what the far side sends.
+            # The client has closed: nothing reads what the far side sends.
             self.close()
             return
         client.writer.write(data)
         self._untaken_bytes += len(data)
         if not client.writer.transport.get_write_buffer_size():
-            self._took()
+            self._confirm()
         elif self._draining is None:
             self._draining = self._mailbox.loop.create_task(self._drain(client))
 
@@ -187,11 +193,11 @@ class Stream:
         with suppress(ConnectionError):
             await client.writer.drain()
         self._draining = None
-        self._took()
+        self._confirm()
 
-    def _took(self) -> None:
+    def _confirm(self) -> None:
         if self.channel is not None and self._untaken_bytes:
-            self.channel.took(self._untaken_bytes)
+            self.channel.confirm(self._untaken_bytes)
             self._untaken_bytes = 0
 
     def _may_send(self, size: int) -> None:
@@ -227,22 +233,22 @@ class Checked:
     refusal: bytes = b""
 
 
-# None while too few bytes have come to tell.
+# None while too few bytes have come to decide.
 Check = Callable[[bytes], Checked | None]
 
 
-def passed_on(data: bytes) -> Checked:
+def pass_all(data: bytes) -> Checked:
     """Anything goes to the far side as it is."""
     return Checked(data)
 
 
 async def relay(
-    client: Client, stream: Stream, *, to_far: bytes = b"", check: Check = passed_on
+    client: Client, stream: Stream, *, to_far: bytes = b"", check: Check = pass_all
 ) -> None:
     """Carry bytes both ways until both sides are done; each may finish before the other.
 
-    A stream that was cut resets the connection, so that half a file never looks whole. check: sees
-    the client's first bytes before the far side does.
+    A stream that was cut resets the connection: half a file is never taken for a whole one.
+    check: sees the client's first bytes before the far side does.
     """
     stream.pass_to(client)
     try:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from fruits_cli.tunnel import http_guard as heads
-from fruits_cli.tunnel import socks
+from fruits_cli.tunnel import http_guard, socks
 from fruits_cli.tunnel.connection import Link
 from fruits_cli.tunnel.ports import HELLO_TIMEOUT_S, Serve
 from fruits_cli.tunnel.reachable import Reachable, canonical_host
@@ -22,8 +21,8 @@ def socks_server(link: Link, reachable: Reachable) -> Serve:
     async def serve(client: Client) -> None:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
-                early, target = await _agree(client)
-            stream = await link.open(await _permitted(link, reachable, target))
+                early, target = await _negotiate(client)
+            stream = await link.open(await _allowed_target(link, reachable, target))
         except SocksError as error:
             last = b"" if error.reply is None else socks.reply_message(error.reply)
             await client.hang_up(last)
@@ -35,24 +34,24 @@ def socks_server(link: Link, reachable: Reachable) -> Serve:
 
     def check(data: bytes) -> Checked | None:
         try:
-            passed = heads.checked_proxied(data, is_own=reachable.is_own_name)
-        except heads.HeadError as error:
-            return Checked(refusal=heads.refusal(str(error)))
+            passed = http_guard.check_proxied(data, is_own=reachable.is_own_name)
+        except http_guard.HeadError as error:
+            return Checked(refusal=http_guard.refusal(str(error)))
         return None if passed is None else Checked(passed)
 
     return serve
 
 
 def forward_server(link: Link, targets: tuple[Target, ...], *, http_port: int | None) -> Serve:
-    """What forwards to the first of `targets` that answers, once the client has spoken.
+    """What forwards to the first of `targets` that answers, once the client has sent something.
 
     http_port: our own port, where the requests are plain HTTP and so can be checked.
     """
 
     async def serve(client: Client) -> None:
         try:
-            # Clients of HTTP and TLS speak first. One that only looks whether somebody listens
-            # opens nothing: on a host that is this very machine it could be our own look.
+            # Clients of HTTP and TLS send first. One that only tests whether the port is open
+            # opens nothing: where the host is this machine, that could be our own test.
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 early = (
                     await client.more()
@@ -60,8 +59,8 @@ def forward_server(link: Link, targets: tuple[Target, ...], *, http_port: int | 
                     else await _checked_request(client, http_port)
                 )
             stream = await open_first(link, targets)
-        except heads.HeadError as error:
-            await client.hang_up(heads.refusal(str(error)))
+        except http_guard.HeadError as error:
+            await client.hang_up(http_guard.refusal(str(error)))
         except OpenFailed:
             await client.hang_up()
         else:
@@ -83,8 +82,8 @@ def file_server(text: str, *, port: int, content_type: str) -> Serve:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 await _checked_request(client, port)
-        except heads.HeadError as error:
-            await client.hang_up(heads.refusal(str(error)))
+        except http_guard.HeadError as error:
+            await client.hang_up(http_guard.refusal(str(error)))
         else:
             await client.hang_up(head + body)
 
@@ -99,7 +98,7 @@ async def open_first(link: Link, targets: tuple[Target, ...]) -> Stream:
     return await link.open(targets[-1])
 
 
-async def _agree(client: Client) -> tuple[bytes, Target]:
+async def _negotiate(client: Client) -> tuple[bytes, Target]:
     """What the client sent beyond its request, and the target that it asks for."""
     data = b""
     while (greeting := socks.parse_greeting(data)) is None:
@@ -113,12 +112,12 @@ async def _agree(client: Client) -> tuple[bytes, Target]:
     return data[request.length :], request.target
 
 
-async def _permitted(link: Link, reachable: Reachable, target: Target) -> Target:
+async def _allowed_target(link: Link, reachable: Reachable, target: Target) -> Target:
     if not reachable.allows(target.host, target.port):
         raise OpenFailed(f"{target.host} is not of this cluster.", reply=Reply.NOT_ALLOWED)
     place = canonical_host(target.host)
     if isinstance(place, str) and not reachable.is_own(place):
-        # Any name may lead to the instance's credentials; only its address tells.
+        # Any name may lead to the instance's credentials; only its address shows it.
         address = await asyncio.to_thread(link.address_of, place)
         return Target(address, target.port)
     return Target(str(place), target.port)
@@ -126,7 +125,7 @@ async def _permitted(link: Link, reachable: Reachable, target: Target) -> Target
 
 async def _checked_request(client: Client, port: int) -> bytes:
     data = b""
-    while (checked := heads.checked_head(data, port=port)) is None:
+    while (checked := http_guard.check_head(data, port=port)) is None:
         data += await client.more()
     head, rest = checked
     return head + rest

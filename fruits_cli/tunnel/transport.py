@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 from paramiko import Message, PKey, SSHException
 from paramiko.common import cMSG_CHANNEL_OPEN
 
 from fruits_cli.errors import HostKeyRefused, HostUnreachable, LoginRefused
-from fruits_cli.tunnel.channel import ForwardChannel, Receiver
+from fruits_cli.tunnel.channel import ForwardChannel
 from fruits_cli.tunnel.goal import Endpoint
 from fruits_cli.tunnel.host_keys import HostKey
 from fruits_cli.tunnel.packetizer import BufferedPacketizer
 from fruits_cli.tunnel.socks import Reply, Target
+
+if TYPE_CHECKING:
+    from fruits_cli.tunnel.relay import Stream
 
 CONNECT_TIMEOUT_S = 15.0
 # OpenSSH sends as much in a packet as we take, and fewer packets cost less of the interpreter.
@@ -40,7 +43,7 @@ _HOST_KEYS = (
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 _FORBIDDEN, _CONNECT_FAILED = 1, 2
 
-# Without a handler Python would print paramiko's own complaints beside our sentences.
+# Without a handler Python would print paramiko's own messages among ours.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
@@ -49,9 +52,9 @@ def _method(name: str) -> Callable[[Any, Message], None]:
 
 
 class ForwardTransport(paramiko.Transport):
-    """paramiko's Transport, whose forwards are channels of our own."""
+    """paramiko's Transport with `ForwardChannel` for its forwards."""
 
-    # By name in place of by paramiko's own functions.
+    # By method name, for paramiko's table holds the functions of its own Channel.
     _channel_handler_table = {  # noqa: RUF012
         kind: _method(handler.__name__)
         for kind, handler in paramiko.Transport._channel_handler_table.items()  # type: ignore[attr-defined]
@@ -62,7 +65,7 @@ class ForwardTransport(paramiko.Transport):
         options = self.get_security_options()
         options.ciphers = _CIPHERS
         options.digests = _DIGESTS
-        # paramiko's own map lets go of a channel that nobody waits for.
+        # paramiko's own map holds weak references only.
         self._forwards: dict[int, ForwardChannel] = {}
 
     @property
@@ -71,13 +74,11 @@ class ForwardTransport(paramiko.Transport):
         assert isinstance(self.packetizer, BufferedPacketizer)
         return self.packetizer.heard_s
 
-    def open_forward(
-        self, target: Target, receiver: Receiver, *, window_bytes: int
-    ) -> ForwardChannel:
-        """Ask for a channel to `target` as the host sees it; the receiver is told how it went."""
+    def open_forward(self, target: Target, stream: Stream, *, window_bytes: int) -> ForwardChannel:
+        """Ask for a channel to `target` as the host sees it; what comes of it goes to `stream`."""
         with self.lock:
             channel_id = self._next_channel()  # type: ignore[attr-defined]
-            channel = ForwardChannel(self, channel_id, window_bytes, receiver)
+            channel = ForwardChannel(self, channel_id, window_bytes, stream)
             self._channels.put(channel_id, channel)  # type: ignore[attr-defined]
             self.channels_seen[channel_id] = True
             self._forwards[channel_id] = channel
@@ -109,7 +110,7 @@ class ForwardTransport(paramiko.Transport):
         super()._parse_channel_open_failure(message)  # type: ignore[misc]
 
 
-def connected(
+def open_connection(
     endpoint: Endpoint,
     keys: list[PKey],
     *,
@@ -124,7 +125,7 @@ def connected(
     with try_all_kinds a refused key is followed by the host's keys of other kinds.
     Raises HostUnreachable, HostKeyRefused or LoginRefused.
     """
-    transport = _greeted(endpoint, check, _algorithms(known_kinds), try_all_kinds=try_all_kinds)
+    transport = _handshake(endpoint, check, _algorithms(known_kinds), try_all_kinds=try_all_kinds)
     try:
         _log_in(transport, endpoint, keys)
     except BaseException:
@@ -133,7 +134,7 @@ def connected(
     return transport
 
 
-def _greeted(
+def _handshake(
     endpoint: Endpoint,
     check: Callable[[HostKey], None],
     first: tuple[str, ...],
@@ -142,18 +143,18 @@ def _greeted(
 ) -> ForwardTransport:
     preferred = first + tuple(kind for kind in _HOST_KEYS if kind not in first)
     try:
-        return _checked(endpoint, check, preferred)
+        return _try_kinds(endpoint, check, preferred)
     except HostKeyRefused as refused:
         # A fingerprint does not tell its kind, and a host shows one key of several at a time.
         for kind in preferred if try_all_kinds else ():
             try:
-                return _checked(endpoint, check, (kind,))
+                return _try_kinds(endpoint, check, (kind,))
             except (HostKeyRefused, HostUnreachable):
                 continue
         raise refused from None
 
 
-def _checked(
+def _try_kinds(
     endpoint: Endpoint, check: Callable[[HostKey], None], kinds: tuple[str, ...]
 ) -> ForwardTransport:
     transport = ForwardTransport(_socket_to(endpoint))

@@ -19,11 +19,11 @@ from fruits_cli.tunnel.connection import Link
 from fruits_cli.tunnel.goal import Goal
 from fruits_cli.tunnel.host_keys import HostKey, PinFile, Verdict, judge
 from fruits_cli.tunnel.pac import pac_file
-from fruits_cli.tunnel.ports import LOOPBACK, Acceptor, Listener, listening
+from fruits_cli.tunnel.ports import LOOPBACK, Acceptor, listen_on
 from fruits_cli.tunnel.relay import OpenFailed
 from fruits_cli.tunnel.servers import file_server, forward_server, open_first, socks_server
 from fruits_cli.tunnel.socks import Reply, Target
-from fruits_cli.tunnel.transport import ForwardTransport, connected
+from fruits_cli.tunnel.transport import ForwardTransport, open_connection
 
 _TRIES = 20
 _LAST_PORT = 65535
@@ -63,7 +63,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Tunnel:
-    """What stands open."""
+    """Ports and pages of an open tunnel."""
 
     socks_port: int
     pac_text: str
@@ -80,10 +80,12 @@ class Tunnel:
         return replace(self, pages=tuple(pages))
 
 
-def link_to(goal: Goal, keys: list[PKey], *, pins: PinFile, ask: Callable[[HostKey], None]) -> Link:
+def make_link(
+    goal: Goal, keys: list[PKey], *, pins: PinFile, ask: Callable[[HostKey], None]
+) -> Link:
     """The link to the goal, not yet started.
 
-    ask: returns where the user vouches for a host key that nobody else does, else raises.
+    ask: about a host key that is neither expected nor pinned; raises where it is not trusted.
     """
     name = goal.endpoint.name
     is_first = True
@@ -100,7 +102,7 @@ def link_to(goal: Goal, keys: list[PKey], *, pins: PinFile, ask: Callable[[HostK
         if not is_first:
             goal.before_again()
         is_first = False
-        return connected(
+        return open_connection(
             goal.endpoint,
             keys,
             check=check,
@@ -112,7 +114,7 @@ def link_to(goal: Goal, keys: list[PKey], *, pins: PinFile, ask: Callable[[HostK
 
 
 @contextmanager
-def opened_tunnel(
+def open_tunnel(
     link: Link,
     goal: Goal,
     *,
@@ -122,14 +124,14 @@ def opened_tunnel(
 ) -> Iterator[Tunnel]:
     """A tunnel that serves until the end of the block; after it nothing listens.
 
-    The ports are taken first, so that one in use is known before anyone is asked to log in. Pages
-    that are `wanted` are waited for. Raises TunnelError.
+    The ports are taken first, so that one in use is known before the login. Pages that are
+    `wanted` are waited for. Raises TunnelError.
     """
     acceptor = Acceptor()
     try:
         tunnel = _add_listeners(acceptor, link, goal, socks_port)
         link.start()
-        answering = asyncio.run(answering_applications(link, goal, wanted=wanted, tell=tell))
+        answering = asyncio.run(find_answering(link, goal, wanted=wanted, tell=tell))
         goal.prepare(link)
         acceptor.start()
         for page in tunnel.pages:
@@ -137,12 +139,12 @@ def opened_tunnel(
                 tunnel = tunnel.with_fault(page.name, "no answer yet")
         yield tunnel
     finally:
-        # First, for the loop may be waiting for a host that has gone.
+        # First: the loop may be waiting for a host that does not answer.
         link.close()
         acceptor.close()
 
 
-async def answering_applications(
+async def find_answering(
     link: Link, goal: Goal, *, wanted: Collection[str], tell: Callable[[str], None]
 ) -> frozenset[str]:
     """The names of those that accept a connection now; for those `wanted` it waits two minutes.
@@ -210,21 +212,21 @@ def ssh_command(goal: Goal, config: TunnelConfig, *, known_hosts: Path) -> str:
 
 
 def _add_listeners(acceptor: Acceptor, link: Link, goal: Goal, socks_port: int) -> Tunnel:
-    acceptor.add(Listener(listening(socks_port), socks_server(link, goal.reachable)))
+    acceptor.add(listen_on(socks_port), socks_server(link, goal.reachable))
     template = (templates_dir() / "proxy.pac").read_text(encoding="utf-8")
     text = pac_file(template, goal.reachable, socks_port=socks_port)
-    pac = listening(min(socks_port + 1, _LAST_PORT - _TRIES), tries=_TRIES)
+    pac = listen_on(min(socks_port + 1, _LAST_PORT - _TRIES), tries=_TRIES)
     pac_port = int(pac.getsockname()[1])
-    acceptor.add(Listener(pac, file_server(text, port=pac_port, content_type=_PAC_TYPE)))
+    acceptor.add(pac, file_server(text, port=pac_port, content_type=_PAC_TYPE))
     pages = tuple(_add_forward(acceptor, link, goal, each) for each in APPLICATIONS)
     return Tunnel(socks_port, text, f"http://{LOOPBACK}:{pac_port}/proxy.pac", pages)
 
 
 def _add_forward(acceptor: Acceptor, link: Link, goal: Goal, application: Application) -> Page:
-    sock = listening(application.port, tries=_TRIES)
+    sock = listen_on(application.port, tries=_TRIES)
     port = int(sock.getsockname()[1])
     http_port = port if application.scheme == "http" else None
     serve = forward_server(link, _targets(goal, application), http_port=http_port)
-    acceptor.add(Listener(sock, serve))
+    acceptor.add(sock, serve)
     url = f"{application.scheme}://{LOOPBACK}:{port}/"
     return Page(application.name, url, application.what, port)

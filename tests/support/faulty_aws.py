@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from fruits_cli.rehearsal.__main__ import forget_the_user, main
+from fruits_cli.rehearsal.__main__ import drop_user_settings, main
 from tests.support.faults import CONTROL, Fault, FaultBook, parse_fault, request_refusal
 
 # moto reads its settings when it is imported.
-forget_the_user()
+drop_user_settings()
 
 # ruff: noqa: E402
-from fruits_cli.rehearsal.server import EmbeddedAws, members_of, send
+from fruits_cli.rehearsal.server import EmbeddedAws, parse_members, send
 from fruits_cli.rehearsal.wire import (
     Answer,
     Call,
@@ -73,7 +73,7 @@ class FaultyAws(EmbeddedAws):
     def _take_back(self, cluster: Cluster, role: str) -> None:
         """Without core nodes a cluster ends. Source: ManagementGuide, emr-plan-instances."""
         lost = [node for node in cluster.live_nodes() if node.role == role]
-        ec2 = self._inside.client("ec2", cluster.region)
+        ec2 = self._clients.client("ec2", cluster.region)
         ec2.terminate_instances(InstanceIds=[node.instance_id for node in lost])
         with cluster.changed:
             for node in lost:
@@ -91,7 +91,7 @@ class FaultyAws(EmbeddedAws):
             if environ["REQUEST_METHOD"] == "DELETE":
                 self._faults.clear()
             else:
-                self._faults.add(parse_fault(members_of(environ)))
+                self._faults.add(parse_fault(parse_members(environ)))
         except Refused as refused:
             return json_answer({"error": refused.message}, status=400)
         return json_answer({})

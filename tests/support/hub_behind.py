@@ -53,11 +53,11 @@ def hub_behind_sshd(folder: Path) -> Iterator[Hub]:
     notebooks = folder / "notebooks"
     notebooks.mkdir()
     with namespace() as (name, address), ExitStack() as stack:
-        inside = ["ip", "netns", "exec", name]
+        clients = ["ip", "netns", "exec", name]
         Path("/run/sshd").mkdir(exist_ok=True)
         _write_sshd(folder, address)
-        sshd = [*inside, str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")]
-        hub = [*inside, "jupyterhub", "-f", str(_hub_config(folder, notebooks))]
+        sshd = [*clients, str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")]
+        hub = [*clients, "jupyterhub", "-f", str(_hub_config(folder, notebooks))]
         for command, log in ((sshd, "sshd.log"), (hub, "hub.log")):
             stack.enter_context(_running(command, folder, log))
         said = folder / "hub.log"

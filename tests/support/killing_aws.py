@@ -17,10 +17,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from fruits_cli.rehearsal.__main__ import complete_moto, forget_the_user
+from fruits_cli.rehearsal.__main__ import drop_user_settings, patch_moto
 
 # moto reads its settings when it is imported.
-forget_the_user()
+drop_user_settings()
 
 # ruff: noqa: E402
 from moto.autoscaling.models import autoscaling_backends
@@ -30,13 +30,13 @@ from moto.elbv2.models import elbv2_backends
 from moto.iam.models import get_account_id_from, iam_backends
 from moto.s3.models import s3_backends
 
-from fruits_cli.rehearsal.inside import Pace
+from fruits_cli.rehearsal.host import Pace
 from fruits_cli.rehearsal.server import EmbeddedAws, Keys
 from fruits_cli.rehearsal.state import new_access_key, rehearsal_environ
 from fruits_cli.rehearsal.wire import Call, Environ, read_body, read_call
 from fruits_cli.rehearsal.world import ACCOUNT
 
-complete_moto()
+patch_moto()
 _READS = ("Describe", "List", "Get", "Head", "Simulate", "Lookup")
 _CONTROL = "/_kill/"
 REGION = "eu-west-3"

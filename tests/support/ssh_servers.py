@@ -31,10 +31,10 @@ from paramiko.common import (
 from fruits_cli.tunnel.connection import Link
 from fruits_cli.tunnel.goal import Endpoint
 from fruits_cli.tunnel.keys import load_keys
-from fruits_cli.tunnel.ports import Acceptor, Listener, listening
+from fruits_cli.tunnel.ports import Acceptor, listen_on
 from fruits_cli.tunnel.reachable import Reachable, reachable_from_host
 from fruits_cli.tunnel.servers import socks_server
-from fruits_cli.tunnel.transport import ForwardTransport, connected
+from fruits_cli.tunnel.transport import ForwardTransport, open_connection
 
 Serve = Callable[[socket.socket], None]
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -362,7 +362,9 @@ def transport_to(server: SshServer | OpenSsh, key_file: Path) -> ForwardTranspor
     user = server.user if isinstance(server, OpenSsh) else "hadoop"
     endpoint = Endpoint("127.0.0.1", server.port, user, "test")
     keys = load_keys(key_file)
-    return connected(endpoint, keys, check=lambda key: None, known_kinds=(), try_all_kinds=False)
+    return open_connection(
+        endpoint, keys, check=lambda key: None, known_kinds=(), try_all_kinds=False
+    )
 
 
 @contextmanager
@@ -374,7 +376,7 @@ def socks_through(
     acceptor = Acceptor()
     port = free_port()
     own = reachable or reachable_from_host("127.0.0.1", any_host=False)
-    acceptor.add(Listener(listening(port, tries=20), socks_server(link, own)))
+    acceptor.add(listen_on(port, tries=20), socks_server(link, own))
     link.start()
     acceptor.start()
     try:

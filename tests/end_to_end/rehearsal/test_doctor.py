@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fruits_cli import rehearsal
-from fruits_cli.tunnel.keys import bare_print, load_prints
+from fruits_cli.tunnel.keys import bare_fingerprint, load_fingerprints
 
 FRUITS = Path(sys.executable).with_name("fruits")
 
@@ -153,7 +153,7 @@ def test_a_key_pair_that_is_made_shows_the_print_of_its_file(aws, tmp_path, kind
     file.write_text(made["KeyMaterial"])
     file.chmod(0o600)
 
-    assert bare_print(made["KeyFingerprint"]) in load_prints(file)
+    assert bare_fingerprint(made["KeyFingerprint"]) in load_fingerprints(file)
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ed25519"])

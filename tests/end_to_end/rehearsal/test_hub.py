@@ -15,8 +15,8 @@ import pytest
 
 from fruits_cli.cloud.protocols import SystemClock
 from fruits_cli.errors import TunnelError
+from fruits_cli.rehearsal.host import Clients, Host, Pace
 from fruits_cli.rehearsal.hub_program import find_hub
-from fruits_cli.rehearsal.inside import Host, Inside, Pace
 from fruits_cli.rehearsal.jupyter_hub import JupyterHub
 from fruits_cli.rehearsal.primary_node import PrimaryNodes
 from fruits_cli.rehearsal.world import Cluster, World
@@ -40,7 +40,7 @@ def hub(aws: Account, folder: Path, **settings: Any) -> Iterator[int]:
         endpoint=aws.rehearsal.endpoint,
         step_key=key,
         pace=Pace(),
-        inside=Inside(aws.rehearsal.endpoint, key),
+        clients=Clients(aws.rehearsal.endpoint, key),
         world=World(),
         quota_vcpus=1,
         check_script=lambda number, script: (0, ""),

@@ -158,7 +158,7 @@ def test_the_tunnel_shows_the_history_server_with_what_the_step_ran(
     assert opened == ["127.0.0.1/32"]
     assert cidrs_of(aws, open_cluster) == []
     assert "counts pears" in page
-    assert "Nobody vouches" not in told
+    assert "is not known yet" not in told
     assert "JupyterHub's password was not set" in told
     assert not is_listening(answer["socks_port"])
     assert {"jupyterhub", "yarn"} <= set(answer["silent"])

@@ -157,7 +157,7 @@ def test_an_unknown_host_is_not_trusted_without_a_terminal(
 
     assert refused.exit_code == 2
     assert refused.stderr == (
-        f"Error: Nobody vouches for the host key of [127.0.0.1]:{ssh_server.port}, "
+        f"Error: The host key of [127.0.0.1]:{ssh_server.port} is not known yet, "
         "and there is no terminal to ask on.\n"
         f"Hint: If you know it to be right: --host-key {ssh_server.host_key.fingerprint}\n"
     )

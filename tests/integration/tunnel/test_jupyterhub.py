@@ -32,7 +32,7 @@ from fruits_cli.tunnel.jupyterhub import (
     password_file,
 )
 from fruits_cli.tunnel.pac import pac_file
-from fruits_cli.tunnel.ports import Acceptor, Listener, listening
+from fruits_cli.tunnel.ports import Acceptor, listen_on
 from fruits_cli.tunnel.reachable import Reachable
 from fruits_cli.tunnel.servers import file_server
 from tests.support.paths import ROOT
@@ -225,7 +225,7 @@ def test_a_real_browser_reads_the_pac_and_takes_the_certificate(
         pac_port = free_port()
         acceptor = Acceptor()
         server = file_server(text, port=pac_port, content_type="application/x-ns-proxy-autoconfig")
-        acceptor.add(Listener(listening(pac_port), server))
+        acceptor.add(listen_on(pac_port), server)
         acceptor.start()
         command = browser_command(
             executable,

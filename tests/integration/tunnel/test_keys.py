@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fruits_cli.errors import UsageError
-from fruits_cli.tunnel.keys import load_keys, load_prints, load_public_line, new_private_key
+from fruits_cli.tunnel.keys import load_fingerprints, load_keys, load_public_line, new_private_key
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 LOCK = BestAvailableEncryption(b"secret")
@@ -153,7 +153,7 @@ def test_an_rsa_key_has_the_prints_that_ec2_shows(tmp_path: Path) -> None:
     made = f"openssl pkcs8 -in {file} -inform PEM -outform DER -topk8 -nocrypt | openssl sha1 -c"
     imported = f"openssl rsa -in {file} -pubout -outform DER | openssl md5 -c"
 
-    prints = load_prints(file)
+    prints = load_fingerprints(file)
 
     assert {shell(made).split()[-1], shell(imported).split()[-1]} < prints
 
@@ -164,7 +164,7 @@ def test_an_ed25519_key_has_the_print_that_ssh_keygen_shows(tmp_path: Path) -> N
 
     shown = shell(f"ssh-keygen -l -f {file}").split()[1]
 
-    assert load_prints(file) == {shown.removeprefix("SHA256:")}
+    assert load_fingerprints(file) == {shown.removeprefix("SHA256:")}
 
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")

@@ -13,7 +13,7 @@ import pytest
 
 from fruits_cli.errors import HostUnreachable, TunnelError
 from fruits_cli.tunnel.connection import Back, Link, Lost, Retrying
-from fruits_cli.tunnel.ports import Acceptor, Listener, Serve, listening
+from fruits_cli.tunnel.ports import Acceptor, Serve, listen_on
 from fruits_cli.tunnel.reachable import reachable_from_host
 from fruits_cli.tunnel.relay import OpenFailed
 from fruits_cli.tunnel.servers import file_server, forward_server
@@ -39,7 +39,7 @@ MIB = 1024 * 1024
 @contextmanager
 def serving(serve: Serve, port: int) -> Iterator[int]:
     acceptor = Acceptor()
-    acceptor.add(Listener(listening(port), serve))
+    acceptor.add(listen_on(port), serve)
     acceptor.start()
     try:
         yield port
@@ -374,8 +374,8 @@ def test_a_port_in_use_is_reported_and_the_next_one_is_taken() -> None:
         port = int(other.getsockname()[1])
 
         with pytest.raises(TunnelError, match=f"^Port {port} of this machine is in use"):
-            listening(port)
-        with listening(port, tries=20) as found:
+            listen_on(port)
+        with listen_on(port, tries=20) as found:
             assert port < found.getsockname()[1] < port + 20
 
 

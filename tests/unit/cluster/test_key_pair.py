@@ -10,7 +10,7 @@ from fruits_cli.cluster.key_pair import KeyPair, make_key_pair
 from fruits_cli.commands.init import change_project
 from fruits_cli.errors import AccessDenied, MachineError, UsageError
 from fruits_cli.screen import Screen
-from fruits_cli.tunnel.keys import load_prints, new_private_key
+from fruits_cli.tunnel.keys import load_fingerprints, new_private_key
 from tests.support.fakes import FakeAws, FakeRights
 from tests.support.worlds import config
 
@@ -65,7 +65,7 @@ def test_a_new_pair_is_private_here_and_public_there(tmp_path: Path) -> None:
 
     assert pair == KeyPair(NAME, tmp_path / ".ssh" / f"{NAME}.pem", "eu-west-3", is_new=True)
     assert modes(pair.file) == (0o700, 0o600)
-    assert load_prints(pair.file) == {aws.rights.keys[NAME].rstrip("=")}
+    assert load_fingerprints(pair.file) == {aws.rights.keys[NAME].rstrip("=")}
 
 
 def test_a_second_call_finds_both_and_changes_nothing(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_roles_that_may_not_be_passed_are_named(aws: FakeAws) -> None:
 def test_a_key_pair_exists_and_is_the_files(aws: FakeAws, tmp_path: Any) -> None:
     file = tmp_path / "key.pem"
     write_private(file, fruits_cli.tunnel.keys.new_private_key())
-    (own,) = fruits_cli.tunnel.keys.load_prints(file)
+    (own,) = fruits_cli.tunnel.keys.load_fingerprints(file)
     aws.preflight.keys |= {"mine": f"SHA256:{own}=", "others": "ab:cd"}
 
     def found(name: str | None, key_file: Any = None) -> Finding:

@@ -385,9 +385,9 @@ def test_an_invalid_open_or_foreign_key(examined: Examine, aws: FakeAws, tmp_pat
 
 
 def test_a_port_in_use(examined: Examine) -> None:
-    from fruits_cli.tunnel.ports import listening
+    from fruits_cli.tunnel.ports import listen_on
 
-    with listening(0) as taken:
+    with listen_on(0) as taken:
         port = taken.getsockname()[1]
         found = examined(config(job={"weights": "random"}, tunnel={"port": port}))
 

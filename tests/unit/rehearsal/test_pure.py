@@ -4,7 +4,7 @@ import pytest
 
 from fruits_cli.rehearsal.spark_submit import (
     command_line,
-    fetched_arguments,
+    files_to_fetch,
     local_options,
     parse_submission,
     with_local_files,
@@ -37,7 +37,7 @@ def test_only_main_zip_and_model_are_fetched_and_replaced():
 
     changed = with_local_files(submission, local)
 
-    assert [what for what, _ in fetched_arguments(submission)] == ["main", "--py-files", "--model"]
+    assert [what for what, _ in files_to_fetch(submission)] == ["main", "--py-files", "--model"]
     assert changed.main == "/w/main.py"
     assert changed.options == (*ARGS[1:5], "--py-files", "/w/code.zip")
     assert changed.job_args == (*ARGS[8:10], "--model", "/w/model", *ARGS[12:])

@@ -5,8 +5,8 @@ import pytest
 from fruits_cli.tunnel.http_guard import (
     MAX_HEAD_BYTES,
     HeadError,
-    checked_head,
-    checked_proxied,
+    check_head,
+    check_proxied,
     refusal,
 )
 
@@ -14,8 +14,8 @@ GOOD = b"GET /cluster HTTP/1.1\r\nHost: 127.0.0.1:8088\r\nConnection: keep-alive
 
 
 def test_a_head_is_known_at_its_last_byte_and_not_before() -> None:
-    assert all(checked_head(GOOD[:cut], port=8088) is None for cut in range(len(GOOD)))
-    assert checked_head(GOOD + b"body", port=8088) == (
+    assert all(check_head(GOOD[:cut], port=8088) is None for cut in range(len(GOOD)))
+    assert check_head(GOOD + b"body", port=8088) == (
         b"GET /cluster HTTP/1.1\r\nHost: 127.0.0.1:8088\r\nConnection: close\r\n\r\n",
         b"body",
     )
@@ -42,7 +42,7 @@ def test_a_head_is_known_at_its_last_byte_and_not_before() -> None:
 )
 def test_a_request_of_another_page_is_refused(head: bytes) -> None:
     with pytest.raises(HeadError):
-        checked_head(head, port=8088)
+        check_head(head, port=8088)
 
 
 def test_a_refusal_is_an_http_answer() -> None:
@@ -78,7 +78,7 @@ def test_what_another_page_makes_a_browser_ask_is_refused(
     head = asked_by_a_browser(target, site=site, mode=mode, dest=dest, method=method)
 
     with pytest.raises(HeadError, match="comes from another page"):
-        checked_head(head, port=8088)
+        check_head(head, port=8088)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_what_another_page_makes_a_browser_ask_is_refused(
 def test_own_pages_and_links_pass(target: str, site: str, mode: str, dest: str) -> None:
     head = asked_by_a_browser(target, site=site, mode=mode, dest=dest)
 
-    assert checked_head(head, port=8088) is not None
+    assert check_head(head, port=8088) is not None
 
 
 def is_own(host: str) -> bool:
@@ -115,13 +115,13 @@ KILL = b"GET /proxy/application_1/jobs/job/k%69ll/?id=3 HTTP/1.1\r\nHost: ip-10-
 )
 def test_through_socks_another_page_ends_no_job(header: bytes) -> None:
     with pytest.raises(HeadError, match="another page"):
-        checked_proxied(KILL + header + b"\r\n", is_own=is_own)
+        check_proxied(KILL + header + b"\r\n", is_own=is_own)
 
 
 def test_through_socks_a_page_of_the_cluster_may_end_a_job() -> None:
     own = b"Referer: http://ip-10-0-0-7.ec2.internal:8088/proxy/jobs/\r\n"
 
-    passed = checked_proxied(KILL + own + b"\r\nbody", is_own=is_own)
+    passed = check_proxied(KILL + own + b"\r\nbody", is_own=is_own)
 
     assert passed == KILL + own + b"Connection: close\r\n\r\nbody"
 
@@ -129,8 +129,8 @@ def test_through_socks_a_page_of_the_cluster_may_end_a_job() -> None:
 def test_through_socks_a_request_is_told_as_soon_as_its_head_is_whole() -> None:
     head = KILL.replace(b"/k%69ll", b"") + b"\r\n"
 
-    assert all(checked_proxied(head[:cut], is_own=is_own) is None for cut in range(len(head)))
-    assert checked_proxied(head, is_own=is_own)
+    assert all(check_proxied(head[:cut], is_own=is_own) is None for cut in range(len(head)))
+    assert check_proxied(head, is_own=is_own)
 
 
 @pytest.mark.parametrize(
@@ -146,4 +146,4 @@ def test_through_socks_a_request_is_told_as_soon_as_its_head_is_whole() -> None:
     ],
 )
 def test_through_socks_what_is_no_plain_request_passes_as_it_is(data: bytes) -> None:
-    assert checked_proxied(data, is_own=is_own) == data
+    assert check_proxied(data, is_own=is_own) == data

@@ -1,4 +1,4 @@
-"""What a cluster uses: clients of the embedded AWS itself, and this machine."""
+"""What a cluster of the rehearsal uses: clients of the embedded AWS, folders, pace, quota."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fruits_cli.rehearsal.primary_node import PrimaryNodes
 
 
-class Inside:
+class Clients:
     """Clients of the embedded AWS."""
 
     def __init__(self, endpoint: str, access_key: str) -> None:
@@ -29,13 +29,13 @@ class Inside:
         """A boto3 client, made once per service and region; boto3's clients may be shared."""
         with self._lock:
             if (service, region) not in self._clients:
-                self._clients[service, region] = self._made(service, region)
+                self._clients[service, region] = self._new_client(service, region)
             return self._clients[service, region]
 
-    def _made(self, service: str, region: str) -> Any:
+    def _new_client(self, service: str, region: str) -> Any:
         session: Any = boto3.session.Session(
             aws_access_key_id=self._access_key,
-            aws_secret_access_key="inside",
+            aws_secret_access_key="rehearsal",
             region_name=region,
         )
         return session.client(
@@ -52,10 +52,10 @@ class Inside:
 
 @dataclass(frozen=True)
 class Pace:
-    """Waits of Amazon pass at `minutes_per_second`, the user's own timers at theirs.
+    """How fast AWS's waits pass (`minutes_per_second`), and the user's own timers.
 
     Time stamps are the wall clock's: a step takes as long as it takes here, and so does the bill.
-    Idle time-out and lifetime are compared with real work, hence real time unless told otherwise.
+    Idle time-out and lifetime are compared with real work, so in real time unless set otherwise.
     """
 
     minutes_per_second: float = 1.0
@@ -76,7 +76,7 @@ class Host:
     endpoint: str
     step_key: str
     pace: Pace
-    inside: Inside
+    clients: Clients
     world: World
     quota_vcpus: int
     check_script: Callable[[int, bytes], tuple[int, str]]
