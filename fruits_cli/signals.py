@@ -87,7 +87,7 @@ def heard_again() -> bool:
 
 def _numbers(also: tuple[signal.Signals, ...]) -> list[signal.Signals]:
     usual = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    return [*also, *(one for one in usual if signal.getsignal(one) is not signal.SIG_IGN)]
+    return [*also, *(number for number in usual if signal.getsignal(number) is not signal.SIG_IGN)]
 
 
 @contextmanager

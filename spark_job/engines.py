@@ -280,7 +280,7 @@ def graph_of(artefact: Artefact, kernels: str = "") -> Any:
 def _precision_of(compiled: Any) -> str:
     """int8 where that is what all convolutions compute in, else the precision of the rest."""
     told = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
-    kernels = [one["primitiveType"].astype(str) for one in told if _is_convolution(one)]
+    kernels = [node["primitiveType"].astype(str) for node in told if _is_convolution(node)]
     if all(kernel.lower().endswith("_i8") for kernel in kernels):
         return "int8"
     return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())

@@ -185,7 +185,9 @@ def _save_graph(folder: Path, made_of: Artefact, sample: Sample) -> str:
     quantise = functools.partial(
         nncf.quantize,
         graph,
-        nncf.Dataset(sample.calibrating, lambda one: one[None].astype(np.float32) / 127.5 - 1),
+        nncf.Dataset(
+            sample.calibrating, lambda picture: picture[None].astype(np.float32) / 127.5 - 1
+        ),
         # Symmetric: then all convolutions, depthwise ones too, get the kernels of AMX and VNNI;
         # with zero points (MIXED) a third of them does not.
         preset=nncf.QuantizationPreset.PERFORMANCE,

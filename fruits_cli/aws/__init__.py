@@ -19,37 +19,30 @@ from fruits_cli.aws.rights import AwsRights
 from fruits_cli.aws.s3 import AwsStorage
 from fruits_cli.aws.trace import trace_to
 from fruits_cli.cloud.clusters import Cluster
-from fruits_cli.cloud.protocols import Clock, Cloud, ClusterAccess, SystemClock
+from fruits_cli.cloud.protocols import Cloud, ClusterAccess, SystemClock
 from fruits_cli.config import AwsConfig
 from fruits_cli.errors import ConfigError
 
 _LOOPBACK = "127.0.0.1"
 
 
-def connect(
-    config: AwsConfig,
-    *,
-    region: str | None = None,
-    environ: Mapping[str, str] = os.environ,
-    clock: Clock | None = None,
-    is_hasty: bool = False,
-) -> Cloud:
+def connect(config: AwsConfig, *, is_hasty: bool = False) -> Cloud:
     """AWS as this profile and region see it; nothing is asked yet.
 
     is_hasty: give up within seconds. Raises ConfigError where no region is configured, or the
     profile does not exist.
     """
-    return _cloud(_clients(config, region, environ, is_hasty=is_hasty), clock or SystemClock())
+    return _cloud(_clients(config, os.environ, is_hasty=is_hasty))
 
 
 def connect_everywhere(config: AwsConfig) -> Callable[[str], Cloud]:
     """AWS in any region, through one session: making one takes longer than asking. As `connect`."""
-    clients = _clients(config, None, os.environ)
-    return lambda region: _cloud(clients.elsewhere(region), SystemClock())
+    clients = _clients(config, os.environ)
+    return lambda region: _cloud(clients.elsewhere(region))
 
 
-def _cloud(clients: Clients, clock: Clock) -> Cloud:
-    region = clients.region
+def _cloud(clients: Clients) -> Cloud:
+    region, clock = clients.region, SystemClock()
     return Cloud(
         storage=AwsStorage(clients, region),
         clusters=AwsClusters(clients, clock),
@@ -63,15 +56,11 @@ def cluster_access(
     config: AwsConfig, cluster: Cluster, *, environ: Mapping[str, str] = os.environ
 ) -> ClusterAccess:
     """One cluster as the tunnel sees it; nothing is asked yet. Raises ConfigError as `connect`."""
-    clients = _clients(config, None, environ)
+    clients = _clients(config, environ)
     # The embedded AWS sees this machine as the loopback.
-    own = (lambda: (_LOOPBACK,)) if is_stand_in(environ) else fetch_own_addresses
+    is_here = urlsplit(environ.get("AWS_ENDPOINT_URL", "")).hostname == _LOOPBACK
+    own = (lambda: (_LOOPBACK,)) if is_here else fetch_own_addresses
     return AwsAccess(clients, clients.region, cluster, own_addresses=own)
-
-
-def is_stand_in(environ: Mapping[str, str]) -> bool:
-    """True if AWS is a process of this machine."""
-    return urlsplit(environ.get("AWS_ENDPOINT_URL", "")).hostname == _LOOPBACK
 
 
 def is_s3_here(environ: Mapping[str, str]) -> bool:
@@ -80,14 +69,12 @@ def is_s3_here(environ: Mapping[str, str]) -> bool:
     return urlsplit(endpoint).hostname == _LOOPBACK
 
 
-def _clients(
-    config: AwsConfig, region: str | None, environ: Mapping[str, str], *, is_hasty: bool = False
-) -> Clients:
+def _clients(config: AwsConfig, environ: Mapping[str, str], *, is_hasty: bool = False) -> Clients:
     with asking("read the AWS profile"):
         session = boto3.Session(profile_name=config.profile or None)
         if config.trace:
             trace_to(config.trace, session)
-        region = region or config.region or environ.get("AWS_REGION") or session.region_name
+        region = config.region or environ.get("AWS_REGION") or session.region_name
     if not region:
         raise ConfigError(
             "No AWS region is configured.",

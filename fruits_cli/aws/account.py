@@ -55,10 +55,10 @@ class AwsAccount(Service):
 
     def machines(self, types: Sequence[str]) -> dict[str, Machine]:
         """vCPUs and memory of the types; one that the region does not know is left out."""
-        found = {one: MACHINES[one] for one in types if one in MACHINES}
-        for one in dict.fromkeys(types):
-            if one not in found and (machine := self._machine(one)):
-                found[one] = machine
+        found = {kind: MACHINES[kind] for kind in types if kind in MACHINES}
+        for kind in dict.fromkeys(types):
+            if kind not in found and (machine := self._machine(kind)):
+                found[kind] = machine
         return found
 
     def _machine(self, instance_type: str) -> Machine | None:
@@ -68,11 +68,11 @@ class AwsAccount(Service):
                 "InvalidInstanceType",
                 "InvalidParameterValue",
             )
-        for one in answer["InstanceTypes"] if answer else ():
-            architectures = one["ProcessorInfo"]["SupportedArchitectures"]
+        for details in answer["InstanceTypes"] if answer else ():
+            architectures = details["ProcessorInfo"]["SupportedArchitectures"]
             return Machine(
-                vcpus=one["VCpuInfo"]["DefaultVCpus"],
-                memory_mib=one["MemoryInfo"]["SizeInMiB"],
+                vcpus=details["VCpuInfo"]["DefaultVCpus"],
+                memory_mib=details["MemoryInfo"]["SizeInMiB"],
                 is_arm="x86_64" not in architectures,
             )
         return None
@@ -114,9 +114,9 @@ class AwsAccount(Service):
             emr = self._priced(types, payloads.emr_price_payload)
         except CloudError:
             return PriceBook(table.on_demand, table.emr, self._spot_prices(types), table.source)
-        told = {one for one in types if one in on_demand and one in emr}
+        told = {kind for kind in types if kind in on_demand and kind in emr}
         source = f"AWS Pricing API, {self._clock.now():%Y-%m-%d}"
-        if missing := [one for one in types if one not in told and one in table.on_demand]:
+        if missing := [kind for kind in types if kind not in told and kind in table.on_demand]:
             source += f"; {', '.join(missing)}: {table.source}"
         return PriceBook(
             on_demand={**table.on_demand, **on_demand},
@@ -129,11 +129,11 @@ class AwsAccount(Service):
         region = _PRICING_REGIONS.get(self._region.partition("-")[0], _PRICING_REGION)
         pricing = self._clients("pricing", region=region)
         found = {}
-        for one in types:
-            with asking(f"read the price of {one}"):
-                answer = pricing.get_products(**payload(one, self._region))
+        for kind in types:
+            with asking(f"read the price of {kind}"):
+                answer = pricing.get_products(**payload(kind, self._region))
             if (price := parse_price(answer["PriceList"])) is not None:
-                found[one] = price
+                found[kind] = price
         return found
 
     def _spot_prices(self, types: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
@@ -152,9 +152,9 @@ class AwsAccount(Service):
                 )
         except CloudError:
             return {}
-        for one in answer["SpotPriceHistory"]:
-            by_zone = found.setdefault(one["InstanceType"], {})
-            by_zone.setdefault(one["AvailabilityZone"], float(one["SpotPrice"]))
+        for price in answer["SpotPriceHistory"]:
+            by_zone = found.setdefault(price["InstanceType"], {})
+            by_zone.setdefault(price["AvailabilityZone"], float(price["SpotPrice"]))
         return found
 
     def network(self, subnets: Sequence[str]) -> Network | None:
@@ -177,7 +177,7 @@ class AwsAccount(Service):
         with asking(f"look at {vpcs[0]}"):
             vpc = self._ec2.describe_vpcs(VpcIds=vpcs)["Vpcs"]
         untagged = [subnet["SubnetId"] for subnet in found if not is_for_emr(subnet)]
-        untagged += [one["VpcId"] for one in vpc if not is_for_emr(one)]
+        untagged += [resource["VpcId"] for resource in vpc if not is_for_emr(resource)]
         ids = tuple(sorted(subnet["SubnetId"] for subnet in found))
         return Network(vpcs[0], ids, tuple(untagged))
 

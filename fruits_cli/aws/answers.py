@@ -40,7 +40,7 @@ def parse_cluster(answer: Mapping[str, Any]) -> Cluster:
         ended_at=_utc(timeline.get("EndDateTime")),
         reason_code=reason.get("Code", ""),
         reason=reason.get("Message", ""),
-        errors=tuple(_error_detail(one) for one in status.get("ErrorDetails") or ()),
+        errors=tuple(_error_detail(detail) for detail in status.get("ErrorDetails") or ()),
         log_uri=_log_uri(answer.get("LogUri")),
         zone=instances.get("Ec2AvailabilityZone"),
         primary_dns=answer.get("MasterPublicDnsName"),
@@ -99,8 +99,8 @@ def parse_node(answer: Mapping[str, Any], role: Role) -> Node:
 
 def _error_detail(answer: Mapping[str, Any]) -> ErrorDetail:
     facts: dict[str, str] = {}
-    for one in answer.get("ErrorData") or ():
-        facts.update(one)
+    for data in answer.get("ErrorData") or ():
+        facts.update(data)
     return ErrorDetail(answer.get("ErrorCode", ""), answer.get("ErrorMessage", ""), facts)
 
 
@@ -129,8 +129,8 @@ def is_for_emr(resource: Answer) -> bool:
 def address_ranges(permission: Answer) -> Iterator[tuple[str, str]]:
     """The address ranges of a security group's rule, IPv4 and IPv6, each with its description."""
     for ranges, key in (("IpRanges", "CidrIp"), ("Ipv6Ranges", "CidrIpv6")):
-        for one in permission.get(ranges, ()):
-            yield one[key], one.get("Description", "")
+        for entry in permission.get(ranges, ()):
+            yield entry[key], entry.get("Description", "")
 
 
 def is_for_ssh(permission: Answer) -> bool:
@@ -159,7 +159,7 @@ def parse_subnets(
             is_tagged=is_for_emr(subnet),
             has_internet=gateway.startswith("igw-"),
             has_nat=bool(gateway) and not gateway.startswith("igw-"),
-            has_s3=any(_leads_to_s3(one, subnet, table) for one in endpoints),
+            has_s3=any(_leads_to_s3(endpoint, subnet, table) for endpoint in endpoints),
         )
 
 
@@ -180,7 +180,7 @@ def _way_out(table: Answer) -> str:
     for route in table.get("Routes", ()):
         # The target of a blackhole is gone.
         if route.get("DestinationCidrBlock") == _ANYWHERE and route.get("State") == "active":
-            return next((str(route[one]) for one in targets if route.get(one)), "")
+            return next((str(route[target]) for target in targets if route.get(target)), "")
     return ""
 
 

@@ -101,7 +101,7 @@ def _fleet(group: NodeGroup) -> dict[str, Any]:
 
 def _configurations(spec: ClusterSpec) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    has_spot = any(one.market is Market.SPOT for one in spec.groups)
+    has_spot = any(group.market is Market.SPOT for group in spec.groups)
     if has_spot and _can_label_nodes(spec.release_label):
         # A Spot node that is taken away would end the job with its application master. Source:
         # EMR best practices, managed scaling: AM exclusivity to On-Demand nodes.
@@ -175,11 +175,6 @@ def step_payload(step: StepSpec) -> dict[str, Any]:
     }
 
 
-def add_step_payload(cluster_id: str, step: StepSpec) -> dict[str, Any]:
-    """Arguments for `emr.add_job_flow_steps`."""
-    return {"JobFlowId": cluster_id, "Steps": [step_payload(step)]}
-
-
 def cancel_step_payload(cluster_id: str, step_id: str, *, force: bool) -> dict[str, Any]:
     """Arguments for `emr.cancel_steps`."""
     option = "TERMINATE_PROCESS" if force else "SEND_INTERRUPT"
@@ -210,18 +205,6 @@ def create_bucket_payload(bucket: str, region: str) -> dict[str, Any]:
     if region != "us-east-1":
         payload["CreateBucketConfiguration"] = {"LocationConstraint": region}
     return payload
-
-
-def public_access_block_payload(bucket: str) -> dict[str, Any]:
-    """Arguments for `s3.put_public_access_block`: nothing in the bucket can become public."""
-    rules = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-    return {"Bucket": bucket, "PublicAccessBlockConfiguration": dict.fromkeys(rules, True)}
-
-
-def bucket_encryption_payload(bucket: str) -> dict[str, Any]:
-    """Arguments for `s3.put_bucket_encryption`: SSE-S3."""
-    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-    return {"Bucket": bucket, "ServerSideEncryptionConfiguration": {"Rules": [rule]}}
 
 
 def lifecycle_payload(bucket: str) -> dict[str, Any]:

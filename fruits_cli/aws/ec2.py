@@ -11,7 +11,7 @@ from fruits_cli.aws import arguments as payloads
 from fruits_cli.aws.answers import address_ranges, has_tag, is_for_ssh, parse_cluster
 from fruits_cli.aws.clients import Clients, Service
 from fruits_cli.aws.errors import asking, code_of, tolerating
-from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG, Cluster, Primary, SshRule
+from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, Cluster, Primary, SshRule, ssh_group_name
 from fruits_cli.errors import CloudError, ClusterNotFound
 
 _NO_SSH = (
@@ -129,7 +129,7 @@ class AwsAccess(Service):
 
     def _group(self) -> Mapping[str, Any]:
         """The cluster's own group, among those that its primary node really has."""
-        name = f"{EMR_NAME_PREFIX}{self._cluster.name}-ssh"
+        name = ssh_group_name(self._cluster.name)
         attributes = self._live().get("Ec2InstanceAttributes") or {}
         ids = attributes.get("AdditionalMasterSecurityGroups") or []
         with asking(f"look for security group {name}"):
@@ -156,6 +156,6 @@ def _end_of(cluster: Cluster) -> str:
 
 def _ranges(vpc: Mapping[str, Any]) -> Iterator[str]:
     for kind in ("CidrBlock", "Ipv6CidrBlock"):
-        for one in vpc.get(f"{kind}AssociationSet", ()):
-            if one[f"{kind}State"]["State"] == "associated":
-                yield one[kind]
+        for association in vpc.get(f"{kind}AssociationSet", ()):
+            if association[f"{kind}State"]["State"] == "associated":
+                yield association[kind]

@@ -45,9 +45,11 @@ class AwsClusters(Service):
         return str(answer["JobFlowId"])
 
     def add_step(self, cluster_id: str, step: StepSpec) -> str:
-        payload = payloads.add_step_payload(cluster_id, step)
+        steps = [payloads.step_payload(step)]
         with asking(f"add a step to {cluster_id}", paid=True):
-            answer = self._once(lambda emr: emr.add_job_flow_steps(**payload))
+            answer = self._once(
+                lambda emr: emr.add_job_flow_steps(JobFlowId=cluster_id, Steps=steps)
+            )
         return str(answer["StepIds"][0])
 
     def _once(self, ask: Callable[[Any], Any]) -> Any:
@@ -77,14 +79,16 @@ class AwsClusters(Service):
         with asking("list the clusters"):
             pages = self._emr.get_paginator("list_clusters").paginate(**question)
             ids = [
-                one["Id"]
+                listed["Id"]
                 for page in pages
-                for one in page.get("Clusters", ())
+                for listed in page.get("Clusters", ())
                 if (
-                    one["Name"] == emr_name if emr_name else one["Name"].startswith(EMR_NAME_PREFIX)
+                    listed["Name"] == emr_name
+                    if emr_name
+                    else listed["Name"].startswith(EMR_NAME_PREFIX)
                 )
             ]
-        return [cluster for one in ids if (cluster := self.cluster(one)).is_ours]
+        return [cluster for cluster_id in ids if (cluster := self.cluster(cluster_id)).is_ours]
 
     def cluster(self, cluster_id: str) -> Cluster:
         with asking(f"look at cluster {cluster_id}"):
@@ -96,8 +100,8 @@ class AwsClusters(Service):
         for role, fleet in payloads.FLEETS.items():
             with asking(f"list the instances of {cluster_id}"):
                 for page in pages.paginate(ClusterId=cluster_id, InstanceFleetType=fleet):
-                    for one in page.get("Instances", ()):
-                        node = parse_node(one, role)
+                    for instance in page.get("Instances", ()):
+                        node = parse_node(instance, role)
                         seen.setdefault(node.instance_id, node)
         return list(seen.values())
 
@@ -105,7 +109,7 @@ class AwsClusters(Service):
         """The steps, the newest first, as EMR lists them."""
         with asking(f"list the steps of {cluster_id}"):
             pages = self._emr.get_paginator("list_steps").paginate(ClusterId=cluster_id)
-            return [parse_step(one) for page in pages for one in page.get("Steps", ())]
+            return [parse_step(step) for page in pages for step in page.get("Steps", ())]
 
     def step(self, cluster_id: str, step_id: str) -> Step:
         with asking(f"look at step {step_id}"):
@@ -119,9 +123,9 @@ class AwsClusters(Service):
         payload = payloads.cancel_step_payload(cluster_id, step_id, force=force)
         with asking(f"cancel step {step_id}"):
             answer = self._emr.cancel_steps(**payload)
-        for one in answer.get("CancelStepsInfoList", ()):
-            if one.get("Status") == "FAILED":
-                raise CloudError(f"EMR did not cancel {step_id}: {one.get('Reason', '')}")
+        for info in answer.get("CancelStepsInfoList", ()):
+            if info.get("Status") == "FAILED":
+                raise CloudError(f"EMR did not cancel {step_id}: {info.get('Reason', '')}")
 
     def stop_cluster(self, cluster_id: str) -> None:
         with asking(f"end cluster {cluster_id}"):

@@ -20,12 +20,13 @@ from fruits_cli.cloud.account import (
     SubnetFacts,
     VpcFacts,
 )
+from fruits_cli.cloud.clusters import ssh_group_name
 from fruits_cli.cloud.protocols import Clock
 from fruits_cli.errors import CloudError
 
 _EVERYBODY = ("0.0.0.0/0", "::/0")
 # Our own groups, and those that EMR makes in a VPC and uses for all of its clusters.
-_GROUPS = ("fruits-*-ssh", "ElasticMapReduce*")
+_GROUPS = (ssh_group_name("*"), "ElasticMapReduce*")
 
 
 class AwsPreflight(Service):
@@ -77,12 +78,12 @@ class AwsPreflight(Service):
             question["ContextEntries"] = [{**service, "ContextKeyValues": [passed_to]}]
         with asking("simulate what you may do"):
             pages = self._iam.get_paginator("simulate_principal_policy").paginate(**question)
-            found = [one for page in pages for one in page["EvaluationResults"]]
+            found = [result for page in pages for result in page["EvaluationResults"]]
         return frozenset(
-            one["EvalActionName"]
-            for one in found
+            result["EvalActionName"]
+            for result in found
             # A policy that looks at what the simulation does not know decides nothing here.
-            if one["EvalDecision"] != "allowed" and not one.get("MissingContextValues")
+            if result["EvalDecision"] != "allowed" and not result.get("MissingContextValues")
         )
 
     def _caller(self) -> str:
@@ -169,7 +170,7 @@ class AwsPreflight(Service):
     def applications(self, release_label: str) -> frozenset[str]:
         with asking(f"look at release {release_label}"):
             answer = self._emr.describe_release_label(ReleaseLabel=release_label)
-        return frozenset(one["Name"] for one in answer.get("Applications", ()))
+        return frozenset(application["Name"] for application in answer.get("Applications", ()))
 
     def supported_types(self, release_label: str) -> frozenset[str]:
         with asking(f"list the instance types of {release_label}"):
@@ -179,7 +180,7 @@ class AwsPreflight(Service):
                 "Marker",
                 ReleaseLabel=release_label,
             )
-            return frozenset(one["Type"] for one in found)
+            return frozenset(supported["Type"] for supported in found)
 
     def _paged(self, operation: str, members: str, token: str, **question: Any) -> Iterator[Any]:
         """botocore has no paginator for these lists."""
@@ -197,9 +198,11 @@ class AwsPreflight(Service):
         }
         with asking("look at where the instance types are offered"):
             pages = self._ec2.get_paginator("describe_instance_type_offerings").paginate(**question)
-            found = [one for page in pages for one in page["InstanceTypeOfferings"]]
+            found = [offering for page in pages for offering in page["InstanceTypeOfferings"]]
         return {
-            kind: frozenset(one["Location"] for one in found if one["InstanceType"] == kind)
+            kind: frozenset(
+                offering["Location"] for offering in found if offering["InstanceType"] == kind
+            )
             for kind in types
         }
 

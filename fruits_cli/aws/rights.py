@@ -14,13 +14,13 @@ from fruits_cli.aws.answers import address_ranges, has_tag, is_for_ssh
 from fruits_cli.aws.clients import Service
 from fruits_cli.aws.errors import asking, code_of, found, tolerating
 from fruits_cli.cloud.account import Foundation, LinkedRole, Remnant, RoleFacts
-from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, TOOL_TAG
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG, TOOL_TAG, ssh_group_name
 from fruits_cli.cloud.policies import RoleSpec, require_ours, same_document
 from fruits_cli.errors import ConfigError
 
 _INLINE_POLICY = "fruits"
 _TAGS = {TOOL_TAG: "fruits"}
-_GROUPS, _KEYS = "fruits-*-ssh", "fruits-*"
+_GROUPS, _KEYS = ssh_group_name("*"), f"{EMR_NAME_PREFIX}*"
 
 
 class AwsRights(Service):
@@ -55,7 +55,7 @@ class AwsRights(Service):
         return RoleFacts(
             trust=answer["Role"].get("AssumeRolePolicyDocument") or {},
             policy=policy["PolicyDocument"] if policy else None,
-            attached=frozenset(one["PolicyArn"] for one in attached),
+            attached=frozenset(managed["PolicyArn"] for managed in attached),
             profile=None if profile is None else _roles_in(profile),
             foreign=tuple(kind for kind, is_so in foreign.items() if is_so),
         )
@@ -182,19 +182,21 @@ class AwsRights(Service):
 
     def remnants(self, kind: Foundation, names: Sequence[str]) -> list[Remnant]:
         if kind is Foundation.INSTANCE_ROLE:
-            names = [one for one in names if self._is_our_role(one) or self._is_our_profile(one)]
+            names = [
+                name for name in names if self._is_our_role(name) or self._is_our_profile(name)
+            ]
         elif kind is Foundation.SERVICE_ROLE:
-            names = [one for one in names if self._is_our_role(one)]
+            names = [name for name in names if self._is_our_role(name)]
         elif kind is Foundation.SECURITY_CONFIGURATION:
-            names = [one for one in names if self.has_security_configuration(one)]
+            names = [name for name in names if self.has_security_configuration(name)]
         elif kind is Foundation.KEY_PAIR:
             filters = payloads.filters_payload({"tag-key": TOOL_TAG, "key-name": _KEYS})
             with asking("list the key pairs"):
                 pairs = self._ec2.describe_key_pairs(Filters=filters)["KeyPairs"]
-            names = [one["KeyName"] for one in pairs]
+            names = [pair["KeyName"] for pair in pairs]
         else:
             groups = self._groups(_GROUPS, {"tag-key": LAUNCH_ID_TAG})
-            names = sorted({one["GroupName"] for one in groups})
+            names = sorted({group["GroupName"] for group in groups})
         return [Remnant(kind, name) for name in names]
 
     def _is_our_role(self, name: str) -> bool:
@@ -249,5 +251,5 @@ def _roles_in(profile: Mapping[str, Any]) -> tuple[str, ...]:
 def _is_wide(permission: Mapping[str, Any]) -> bool:
     """True if it opens more than a tunnel does, which is port 22 to some addresses."""
     ranges = [cidr for cidr, _ in address_ranges(permission)]
-    is_wide = not ranges or any(ip_network(one).prefixlen == 0 for one in ranges)
+    is_wide = not ranges or any(ip_network(cidr).prefixlen == 0 for cidr in ranges)
     return is_wide or not is_for_ssh(permission)

@@ -24,6 +24,9 @@ _ABSENT = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 _LOST_RACE = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _DENIED = frozenset({"AccessDenied", "403"})
 _PIECE_BYTES = 1 << 20
+# Of a new bucket: nothing in it can become public, and S3 encrypts it by itself.
+_BLOCKED = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+_ENCRYPTION = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
 
 
 class AwsStorage(Service):
@@ -88,8 +91,12 @@ class AwsStorage(Service):
             else:
                 # Never on an existing bucket: the request replaces all of its rules.
                 self._expire_unfinished_uploads(bucket)
-            self._s3.put_public_access_block(**payloads.public_access_block_payload(bucket))
-            self._s3.put_bucket_encryption(**payloads.bucket_encryption_payload(bucket))
+            self._s3.put_public_access_block(
+                Bucket=bucket, PublicAccessBlockConfiguration=dict.fromkeys(_BLOCKED, True)
+            )
+            self._s3.put_bucket_encryption(
+                Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [_ENCRYPTION]}
+            )
 
     def finish_bucket(self, bucket: str) -> None:
         """Give an empty bucket without rules what `create_bucket` would have given it.
@@ -171,9 +178,9 @@ class AwsStorage(Service):
         pages = self._s3.get_paginator("list_objects_v2")
         with asking(f"list {below}"):
             for page in pages.paginate(Bucket=below.bucket, Prefix=below.key):
-                for one in page.get("Contents", ()):
+                for entry in page.get("Contents", ()):
                     yield StoredObject(
-                        S3Uri(below.bucket, one["Key"]), one["Size"], one["LastModified"]
+                        S3Uri(below.bucket, entry["Key"]), entry["Size"], entry["LastModified"]
                     )
 
     def list_folders(self, below: S3Uri) -> Iterator[S3Uri]:
@@ -182,8 +189,8 @@ class AwsStorage(Service):
         with asking(f"list {below}"):
             try:
                 for page in pages.paginate(Bucket=below.bucket, Prefix=below.key, Delimiter="/"):
-                    for one in page.get("CommonPrefixes", ()):
-                        yield S3Uri(below.bucket, one["Prefix"])
+                    for folder in page.get("CommonPrefixes", ()):
+                        yield S3Uri(below.bucket, folder["Prefix"])
             except ClientError as error:
                 if code_of(error) != "NoSuchBucket":
                     raise
@@ -196,10 +203,10 @@ class AwsStorage(Service):
         pages = self._s3.get_paginator("list_multipart_uploads")
         with asking(f"list the unfinished uploads of {below}"):
             for page in pages.paginate(Bucket=below.bucket, Prefix=below.key):
-                for one in page.get("Uploads", ()):
-                    uri, upload_id = S3Uri(below.bucket, one["Key"]), one["UploadId"]
+                for upload in page.get("Uploads", ()):
+                    uri, upload_id = S3Uri(below.bucket, upload["Key"]), upload["UploadId"]
                     size = self._size_of_parts(uri, upload_id)
-                    yield StoredObject(uri, size, one["Initiated"], upload_id)
+                    yield StoredObject(uri, size, upload["Initiated"], upload_id)
 
     def _size_of_parts(self, uri: S3Uri, upload_id: str) -> int:
         pages = self._s3.get_paginator("list_parts")

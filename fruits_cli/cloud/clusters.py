@@ -51,6 +51,11 @@ LAUNCH_ID_TAG, OWNER_TAG = "fruits:launch-id", "fruits:owner"
 MANAGED_POLICY_TAG = "for-use-with-amazon-emr-managed-policies"
 
 
+def ssh_group_name(cluster_name: str) -> str:
+    """The security group that opens port 22 of a cluster; `*` in place of a name means all."""
+    return f"{EMR_NAME_PREFIX}{cluster_name}-ssh"
+
+
 class ClusterState(StrEnum):
     """EMR's own names. Source: EMR API reference, ClusterStatus."""
 
@@ -111,7 +116,6 @@ class OnFailure(StrEnum):
     """What EMR does when a step fails. Source: EMR API reference, StepConfig."""
 
     TERMINATE_CLUSTER = "TERMINATE_CLUSTER"
-    CANCEL_AND_WAIT = "CANCEL_AND_WAIT"
     CONTINUE = "CONTINUE"
 
 

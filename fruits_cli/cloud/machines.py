@@ -65,4 +65,7 @@ def fast_precisions(instance_types: Iterable[str]) -> tuple[Precision, ...]:
     """The precisions for which all these types have instructions."""
     types = list(instance_types)
     tests = {Precision.BF16: has_bf16, Precision.INT8: has_vnni}
-    return (Precision.F32, *(one for one, test in tests.items() if all(map(test, types))))
+    return (
+        Precision.F32,
+        *(precision for precision, test in tests.items() if all(map(test, types))),
+    )

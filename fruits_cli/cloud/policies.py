@@ -297,16 +297,16 @@ def trusted_services(trust: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def same_document(one: Any, other: Any) -> bool:
+def same_document(document: Any, other: Any) -> bool:
     """Whether two policies say the same: IAM takes a list of one for that one, in any order."""
-    return bool(_plain(one) == _plain(other))
+    return bool(_plain(document) == _plain(other))
 
 
 def _plain(part: Any) -> Any:
     if isinstance(part, Mapping):
         return {key: _plain(value) for key, value in part.items()}
     if isinstance(part, list | tuple):
-        plain = sorted((_plain(one) for one in part), key=repr)
+        plain = sorted((_plain(item) for item in part), key=repr)
         return plain[0] if len(plain) == 1 else plain
     return part
 

@@ -36,10 +36,10 @@ def parse_price(products: Iterable[str]) -> float | None:
 def table_prices(types: Iterable[str], region: str) -> PriceBook:
     """Prices from the built-in table, its date in `source`; types that it lacks are left out."""
     factor = _REGION_FACTOR.get(region, _UNKNOWN_REGION_FACTOR)
-    base = {one: usd for one in types if (usd := _table_usd_h(one)) is not None}
+    base = {kind: usd for kind in types if (usd := _table_usd_h(kind)) is not None}
     return PriceBook(
-        on_demand={one: usd * factor for one, usd in base.items()},
-        emr={one: usd * _EMR_SHARE for one, usd in base.items()},
+        on_demand={kind: usd * factor for kind, usd in base.items()},
+        emr={kind: usd * _EMR_SHARE for kind, usd in base.items()},
         source=f"built-in table of {_TABLE_DATE}, approximate for {region}",
     )
 

@@ -50,32 +50,30 @@ def send_all(
 ) -> Generator[Sending, None, None]:
     """Each file once it is on S3. Takes from `sendings` as it goes; raises the first failure."""
 
-    def send(one: Sending) -> Sending:
-        storage.put_file(one.file, one.uri, sha256=one.sha256)
-        if one.remove:
-            one.file.unlink(missing_ok=True)
-        return one
+    def send(sending: Sending) -> Sending:
+        storage.put_file(sending.file, sending.uri, sha256=sending.sha256)
+        if sending.remove:
+            sending.file.unlink(missing_ok=True)
+        return sending
 
     return _side_by_side(send, sendings, connections)
 
 
-def fetch_all(
-    storage: Storage, fetchings: Iterable[Fetching], *, connections: int = CONNECTIONS
-) -> Generator[Fetching, None, None]:
+def fetch_all(storage: Storage, fetchings: Iterable[Fetching]) -> Generator[Fetching, None, None]:
     """Each object once it is on disk. Raises the first failure."""
 
-    def fetch(one: Fetching) -> Fetching:
+    def fetch(fetching: Fetching) -> Fetching:
         for attempt in range(_FETCH_ATTEMPTS):
             try:
-                storage.fetch_file(one.uri, one.file)
+                storage.fetch_file(fetching.uri, fetching.file)
                 break
             except CloudError:
                 # botocore repeats requests, but not a body that breaks off.
                 if attempt + 1 == _FETCH_ATTEMPTS:
                     raise
-        return one
+        return fetching
 
-    return _side_by_side(fetch, fetchings, connections)
+    return _side_by_side(fetch, fetchings, CONNECTIONS)
 
 
 def _side_by_side(

@@ -231,8 +231,8 @@ def _return_code(evidence: Evidence) -> str:
 def _said_by_emr(evidence: Evidence) -> str:
     cluster, step = evidence.cluster, evidence.step
     if cluster and cluster.errors:
-        one = cluster.errors[0]
-        return f"{one.message or one.code}{_return_code(evidence)}"
+        error = cluster.errors[0]
+        return f"{error.message or error.code}{_return_code(evidence)}"
     if step and step.state is StepState.CANCELLED and not (step.reason or step.message):
         return "The step was cancelled."
     if step and (step.reason or step.message):
@@ -246,7 +246,9 @@ def _codes(evidence: Evidence) -> str:
     cluster = evidence.cluster
     if cluster is None:
         return ""
-    return " ".join([cluster.reason_code, cluster.reason, *(one.code for one in cluster.errors)])
+    return " ".join(
+        [cluster.reason_code, cluster.reason, *(error.code for error in cluster.errors)]
+    )
 
 
 def _stage(evidence: Evidence) -> str:

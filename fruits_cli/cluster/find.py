@@ -63,7 +63,7 @@ def _known(cluster_id: str, clusters: Clusters) -> Cluster | None:
 
 def _named(name: str, clusters: Clusters, region: str) -> Cluster:
     live = clusters.find_clusters(live=True)
-    found = [one for one in live if one.name == name or one.emr_name == name]
+    found = [cluster for cluster in live if cluster.name == name or cluster.emr_name == name]
     if len(found) == 1:
         return found[0]
     if found:
@@ -77,6 +77,6 @@ def _named(name: str, clusters: Clusters, region: str) -> Cluster:
 
 def _list(clusters: Iterable[Cluster]) -> str:
     return "Live: " + ", ".join(
-        f"{one.name} ({one.cluster_id}, {one.state})"
-        for one in sorted(clusters, key=lambda one: one.name)
+        f"{cluster.name} ({cluster.cluster_id}, {cluster.state})"
+        for cluster in sorted(clusters, key=lambda cluster: cluster.name)
     )

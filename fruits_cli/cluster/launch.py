@@ -42,7 +42,9 @@ def new_launch_id() -> str:
 def living(name: str, cloud: Cloud) -> Cluster | None:
     """The live cluster of that name, None where there is none."""
     found = cloud.clusters.find_clusters(live=True, emr_name=f"{EMR_NAME_PREFIX}{name}")
-    return next((one for one in found if one.state.is_live and one.name == name), None)
+    return next(
+        (cluster for cluster in found if cluster.state.is_live and cluster.name == name), None
+    )
 
 
 def launch_once(

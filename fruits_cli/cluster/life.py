@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, LAUNCH_ID_TAG, Cluster, ClusterState
+from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, Cluster, ClusterState, ssh_group_name
 from fruits_cli.cloud.layout import places_of_logs
 from fruits_cli.cloud.protocols import Clock, Cloud
 from fruits_cli.cluster.cost import Bill, bill_line, cluster_bill
@@ -120,7 +120,7 @@ def await_end(cluster_id: str, session: Session) -> Ended:
 
 
 def _delete_ssh_group(cluster: Cluster, session: Session) -> None:
-    group = f"{EMR_NAME_PREFIX}{cluster.name}-ssh"
+    group = ssh_group_name(cluster.name)
     until = session.clock.monotonic() + _GROUP_TIMEOUT_S
     try:
         # EC2 holds on to the group until the last network interface is gone.

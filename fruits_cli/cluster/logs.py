@@ -54,15 +54,15 @@ def fetch_logs(storage: Storage, cluster: Cluster, step_id: str, *, workers: boo
     )
     applications = set(_APPLICATION.findall("\n".join(step.values())))
     containers = [
-        one
-        for one in storage.list_objects(root / "containers/")
-        if not applications or applications & set(_APPLICATION.findall(one.uri.key))
+        log
+        for log in storage.list_objects(root / "containers/")
+        if not applications or applications & set(_APPLICATION.findall(log.uri.key))
     ]
-    drivers = [one for one in containers if _DRIVER.search(one.uri.key)]
+    drivers = [log for log in containers if _DRIVER.search(log.uri.key)]
     others = [
-        one
-        for one in containers
-        if workers and one not in drivers and one.size and _CONTAINER.search(one.uri.key)
+        log
+        for log in containers
+        if workers and log not in drivers and log.size and _CONTAINER.search(log.uri.key)
     ]
     return JobLogs(
         driver=_texts(storage, root, drivers),
@@ -102,23 +102,23 @@ def _bootstrap_logs(storage: Storage, cluster: Cluster, root: S3Uri) -> list[Sto
         action = error.facts.get("bootstrap-action", "")
         below = root / f"node/{instance}/bootstrap-actions/"
         found += [
-            one
-            for one in storage.list_objects(below)
-            if not action.isdigit() or f"/bootstrap-actions/{action}/" in one.uri.key
+            log
+            for log in storage.list_objects(below)
+            if not action.isdigit() or f"/bootstrap-actions/{action}/" in log.uri.key
         ]
     return found
 
 
 def _texts(storage: Storage, root: S3Uri, objects: Iterable[StoredObject]) -> dict[str, str]:
     # stderr before stdout before EMR's own controller log: so the traceback is met first.
-    order = sorted(objects, key=lambda one: (_rank(one.uri.key), one.uri.key))
+    order = sorted(objects, key=lambda log: (_rank(log.uri.key), log.uri.key))
     texts = {}
-    for one in order:
-        if not 0 < one.size <= _MOST_BYTES:
+    for log in order:
+        if not 0 < log.size <= _MOST_BYTES:
             continue
-        found = storage.fetch_bytes(one.uri)
+        found = storage.fetch_bytes(log.uri)
         if found and (text := readable(found.content).strip()):
-            texts[one.uri.key.removeprefix(root.key)] = text
+            texts[log.uri.key.removeprefix(root.key)] = text
     return texts
 
 

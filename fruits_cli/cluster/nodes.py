@@ -35,12 +35,14 @@ def executor_plan(nodes: Sequence[tuple[Machine, int]], engine: Engine) -> Execu
 
     Raises UsageError where a node is too small for a single Python worker.
     """
-    machine = min((machine for machine, _ in nodes), key=lambda one: (one.vcpus, one.memory_mib))
-    room_mib = min(yarn_mib(one) for one, _ in nodes) - DRIVER_MIB - DRIVER_OVERHEAD_MIB
+    machine = min(
+        (machine for machine, _ in nodes), key=lambda machine: (machine.vcpus, machine.memory_mib)
+    )
+    room_mib = min(yarn_mib(machine) for machine, _ in nodes) - DRIVER_MIB - DRIVER_OVERHEAD_MIB
     heap_mib, overhead_mib, cores = _shape(room_mib, machine.vcpus, WORKER_MIB[engine])
     count = sum(
-        number * max(1, min(yarn_mib(one) // (heap_mib + overhead_mib), one.vcpus // cores))
-        for one, number in nodes
+        number * max(1, min(yarn_mib(machine) // (heap_mib + overhead_mib), machine.vcpus // cores))
+        for machine, number in nodes
     )
     return ExecutorPlan(heap_mib, overhead_mib, cores, count)
 
@@ -97,21 +99,21 @@ def refuse_unfit_types(
 ) -> None:
     """Raises ConfigError where a type is unknown, has an Arm processor or lacks bf16."""
     for group in groups:
-        one, flag = group.instance_type, f"--{group.role.value}-type"
-        machine = machines.get(one)
-        if is_arm_type(one) or (machine and machine.is_arm):
+        kind, flag = group.instance_type, f"--{group.role.value}-type"
+        machine = machines.get(kind)
+        if is_arm_type(kind) or (machine and machine.is_arm):
             raise ConfigError(
-                f"{one} has an Arm processor, for which the job's Python is not built.",
+                f"{kind} has an Arm processor, for which the job's Python is not built.",
                 hint=f"Take an x86 type such as {flag} m7i.xlarge.",
             )
         if machine is None:
             raise ConfigError(
-                f"{one} is not an instance type of this region.", hint=f"Give another {flag}."
+                f"{kind} is not an instance type of this region.", hint=f"Give another {flag}."
             )
         computes = group.role is not Role.PRIMARY
-        if computes and precision is Precision.BF16 and not has_bf16(one):
+        if computes and precision is Precision.BF16 and not has_bf16(kind):
             raise ConfigError(
-                f"{one} has no bf16 instructions; emulated, bf16 is slower than f32 there.",
+                f"{kind} has no bf16 instructions; emulated, bf16 is slower than f32 there.",
                 hint=f"Take {flag} m7i.xlarge, or --precision f32.",
             )
 
@@ -165,7 +167,9 @@ def _free(quota: Quota | None) -> str:
 
 
 def _advice(cluster: ClusterConfig, observed: Observed) -> str:
-    shape = next((one for one in _smaller(cluster) if _fits(node_groups(one), observed)), None)
+    shape = next(
+        (fewer for fewer in _smaller(cluster) if _fits(node_groups(fewer), observed)), None
+    )
     if shape is None:
         return "No smaller number of these nodes fits either."
     market = (
@@ -184,7 +188,7 @@ def _smaller(cluster: ClusterConfig) -> Iterator[ClusterConfig]:
         for core in range(1, cluster.core_count + 1)
         for task in range(cluster.task_count + 1)
     ]
-    for core, task in sorted(counts, key=lambda one: (sum(one), one[0]), reverse=True):
+    for core, task in sorted(counts, key=lambda pair: (sum(pair), pair[0]), reverse=True):
         for market in sorted({cluster.task_market, "on-demand"}, reverse=True):
             yield cluster.model_copy(
                 update={"core_count": core, "task_count": task, "task_market": market}

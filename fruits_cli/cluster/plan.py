@@ -21,6 +21,7 @@ from fruits_cli.cloud.clusters import (
     OnFailure,
     Role,
     StepSpec,
+    ssh_group_name,
 )
 from fruits_cli.cloud.layout import Places, places_of
 from fruits_cli.cloud.policies import Scope
@@ -77,7 +78,7 @@ class StepPlan:
             attempt=self.attempt,
         )
         args = step_args(self.options, main=job.main, package=job.package, name=name, job=arguments)
-        if (length := sum(len(one) + 1 for one in args)) > _STEP_CHARACTERS:
+        if (length := sum(len(word) + 1 for word in args)) > _STEP_CHARACTERS:
             raise ConfigError(
                 f"The job's arguments are {length:,} characters; EMR takes {_STEP_CHARACTERS:,}.",
                 hint="Shorten --prefix or --extensions.",
@@ -178,7 +179,7 @@ def plan_step(
 
     attempt: an id that no other step has. python: the interpreter that those nodes have.
     """
-    groups = [NodeGroup(Role.CORE, one, 1) for one in dict.fromkeys(node_types)]
+    groups = [NodeGroup(Role.CORE, kind, 1) for kind in dict.fromkeys(node_types)]
     refuse_unfit_types(groups, machines, config.job.precision)
     options = SparkOptions(
         executor_plan(workers(groups, machines), config.job.engine),
@@ -276,7 +277,7 @@ def _run_plan(
         missing=observed.missing,
         network=observed.network,
         kms_key=cluster.kms_key,
-        ssh_group=None if transient else f"{EMR_NAME_PREFIX}{name}-ssh",
+        ssh_group=None if transient else ssh_group_name(name),
         lifetime_min=lifetime,
         notes=tuple(_notes(config, observed)),
     )

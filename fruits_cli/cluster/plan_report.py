@@ -86,7 +86,7 @@ def plan_facts(plan: RunPlan, observed: Observed, *, images: str = "") -> dict[s
         "to_be_updated": _foundation_lines(plan, observed.outdated),
         "notes": list(plan.notes),
         "python": plan.spec.python,
-        "bootstrap": [[str(one.script), *one.args] for one in plan.spec.bootstrap],
+        "bootstrap": [[str(action.script), *action.args] for action in plan.spec.bootstrap],
         "lifetime_min": plan.lifetime_min,
         "images": images,
         "output": str(plan.places.run(plan.run_id)) if plan.spec.step else "",

@@ -141,9 +141,9 @@ def _of_folder(config: Config, folder: Path, count: int | None, *, name: str) ->
 
     def counted() -> Iterator[str]:
         nonlocal pictures, size
-        for one in list_pictures(folder, config.job.extensions):
-            pictures, size = pictures + 1, size + one.length
-            yield one.file
+        for picture in list_pictures(folder, config.job.extensions):
+            pictures, size = pictures + 1, size + picture.length
+            yield picture.file
 
     files = spread(counted(), _SAMPLE)
     if not files:
@@ -254,7 +254,7 @@ def _compared(config: Config, found: Found, measured: Measured, session: Session
         Shape(HERE, precision, measured.cores, speed)
         for precision, speed in measured.core_speeds.items()
     ]
-    estimates: list[Estimate] = [estimated(one, found.work, prices) for one in (*here, *shapes)]
+    estimates: list[Estimate] = [estimated(shape, found.work, prices) for shape in (*here, *shapes)]
     own, clusters = estimates[: len(here)], estimates[len(here) :]
     return Report(
         source=found.source,
@@ -272,7 +272,7 @@ def _doubts(found: Found, measured: Measured) -> Iterator[str]:
     """Reasons to trust the measurement less."""
     if found.stands_for_others:
         yield f"{_DRAWN} was timed, of 100 x 100 pixels: larger pictures take longer to decode."
-    at_work = min(one.at_work for one in measured.timed.values())
+    at_work = min(timed.at_work for timed in measured.timed.values())
     if at_work < _UNDISTURBED:
         yield (
             f"the sample had the cores only {at_work:.0%} of the time (other programs, or the "
@@ -282,7 +282,7 @@ def _doubts(found: Found, measured: Measured) -> Iterator[str]:
 
 def _too_long(config: Config, clusters: Sequence[Estimate]) -> Iterator[str]:
     most_min = lifetime_min(config.cluster, transient=True)
-    slow = [one.shape.name for one in clusters if one.on_cluster.high > most_min * 60]
+    slow = [cluster.shape.name for cluster in clusters if cluster.on_cluster.high > most_min * 60]
     if slow:
         yield (
             f"the cluster of fruits run ends after {most_min} minutes, which may be too early for "
@@ -291,7 +291,7 @@ def _too_long(config: Config, clusters: Sequence[Estimate]) -> Iterator[str]:
 
 
 def _machines(types: Sequence[str], session: Session | None) -> Mapping[str, Machine]:
-    unknown = [one for one in types if one not in MACHINES]
+    unknown = [kind for kind in types if kind not in MACHINES]
     if not unknown or session is None:
         return MACHINES
     try:

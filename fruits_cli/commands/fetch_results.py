@@ -57,7 +57,7 @@ def fetch_results(
     facts = {"run_id": run_id, "uri": str(uri), "output": str(target)}
     if dry_run:
         missing = missing_files(session.cloud.storage, uri, target)
-        size = sum(one.size for one in missing)
+        size = sum(fetching.size for fetching in missing)
         line = f"Would fetch {len(missing)} files ({size / 2**20:.1f} MiB) into {target}."
         facts_of_plan = {**facts, "bytes": size, "files": len(missing)}
         return Outcome([*manifest_lines(manifest), line], facts_of_plan)

@@ -217,7 +217,7 @@ def changed(text: str, values: Mapping[str, Mapping[str, Any]]) -> str:
         if line.strip():
             at_end[section] = len(lines)
     # From the end, so that the places of earlier sections stay true.
-    for name, keys in sorted(left.items(), key=lambda one: -at_end.get(one[0], len(lines) + 1)):
+    for name, keys in sorted(left.items(), key=lambda pair: -at_end.get(pair[0], len(lines) + 1)):
         new = [f"{key} = {_toml(value)}" for key, value in keys.items()]
         if new and name in at_end:
             lines[at_end[name] : at_end[name]] = new

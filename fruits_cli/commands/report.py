@@ -175,7 +175,7 @@ def find_place(wanted: str, ledger: Ledger) -> tuple[Path, RunRecord | None]:
     place = expanded(wanted).absolute()
     if place.exists():
         known = (str(place), str(place.resolve()))
-        found = (one for one in ledger.records() if {one.folder, one.output} & {*known})
+        found = (record for record in ledger.records() if {record.folder, record.output} & {*known})
         return place, next(found, None)
     if "/" in wanted:
         raise UsageError(f"There is no run in {wanted}: it does not exist.")

@@ -54,13 +54,15 @@ def runs(
     if session and prune:
         return prune_bucket(places_of(config), session, dry_run=dry_run, yes=yes)
     if run is not None:
-        one = run_facts(find_known_run(run, ledger, below, storage))
-        rows = [(key, "" if value is None else str(value)) for key, value in one.items()]
-        return Outcome([Table([("key", "value"), *rows])], one)
+        facts = run_facts(find_known_run(run, ledger, below, storage))
+        rows = [(key, "" if value is None else str(value)) for key, value in facts.items()]
+        return Outcome([Table([("key", "value"), *rows])], facts)
     found = known_runs(ledger, below, storage)
     if not found:
         return Outcome(["There are no runs yet: fruits run --sample makes one."], {"runs": []})
-    return Outcome([Table([HEADS, *run_rows(found)])], {"runs": [run_facts(one) for one in found]})
+    return Outcome(
+        [Table([HEADS, *run_rows(found)])], {"runs": [run_facts(known) for known in found]}
+    )
 
 
 def prune_bucket(places: Places, session: Session, *, dry_run: bool, yes: bool) -> Outcome:

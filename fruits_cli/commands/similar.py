@@ -79,7 +79,7 @@ def similar(
         features = embed_picture(picture, artefact, manifest["engine"], computed, os.environ)
         find = nearest_by_features if by is By.FEATURES else nearest_by_components
         found = find(features, folder, count)
-    rows = [(f"{one.similarity:.4f}", one.label, one.path) for one in found]
+    rows = [(f"{match.similarity:.4f}", match.label, match.path) for match in found]
     run_id = str(manifest.get("run_id", folder.name))
     similar = [vars(match) for match in found]
     facts = {"picture": str(picture), "run_id": run_id, "by": by.value, "similar": similar}

@@ -126,8 +126,10 @@ def _progress_lines(state: RunState) -> list[str]:
     running = state.step is not None and state.step.state is StepState.RUNNING
     if not state.progress or not running:
         return []
-    one = state.progress
-    return [f"Progress: {one.stage}, {one.done} of {one.total} pictures, {one.rate:.0f} images/s"]
+    seen = state.progress
+    return [
+        f"Progress: {seen.stage}, {seen.done} of {seen.total} pictures, {seen.rate:.0f} images/s"
+    ]
 
 
 def _step_lines(steps: Sequence[Step], now: datetime) -> list[str | Table]:
@@ -198,5 +200,5 @@ def local_status(ledger: Ledger) -> Outcome:
     """The runs that this folder knows of, the newest first."""
     runs = known_runs(ledger, None, None)
     lines: list[str | Table] = [Table([HEADS, *run_rows(runs)])]
-    facts = {"runs": [run_facts(one) for one in runs]}
+    facts = {"runs": [run_facts(known) for known in runs]}
     return Outcome(lines if runs else ["This folder knows no runs."], facts)

@@ -143,14 +143,16 @@ def _names_of_launches(config: Config) -> Mapping[Foundation, Sequence[str]]:
         update={"cluster": config.cluster.model_copy(update={"kms_key": None})}
     )
     kinds = [
-        foundation_names(one, keep_alive=keep_alive)
-        for one in (config, plain)
+        foundation_names(settings, keep_alive=keep_alive)
+        for settings in (config, plain)
         for keep_alive in (False, True)
     ]
     return {
         Foundation.INSTANCE_ROLE: [kinds[0].instance_role],
         Foundation.SERVICE_ROLE: [kinds[0].service_role],
-        Foundation.SECURITY_CONFIGURATION: sorted({one.security_configuration for one in kinds}),
+        Foundation.SECURITY_CONFIGURATION: sorted(
+            {names.security_configuration for names in kinds}
+        ),
     }
 
 
@@ -175,7 +177,7 @@ def _live_everywhere(
     try:
         for where in session.cloud.account.regions():
             cloud = session.cloud if where == session.cloud.region else region_cloud(where)
-            found += [(where, one) for one in cloud.clusters.find_clusters(live=True)]
+            found += [(where, cluster) for cluster in cloud.clusters.find_clusters(live=True)]
     except CloudError as error:
         raise CloudError(
             f"Whether fruits has a live cluster in {where} could not be checked, and it may use "

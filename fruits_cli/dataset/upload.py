@@ -114,7 +114,9 @@ def send_dataset(
     dataset.json comes last, so that a reader sees the former dataset or this one. What an
     interrupted upload sent is not sent again. Raises as `pack` does, and CloudError.
     """
-    stored = {one.uri.key.removeprefix(target.key): one for one in storage.list_objects(target)}
+    stored = {
+        there.uri.key.removeprefix(target.key): there for there in storage.list_objects(target)
+    }
     known = _known_shards(storage, target, stored)
     shards: list[Shard] = []
     view = _View("upload", totals.pictures, totals.bytes, tally)
@@ -122,8 +124,8 @@ def send_dataset(
         packed = pack(folder, into=scratch, extensions=extensions, known=known, digests=digests)
         sendings = _sendings(packed, target, storage, stored, shards, tally)
         with closing(send_all(storage, sendings)) as sent:
-            for one in sent:
-                yield view.after(one)
+            for sending in sent:
+                yield view.after(sending)
     manifest = manifest_of(shards)
     tally.digest = put_manifest(storage, target, manifest)
     content, current = manifest.to_json().encode(), storage.fetch_bytes(target / DATASET_FILE)
@@ -163,17 +165,17 @@ def _sendings(
     shards: list[Shard],
     tally: Tally,
 ) -> Iterator[Sending]:
-    for one in packed:
-        shard, uri = one.shard, target / one.shard.name
+    for made in packed:
+        shard, uri = made.shard, target / made.shard.name
         shards.append(shard)
         tally.pictures += shard.pictures
-        tally.unreadable += [unreadable.path for unreadable in one.unreadable]
+        tally.unreadable += [unreadable.path for unreadable in made.unreadable]
         sha256 = bytes.fromhex(shard.sha256)
-        if one.file is not None and not _is_stored(storage, uri, stored, shard):
-            yield Sending(one.file, uri, shard.bytes, shard.pictures, sha256, remove=True)
+        if made.file is not None and not _is_stored(storage, uri, stored, shard):
+            yield Sending(made.file, uri, shard.bytes, shard.pictures, sha256, remove=True)
             continue
-        if one.file is not None:
-            one.file.unlink(missing_ok=True)
+        if made.file is not None:
+            made.file.unlink(missing_ok=True)
         tally.files_kept += 1
         tally.kept_pictures += shard.pictures
 
@@ -201,12 +203,12 @@ def send_raw(
 
     Sent are those whose size differs, and those changed since they were sent.
     """
-    stored = {one.uri.key: one for one in storage.list_objects(target)}
+    stored = {there.uri.key: there for there in storage.list_objects(target)}
     view = _View("upload", totals.pictures, totals.bytes, tally)
     sendings = _raw_sendings(list_pictures(folder, extensions), target, stored, tally)
     with closing(send_all(storage, sendings, connections=64)) as sent:
-        for one in sent:
-            yield view.after(one)
+        for sending in sent:
+            yield view.after(sending)
     yield view.at_end()
 
 
@@ -243,10 +245,10 @@ class _View:
         self._stage, self._total, self._bytes, self._tally = stage, pictures, size, tally
         self._sent_pictures, self._speed = 0, Speed()
 
-    def after(self, one: Sending) -> Progress:
+    def after(self, sending: Sending) -> Progress:
         self._tally.files_sent += 1
-        self._tally.bytes_sent += one.size
-        self._sent_pictures += one.pictures
+        self._tally.bytes_sent += sending.size
+        self._sent_pictures += sending.pictures
         return self._progress(self._sent_pictures + self._tally.kept_pictures)
 
     def at_end(self) -> Progress:

@@ -297,10 +297,10 @@ def emr_groups(ask: Ask) -> Finding:
     EMR uses ElasticMapReduce-* again; those of clusters without the policy have no tag. Source:
     EMR Management Guide, service role for Amazon EMR.
     """
-    groups = [one for one in ask.security_groups() if one.name.startswith("ElasticMapReduce")]
-    if untagged := [one for one in groups if not one.is_tagged]:
-        names = ", ".join(f"{one.name} ({one.group_id})" for one in untagged)
-        ids = " ".join(one.group_id for one in untagged)
+    groups = [group for group in ask.security_groups() if group.name.startswith("ElasticMapReduce")]
+    if untagged := [group for group in groups if not group.is_tagged]:
+        names = ", ".join(f"{group.name} ({group.group_id})" for group in untagged)
+        ids = " ".join(group.group_id for group in untagged)
         return failing(
             f"EMR reuses {names}, and its policy refuses groups without the tag "
             f"{MANAGED_POLICY_TAG}.",
@@ -328,6 +328,6 @@ def clusters(ask: Ask) -> Finding:
     if old:
         return failing(
             f"{said}. Older than {limit_min} minutes: {', '.join(old)}.",
-            "\n".join(f"fruits terminate --cluster {one}" for one in old),
+            "\n".join(f"fruits terminate --cluster {cluster_id}" for cluster_id in old),
         )
     return ok(said)

@@ -50,16 +50,16 @@ def release(ask: Ask) -> Finding:
 
 def _newest(offered: Sequence[str]) -> str:
     # The line of emr-spark-8 has neither JupyterHub nor TensorFlow.
-    newest = next((one for one in offered if one.startswith("emr-7.")), "another one")
+    newest = next((release for release in offered if release.startswith("emr-7.")), "another one")
     return f"--release-label {newest}"
 
 
 def applications(ask: Ask) -> Finding:
     """Whether the release has what create-cluster installs; EMR does not look at upper case."""
     label, wanted = ask.config.cluster.release_label, ask.config.cluster.applications
-    known = {one.lower() for one in ask.cloud.preflight.applications(label)}
-    if missing := [one for one in wanted if one.lower() not in known]:
-        rest = ",".join(one for one in wanted if one not in missing)
+    known = {application.lower() for application in ask.cloud.preflight.applications(label)}
+    if missing := [application for application in wanted if application.lower() not in known]:
+        rest = ",".join(application for application in wanted if application not in missing)
         return failing(
             f"{label} has no {', '.join(missing)}.",
             f"Give --applications {rest}, or another --release-label.",
@@ -71,8 +71,10 @@ def instance_types(ask: Ask) -> Finding:
     """Whether the release runs on the instance types."""
     label = ask.config.cluster.release_label
     supported = ask.cloud.preflight.supported_types(label)
-    if bad := [one for one in ask.types if one not in supported]:
-        flags = ", ".join(f"--{one.role}-type" for one in ask.groups if one.instance_type in bad)
+    if bad := [kind for kind in ask.types if kind not in supported]:
+        flags = ", ".join(
+            f"--{group.role}-type" for group in ask.groups if group.instance_type in bad
+        )
         return failing(f"{label} does not run on {', '.join(bad)}.", f"Give another {flags}.")
     return ok(", ".join(ask.types))
 
@@ -91,10 +93,10 @@ def memory(ask: Ask) -> Finding:
 def zones(ask: Ask) -> Finding:
     """Whether one of the subnets' zones has all the types: a cluster lies in one zone."""
     offered = ask.cloud.preflight.zones(sorted(ask.types))
-    ours = sorted({one.zone for one in ask.found_subnets()})
-    fit = [zone for zone in ours if all(zone in offered[one] for one in ask.types)]
+    ours = sorted({subnet.zone for subnet in ask.found_subnets()})
+    fit = [zone for zone in ours if all(zone in offered[kind] for kind in ask.types)]
     if not fit:
-        lacking = next((one for one in ask.types if not offered[one] & set(ours)), ask.types[0])
+        lacking = next((kind for kind in ask.types if not offered[kind] & set(ours)), ask.types[0])
         elsewhere = ", ".join(sorted(offered[lacking])) or "no zone of the region"
         return failing(
             f"No zone of the subnets ({', '.join(ours)}) has all types; {lacking} is in "
@@ -110,7 +112,7 @@ def vcpus(ask: Ask, market: Market) -> Finding:
     """Whether the account may run as many vCPUs of this market as the plan needs."""
     cluster, machines = ask.config.cluster, ask.machines()
     quota = ask.cloud.account.quota(market)
-    if unknown := [one for one in ask.types if one not in machines]:
+    if unknown := [kind for kind in ask.types if kind not in machines]:
         return not_asked(f"how many vCPUs {', '.join(unknown)} has is not known")
     needed = vcpus_of(ask.groups, machines, market)
     if quota is None:

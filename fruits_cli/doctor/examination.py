@@ -90,9 +90,9 @@ def examine(config: Config, around: Surroundings) -> list[Finding]:
     """All findings, in the order of the table; takes a few seconds."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         # Asked before AWS is waited for.
-        here = [pool.submit(one.answer) for one in _here(config, around)]
+        here = [pool.submit(question.answer) for question in _here(config, around)]
         there = _examine_cloud(config, around, pool)
-        return [*there, *(one.result() for one in here)]
+        return [*there, *(answer.result() for answer in here)]
 
 
 def _examine_cloud(config: Config, around: Surroundings, pool: ThreadPoolExecutor) -> list[Finding]:
@@ -109,7 +109,7 @@ def _examine_cloud(config: Config, around: Surroundings, pool: ThreadPoolExecuto
     ask = Ask(config, clouds[0], around.clock)
     rest = (_REGION, *(_WITH_BUCKET if config.storage.bucket else (_NO_BUCKET,)), *_OTHERS)
     first = list(pool.map(Question.answer, _questions(ask, _FIRST)))
-    if any(one.verdict is Verdict.COULD_NOT_ASK for one in first):
+    if any(finding.verdict is Verdict.COULD_NOT_ASK for finding in first):
         # Each would wait for the same silence.
         return [
             *first,
@@ -142,14 +142,16 @@ def _here(config: Config, around: Surroundings) -> list[Question]:
 def report(findings: Sequence[Finding]) -> Outcome:
     """The table, the fixes below their lines, and how many of each verdict there are."""
     rows: list[Sequence[object]] = []
-    for one in findings:
-        rows.append((one.verdict.value, one.name, one.said))
-        rows += [("", "", f"  fix: {line}") for line in one.fix.splitlines()]
-    counts = Counter(one.verdict for one in findings)
-    summary = ", ".join(f"{counts[one]} {one.value}" for one in Verdict if counts[one])
+    for finding in findings:
+        rows.append((finding.verdict.value, finding.name, finding.said))
+        rows += [("", "", f"  fix: {line}") for line in finding.fix.splitlines()]
+    counts = Counter(finding.verdict for finding in findings)
+    summary = ", ".join(
+        f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]
+    )
     facts = {
-        "findings": [asdict(one) for one in findings],
-        "counts": {one.value: counts[one] for one in Verdict},
+        "findings": [asdict(finding) for finding in findings],
+        "counts": {verdict.value: counts[verdict] for verdict in Verdict},
     }
     # Neither a warning nor an unanswered question is a failure.
     code = 1 if counts[Verdict.FAILING] else 0

@@ -21,38 +21,42 @@ def subnets(ask: Ask) -> Finding:
     nodes = sum(group.count for group in ask.groups)
     if not found and not wanted:
         return failing("There is no default VPC in this region.", "Give --subnets, or --region.")
-    if missing := sorted(set(wanted) - {one.subnet_id for one in found}):
+    if missing := sorted(set(wanted) - {subnet.subnet_id for subnet in found}):
         return failing(
             f"{_list(missing)} is not in this region.", "Give other --subnets, or --region."
         )
-    if len(vpcs := sorted({one.vpc_id for one in found})) > 1:
+    if len(vpcs := sorted({subnet.vpc_id for subnet in found})) > 1:
         return failing(
             f"The subnets lie in more than one VPC: {_list(vpcs)}.",
             "Give --subnets of one VPC, all public or all private.",
         )
-    if not (fit := [one for one in found if one.is_available and one.free_addresses >= nodes]):
-        most = max(one.free_addresses for one in found)
+    if not (
+        fit := [
+            subnet for subnet in found if subnet.is_available and subnet.free_addresses >= nodes
+        ]
+    ):
+        most = max(subnet.free_addresses for subnet in found)
         return failing(
             f"The cluster has {nodes} nodes, and no subnet has as many free addresses (at most "
             f"{most}).",
             "Give larger --subnets, or fewer nodes with --core-count and --task-count.",
         )
-    where = ", ".join(f"{one.subnet_id} ({one.zone})" for one in fit)
+    where = ", ".join(f"{subnet.subnet_id} ({subnet.zone})" for subnet in fit)
     return ok(f"{found[0].vpc_id}: {where}")
 
 
 def routes(ask: Ask) -> Finding:
     """Whether the nodes reach S3 and EMR: through an internet gateway, NAT, or an S3 endpoint."""
     found = ask.found_subnets()
-    public = [one for one in found if one.has_internet]
-    private = [one for one in found if not one.has_internet]
+    public = [subnet for subnet in found if subnet.has_internet]
+    private = [subnet for subnet in found if not subnet.has_internet]
     if public and private:
         return failing(
-            f"{_list(one.subnet_id for one in private)} has no internet gateway, "
-            f"{_list(one.subnet_id for one in public)} has one.",
+            f"{_list(subnet.subnet_id for subnet in private)} has no internet gateway, "
+            f"{_list(subnet.subnet_id for subnet in public)} has one.",
             "Give --subnets that are all public or all private.",
         )
-    if shut := [one.subnet_id for one in private if not (one.has_nat or one.has_s3)]:
+    if shut := [subnet.subnet_id for subnet in private if not (subnet.has_nat or subnet.has_s3)]:
         return failing(
             f"{_list(shut)} has no route to an internet gateway, no NAT and no S3 endpoint.",
             "Give another --subnets, or an S3 endpoint to its route table: aws ec2 "
@@ -72,8 +76,8 @@ def dns(ask: Ask) -> Finding:
         "--enable-dns-hostnames": vpc.has_dns_hostnames,
     }
     if off := [switch for switch, is_on in switches.items() if not is_on]:
-        what = " and ".join(one.removeprefix("--enable-dns-") for one in off)
-        commands = [f"aws ec2 modify-vpc-attribute --vpc-id {vpc.vpc_id} {one}" for one in off]
+        what = " and ".join(flag.removeprefix("--enable-dns-") for flag in off)
+        commands = [f"aws ec2 modify-vpc-attribute --vpc-id {vpc.vpc_id} {flag}" for flag in off]
         return failing(f"{vpc.vpc_id} has DNS {what} off.", "\n".join(commands))
     return ok("DNS support and host names are on")
 
@@ -81,7 +85,7 @@ def dns(ask: Ask) -> Finding:
 def tags(ask: Ask) -> Finding:
     """The tag without which EMR's managed policy may touch neither subnet nor VPC."""
     found, vpc = ask.found_subnets(), ask.vpc()
-    untagged = [one.subnet_id for one in found if not one.is_tagged]
+    untagged = [subnet.subnet_id for subnet in found if not subnet.is_tagged]
     untagged += [] if vpc.is_tagged else [vpc.vpc_id]
     if not untagged:
         return ok(f"{MANAGED_POLICY_TAG} is on subnets and VPC")
@@ -102,7 +106,7 @@ def idle_end(ask: Ask) -> Finding:
     Source: EMR Management Guide, auto-termination policy.
     """
     vpc = ask.vpc()
-    if any(one.endswith(_API_GATEWAY) for one in vpc.private_names):
+    if any(service.endswith(_API_GATEWAY) for service in vpc.private_names):
         return failing(
             f"{vpc.vpc_id} has an API Gateway endpoint with private DNS: clusters in it do not "
             "notice that they are idle.",

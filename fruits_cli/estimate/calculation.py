@@ -173,15 +173,15 @@ def cluster_shape(
     types that are unknown or cannot run the job.
     """
     groups = node_groups(candidate.cluster)
-    for one in (group.instance_type for group in groups):
-        if is_arm_type(one) or (one in machines and machines[one].is_arm):
-            raise UsageError(f"{one} has an Arm processor, for which the job is not built.")
-        if one not in machines:
-            raise UsageError(f"the number of vCPUs of {one} is not known here.")
+    for kind in (group.instance_type for group in groups):
+        if is_arm_type(kind) or (kind in machines and machines[kind].is_arm):
+            raise UsageError(f"{kind} has an Arm processor, for which the job is not built.")
+        if kind not in machines:
+            raise UsageError(f"the number of vCPUs of {kind} is not known here.")
     nodes = workers(groups, machines)
     executors = executor_plan(nodes, engine)
-    types = {one for one in (candidate.cluster.core_type, candidate.cluster.task_type)}
-    computes = all(has_bf16(one) for one in types)
+    types = {kind for kind in (candidate.cluster.core_type, candidate.cluster.task_type)}
+    computes = all(has_bf16(kind) for kind in types)
     precision = candidate.precision
     if precision is Precision.BF16 and not computes:
         precision = Precision.F32
@@ -259,7 +259,7 @@ def price_range(
 
     A Spot price that is not known is assumed. None where a type has no price.
     """
-    guessed = {one: {"": usd * assumed.spot_share} for one, usd in prices.on_demand.items()}
+    guessed = {kind: {"": usd * assumed.spot_share} for kind, usd in prices.on_demand.items()}
     price = hourly_price(groups, replace(prices, spot={**guessed, **prices.spot}))
     return None if price.unknown else Range(price.usd, price.at_most_usd)
 
@@ -295,8 +295,8 @@ def break_even(
 
     def up_to(ours: str, theirs: str) -> int | None:
         found = [
-            crossing(partial(seconds, ours, here), partial(seconds, theirs, one))
-            for one in clusters
+            crossing(partial(seconds, ours, here), partial(seconds, theirs, cluster))
+            for cluster in clusters
         ]
         return min((number for number in found if number is not None), default=None)
 
@@ -321,7 +321,7 @@ def crossing(ours: Callable[[int], float], theirs: Callable[[int], float]) -> in
 
 def fastest(estimates: Sequence[Estimate]) -> Estimate:
     """The one with the shortest middle time."""
-    return min(estimates, key=lambda one: one.seconds.middle)
+    return min(estimates, key=lambda estimate: estimate.seconds.middle)
 
 
 def instance_types(found: Sequence[Candidate]) -> Iterator[str]:

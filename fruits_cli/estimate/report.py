@@ -41,8 +41,8 @@ class Measured:
     def core_speeds(self) -> dict[Precision, Range]:
         """Images a second of one core while all are at work: as measured, and left alone."""
         return {
-            precision: Range(one.images_s, one.undisturbed_images_s) * (1 / self.cores)
-            for precision, one in self.timed.items()
+            precision: Range(timed.images_s, timed.undisturbed_images_s) * (1 / self.cores)
+            for precision, timed in self.timed.items()
         }
 
     @property
@@ -84,7 +84,7 @@ def report_lines(report: Report) -> list[str | Table]:
 
 def _timed_line(measured: Measured) -> str:
     speeds = ", ".join(
-        f"{precision} {one.images_s:.0f} images/s" for precision, one in measured.timed.items()
+        f"{precision} {timed.images_s:.0f} images/s" for precision, timed in measured.timed.items()
     )
     times = f", {measured.rounds} times over" if measured.rounds > 1 else ""
     what = f"{measured.pictures} pictures of {measured.sample}{times}"
@@ -95,22 +95,22 @@ def _timed_line(measured: Measured) -> str:
 def _rows(report: Report) -> list[Sequence[object]]:
     return [
         (
-            one.shape.name,
-            _nodes(one),
-            one.shape.slots,
-            one.shape.precision.value,
-            span(one.seconds * (1 / 60)),
-            span(one.usd, places=2) if one.usd else "unknown",
+            estimate.shape.name,
+            _nodes(estimate),
+            estimate.shape.slots,
+            estimate.shape.precision.value,
+            span(estimate.seconds * (1 / 60)),
+            span(estimate.usd, places=2) if estimate.usd else "unknown",
         )
-        for one in (*report.here, *report.clusters)
+        for estimate in (*report.here, *report.clusters)
     ]
 
 
-def _nodes(one: Estimate) -> str:
+def _nodes(estimate: Estimate) -> str:
     return ", ".join(
         f"{group.count} {group.role} {group.instance_type}"
         f"{' Spot' if group.market is Market.SPOT else ''}"
-        for group in one.shape.groups
+        for group in estimate.shape.groups
     )
 
 
@@ -135,7 +135,7 @@ def verdict_lines(report: Report) -> list[str]:
     if not report.clusters:
         return ["No cluster could be compared; this machine costs nothing."]
     cluster = fastest(report.clusters)
-    first, second = sorted((here, cluster), key=lambda one: one.seconds.middle)
+    first, second = sorted((here, cluster), key=lambda estimate: estimate.seconds.middle)
     sure = first.seconds.high <= second.seconds.low
     close = "" if sure else ", though the ranges overlap"
     cheap = _cheapest_line(report.clusters)
@@ -145,16 +145,16 @@ def verdict_lines(report: Report) -> list[str]:
     ]
 
 
-def _name(one: Estimate) -> str:
-    name = HERE if not one.shape.groups else f"the cluster {one.shape.name!r}"
-    return f"{name}, {span(one.seconds * (1 / 60))} minutes"
+def _name(estimate: Estimate) -> str:
+    name = HERE if not estimate.shape.groups else f"the cluster {estimate.shape.name!r}"
+    return f"{name}, {span(estimate.seconds * (1 / 60))} minutes"
 
 
 def _cheapest_line(clusters: Sequence[Estimate]) -> str:
-    priced = [one for one in clusters if one.usd]
+    priced = [estimate for estimate in clusters if estimate.usd]
     if not priced:
         return "This machine costs nothing."
-    cheapest = min(priced, key=lambda one: one.usd.middle if one.usd else 0.0)
+    cheapest = min(priced, key=lambda estimate: estimate.usd.middle if estimate.usd else 0.0)
     usd = span(cheapest.usd, places=2) if cheapest.usd else ""
     return f"This machine costs nothing, the cheapest cluster ({cheapest.shape.name}) ${usd}."
 
@@ -210,8 +210,8 @@ def assumption_lines(report: Report) -> list[str]:
     ]
 
 
-def _speed(one: Range) -> str:
-    return f"{one.low:.2g} to {one.high:.2g}"
+def _speed(speed: Range) -> str:
+    return f"{speed.low:.2g} to {speed.high:.2g}"
 
 
 def report_facts(report: Report) -> dict[str, Any]:
@@ -225,15 +225,17 @@ def report_facts(report: Report) -> dict[str, Any]:
             "source": measured.sample,
             "pictures": measured.pictures,
             "rounds": measured.rounds,
-            "rejected": {p.value: one.rejected for p, one in measured.timed.items()},
-            "at_work": {p.value: round(one.at_work, 3) for p, one in measured.timed.items()},
-            "images_per_s": {p.value: round(one.images_s, 1) for p, one in measured.timed.items()},
+            "rejected": {p.value: timed.rejected for p, timed in measured.timed.items()},
+            "at_work": {p.value: round(timed.at_work, 3) for p, timed in measured.timed.items()},
+            "images_per_s": {
+                p.value: round(timed.images_s, 1) for p, timed in measured.timed.items()
+            },
             "cores": measured.cores,
             "engine": measured.engine,
             "image_size": measured.image_size,
             "weights": measured.weights,
         },
-        "places": [_facts(one) for one in (*report.here, *report.clusters)],
+        "places": [_facts(estimate) for estimate in (*report.here, *report.clusters)],
         "better_here_up_to_pictures": {
             "low": found.low,
             "middle": found.middle,
@@ -246,18 +248,18 @@ def report_facts(report: Report) -> dict[str, Any]:
     }
 
 
-def _facts(one: Estimate) -> dict[str, Any]:
+def _facts(estimate: Estimate) -> dict[str, Any]:
     return {
-        "name": one.shape.name,
-        "target": "emr" if one.shape.groups else "local",
-        "precision": one.shape.precision.value,
-        "workers": one.shape.slots,
-        "nodes": [group.facts for group in one.shape.groups],
-        "minutes": _pair(one.seconds * (1 / 60)),
-        "stages_minutes": {name: _pair(span * (1 / 60)) for name, span in one.stages.items()},
-        "usd": _pair(one.usd) if one.usd else None,
+        "name": estimate.shape.name,
+        "target": "emr" if estimate.shape.groups else "local",
+        "precision": estimate.shape.precision.value,
+        "workers": estimate.shape.slots,
+        "nodes": [group.facts for group in estimate.shape.groups],
+        "minutes": _pair(estimate.seconds * (1 / 60)),
+        "stages_minutes": {name: _pair(span * (1 / 60)) for name, span in estimate.stages.items()},
+        "usd": _pair(estimate.usd) if estimate.usd else None,
     }
 
 
-def _pair(one: Range) -> list[float]:
-    return [round(one.low, 4), round(one.high, 4)]
+def _pair(bounds: Range) -> list[float]:
+    return [round(bounds.low, 4), round(bounds.high, 4)]

@@ -53,12 +53,12 @@ def time_sample(
         for process in started:
             _told(process, "ready")
         done = list(pool.map(_fed, started, shares))
-    pictures = sum(one["pictures"] for one in done)
+    pictures = sum(facts["pictures"] for facts in done)
     return Timed(
-        sum(one["pictures"] / one["seconds"] for one in done),
+        sum(facts["pictures"] / facts["seconds"] for facts in done),
         pictures,
-        sum(one["rejected"] for one in done),
-        sum(one["cpu_seconds"] for one in done) / sum(one["seconds"] for one in done),
+        sum(facts["rejected"] for facts in done),
+        sum(facts["cpu_seconds"] for facts in done) / sum(facts["seconds"] for facts in done),
     )
 
 

@@ -132,7 +132,7 @@ def obtain_model(
     job = job.model_copy(update={"precision": Precision.F32})
     artefact, job = _obtained(job, screen, environ, if_absent, pictures, load_model)
     if fast is None:
-        fast = [Precision(one) for one in artefact.facts.get("fast", ())]
+        fast = [Precision(precision) for precision in artefact.facts.get("fast", ())]
     reasons = []
     for precision in (Precision.INT8, Precision.BF16):
         wanted = job.model_copy(update={"precision": precision})

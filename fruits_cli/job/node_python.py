@@ -97,7 +97,7 @@ class Lock:
     @property
     def pins(self) -> tuple[Pin, ...]:
         found = (_PIN.match(line) for line in self.text.splitlines())
-        return tuple(Pin(**one.groupdict()) for one in found if one)
+        return tuple(Pin(**match.groupdict()) for match in found if match)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def sending_of(file: Path, uri: S3Uri) -> Sending:
 
 def send_new(sendings: Iterable[Sending], storage: Storage) -> int:
     """Send what is not there yet, digests verified; the number of files sent."""
-    new = [one for one in sendings if storage.stored_sha256(one.uri) != one.sha256]
+    new = [sending for sending in sendings if storage.stored_sha256(sending.uri) != sending.sha256]
     return sum(1 for _ in send_all(storage, new))
 
 

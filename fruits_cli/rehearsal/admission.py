@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from botocore.model import Shape
 from botocore.validate import ParamValidator
 
+from fruits_cli.cloud.account import CLEANUP_ROLE
 from fruits_cli.rehearsal.catalogue import applications
 from fruits_cli.rehearsal.host import Clients
 from fruits_cli.rehearsal.wire import Refused
@@ -21,7 +22,6 @@ from fruits_cli.rehearsal.world import Cluster
 
 MODEL = botocore.session.Session().get_service_model("emr")
 _MOST_STEPS = 256
-CLEANUP_ROLE = "AWSServiceRoleForEMRCleanup"
 
 
 def invalid(message: str) -> Refused:
@@ -94,9 +94,9 @@ def _admit_roles(request: dict[str, Any], iam: Any) -> None:
     if not service_role:
         raise invalid("ServiceRole is required for creating cluster.")
     try:
-        iam.get_role(RoleName=CLEANUP_ROLE)
+        iam.get_role(RoleName=CLEANUP_ROLE.name)
     except ClientError:
-        raise invalid(f"Service-linked role '{CLEANUP_ROLE}' for EMR is required.") from None
+        raise invalid(f"Service-linked role '{CLEANUP_ROLE.name}' for EMR is required.") from None
     try:
         roles = iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
     except ClientError:

@@ -14,12 +14,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from fruits_cli.cloud.clusters import MANAGED_POLICY_TAG
 from fruits_cli.rehearsal.catalogue import supported_types, vcpus_of
 from fruits_cli.rehearsal.host import Clients, Host
 from fruits_cli.rehearsal.world import Cluster, ClusterEnds, Ending, Fleet, Node
 
 _POLICY_V2 = "AmazonEMRServicePolicy_v2"
-_POLICY_TAG = {"Key": "for-use-with-amazon-emr-managed-policies", "Value": "true"}
+_POLICY_TAG = {"Key": MANAGED_POLICY_TAG, "Value": "true"}
 _MANAGED_GROUPS = {
     "EmrManagedMasterSecurityGroup": "ElasticMapReduce-primary",
     "EmrManagedSlaveSecurityGroup": "ElasticMapReduce-core",

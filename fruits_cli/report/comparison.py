@@ -40,7 +40,9 @@ class Comparison:
         """The accuracy of each label in each run, those that differ most first."""
         if not (qualities := [quality for quality in self.qualities if quality]):
             return []
-        by_run = [{one.label: one.accuracy for one in quality.labels} for quality in qualities]
+        by_run = [
+            {label.label: label.accuracy for label in quality.labels} for quality in qualities
+        ]
         rows = [(label, [found[label] for found in by_run]) for label in by_run[0]]
         return sorted(rows, key=lambda row: (min(row[1]) - max(row[1]), row[0]))
 
@@ -51,8 +53,8 @@ def compare(reports: Sequence[Report]) -> Comparison:
     for report in reports[1:]:
         paths &= set(report.source.rows.paths)
     rows = [_restricted(report.source.rows, paths) for report in reports]
-    qualities = [judge(one) for one in rows]
-    agreements = [agreement(rows[0], one) for one in rows]
+    qualities = [judge(run_rows) for run_rows in rows]
+    agreements = [agreement(rows[0], run_rows) for run_rows in rows]
     return Comparison(reports, len(paths), qualities, agreements, _changed(rows[0], qualities))
 
 
@@ -65,38 +67,47 @@ def _restricted(rows: Rows, paths: set[str]) -> Rows:
 def _changed(rows: Rows, qualities: Sequence[Quality | None]) -> list[Changed]:
     wrong = [quality.wrong if quality else {} for quality in qualities]
     found = [
-        Changed(path, label, [one.get(path, label) for one in wrong])
+        Changed(path, label, [taken_for.get(path, label) for taken_for in wrong])
         for path, label in zip(rows.paths, rows.labels, strict=True)
     ]
-    return [one for one in found if len(set(one.taken_for)) > 1]
+    return [change for change in found if len(set(change.taken_for)) > 1]
 
 
 def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     """The table of the page: a name, and its value for each run; all as text."""
     reports = comparison.reports
-    costs = [one.cluster.cost_usd for one in reports]
-    seconds = [sum(one.seconds.values()) for one in reports]
+    costs = [report.cluster.cost_usd for report in reports]
+    seconds = [sum(report.seconds.values()) for report in reports]
     rows = [
-        ("Pictures", [f"{one.source.pictures + len(one.source.rejected):,}" for one in reports]),
-        ("Rejected", [f"{len(one.source.rejected):,}" for one in reports]),
-        ("Model", [_model(one) for one in reports]),
-        ("Weights", [_told(one, "weights") for one in reports]),
-        ("Components", [str(one.k or "none") for one in reports]),
-        ("Standardised", ["yes" if one.is_standardized else "no" for one in reports]),
-        ("Share of the variance", [_percent(one.variance) for one in reports]),
+        (
+            "Pictures",
+            [f"{report.source.pictures + len(report.source.rejected):,}" for report in reports],
+        ),
+        ("Rejected", [f"{len(report.source.rejected):,}" for report in reports]),
+        ("Model", [_model(report) for report in reports]),
+        ("Weights", [_told(report, "weights") for report in reports]),
+        ("Components", [str(report.k or "none") for report in reports]),
+        ("Standardised", ["yes" if report.is_standardized else "no" for report in reports]),
+        ("Share of the variance", [_percent(report.variance) for report in reports]),
         (
             "Components for 95 %",
-            [str(components_for(one.source.ratio, 0.95) or "unknown") for one in reports],
+            [str(components_for(report.source.ratio, 0.95) or "unknown") for report in reports],
         ),
         (
             "Nearest picture has the same label",
-            [_percent(one.accuracy if one else None, 2) for one in comparison.qualities],
+            [
+                _percent(quality.accuracy if quality else None, 2)
+                for quality in comparison.qualities
+            ],
         ),
         (
             "Nearest pictures shared with the first run",
-            ["", *(_percent(one) for one in comparison.agreements[1:])],
+            ["", *(_percent(share) for share in comparison.agreements[1:])],
         ),
-        ("Images a second", [f"{one.images_s:.0f}" if one.images_s else "" for one in reports]),
+        (
+            "Images a second",
+            [f"{report.images_s:.0f}" if report.images_s else "" for report in reports],
+        ),
         (
             "Seconds of the job",
             [f"{spent:.1f}" if spent else "" for spent in seconds],
@@ -125,9 +136,9 @@ def comparison_facts(comparison: Comparison) -> dict[str, Any]:
     return {
         "schema": 1,
         "common": comparison.common,
-        "accuracy": [one.accuracy if one else None for one in comparison.qualities],
+        "accuracy": [quality.accuracy if quality else None for quality in comparison.qualities],
         "agreement": list(comparison.agreements),
         "labels": dict(comparison.labels),
-        "changed": [vars(one) for one in comparison.changed],
+        "changed": [vars(change) for change in comparison.changed],
         "runs": [report_facts(report) for report in comparison.reports],
     }

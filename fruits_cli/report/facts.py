@@ -115,7 +115,7 @@ def report_facts(report: Report) -> dict[str, Any]:
         "command": command_again(source.manifest),
         **{key: source.manifest.get(key) for key in keys},
         "quality": _quality_facts(report.quality),
-        "odd": {one.name: [asdict(odd) for odd in one.odd] for one in report.odd},
+        "odd": {odd_list.name: [asdict(odd) for odd in odd_list.odd] for odd_list in report.odd},
     }
 
 
@@ -126,10 +126,12 @@ def _quality_facts(quality: Quality | None) -> dict[str, Any] | None:
         "accuracy": quality.accuracy,
         "judged": quality.judged,
         "left_out": quality.left_out,
-        "labels": {one.label: {"judged": one.judged, "right": one.right} for one in quality.labels},
+        "labels": {
+            label.label: {"judged": label.judged, "right": label.right} for label in quality.labels
+        },
         "confusions": [
-            {"label": one.label, "taken_for": one.taken_for, "count": one.count}
-            for one in quality.confusions
+            {"label": confusion.label, "taken_for": confusion.taken_for, "count": confusion.count}
+            for confusion in quality.confusions
         ],
     }
 

@@ -107,11 +107,11 @@ def _variance(report: Report, figure: Any) -> Any:
 
 def _labels(report: Report, figure: Any) -> Any:
     assert report.quality is not None
-    worst = sorted(report.quality.labels, key=lambda one: (one.accuracy, one.label))[:_BARS]
+    worst = sorted(report.quality.labels, key=lambda label: (label.accuracy, label.label))[:_BARS]
     figure.set_size_inches(8, 1.2 + 0.22 * len(worst))
     axes = figure.subplots()
-    names = [one.label for one in reversed(worst)]
-    axes.barh(range(len(worst)), [one.accuracy for one in reversed(worst)], color="#0072b2")
+    names = [label.label for label in reversed(worst)]
+    axes.barh(range(len(worst)), [label.accuracy for label in reversed(worst)], color="#0072b2")
     axes.set_yticks(range(len(worst)), names, fontsize=8)
     axes.set_ylim(-0.6, len(worst) - 0.4)
     axes.axvline(report.quality.accuracy, color="#d55e00", linestyle="--")

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -47,13 +48,20 @@ def odd_lists(source: Source, near: Neighbours) -> list[OddList]:
             "rejected",
             "Rejected",
             "They could not be read, and have no features.",
-            [Odd(one.path, one.label, f"{one.error}: {one.message}") for one in source.rejected],
+            [
+                Odd(picture.path, picture.label, f"{picture.error}: {picture.message}")
+                for picture in source.rejected
+            ],
         ),
         OddList(
             "copies",
             "The same file twice",
             "Byte by byte equal to another picture.",
-            [_copy(path, group[0], source) for group in source.copies for path in group[1:]],
+            [
+                Odd(path, PurePosixPath(path).parent.name, f"the same as {group[0]}", group[0])
+                for group in source.copies
+                for path in group[1:]
+            ],
         ),
         OddList(
             "near-copies",
@@ -81,15 +89,6 @@ def odd_lists(source: Source, near: Neighbours) -> list[OddList]:
             _small_labels(source),
         ),
     ]
-
-
-def _copy(path: str, first: str, source: Source) -> Odd:
-    return Odd(path, _label_of(path, source), f"the same as {first}", first)
-
-
-def _label_of(path: str, source: Source) -> str:
-    folder, _, _ = path.rpartition("/")
-    return folder.rpartition("/")[2]
 
 
 def _near_copies(rows: Rows, near: Neighbours, copies: Sequence[Sequence[str]]) -> list[Odd]:
@@ -155,8 +154,8 @@ def as_csv(odd: OddList) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream)
     writer.writerow(["path", "label", "why", "like"])
-    for one in odd.odd:
-        writer.writerow(_as_text(cell) for cell in (one.path, one.label, one.why, one.like))
+    for row in odd.odd:
+        writer.writerow(_as_text(cell) for cell in (row.path, row.label, row.why, row.like))
     return stream.getvalue()
 
 

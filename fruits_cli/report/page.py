@@ -106,7 +106,7 @@ def _share(ratio: Sequence[float], number: int) -> float | None:
 def _label_rows(report: Report) -> list[dict[str, Any]]:
     """The table behind the map: each label with its pictures and the middle of its points."""
     rows = report.source.rows
-    judged = {one.label: one for one in report.quality.labels} if report.quality else {}
+    judged = {label.label: label for label in report.quality.labels} if report.quality else {}
     labels = np.array(rows.labels, object)
     return [
         {
@@ -175,7 +175,7 @@ def _items(report: Report, labels: Sequence[str]) -> dict[str, Any]:
 def comparison_page(comparison: Comparison, album: Album) -> str:
     """The page of several runs, with the pictures that they judge differently."""
     reports = comparison.reports
-    shown = [one.path for one in comparison.changed[:CHANGED_SHOWN]]
+    shown = [change.path for change in comparison.changed[:CHANGED_SHOWN]]
     thumbnails = Thumbnails(Sheets(LARGE_PX), make_sheets(shown, album, side_px=LARGE_PX), rows={})
     names = [report.source.name for report in reports]
     ratios = [report.source.ratio for report in reports]
@@ -197,7 +197,7 @@ def _curve_rows(ratios: Sequence[Sequence[float]]) -> list[tuple[int, list[float
     numbers = (1, 2, 3, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000)
     most = max(map(len, ratios))
     return [
-        (n, [float(one[n - 1]) if n <= len(one) else None for one in sums])
+        (n, [float(total[n - 1]) if n <= len(total) else None for total in sums])
         for n in numbers
         if n <= most
     ]
@@ -207,12 +207,12 @@ def similar_page(
     picture: Path, found: Sequence[Match], *, by: str, run_id: str, album: Album
 ) -> str:
     """A page of the pictures that are most like one, with their thumbnails."""
-    contents = dict(album.contents([one.path for one in found]))
+    contents = dict(album.contents([match.path for match in found]))
     try:
         own = picture.read_bytes()
     except OSError:
         own = b""
-    pictures = [(one, _data_uri(contents.get(one.path, b""))) for one in found]
+    pictures = [(match, _data_uri(contents.get(match.path, b""))) for match in found]
     return render(
         "similar.html", picture=picture, own=_data_uri(own), pictures=pictures, by=by, run_id=run_id
     )

@@ -161,16 +161,16 @@ def _halves(labels: npt.NDArray[np.object_]) -> Numbers:
     return halves
 
 
-def agreement(one: Rows, other: Rows, most: int = NEIGHBOURS) -> float | None:
+def agreement(rows: Rows, other: Rows) -> float | None:
     """The mean share of a picture's nearest pictures that two runs have in common.
 
     Over the pictures that both have; None where those are fewer than two.
     """
     numbers = {path: n for n, path in enumerate(other.paths)}
-    common = [(n, numbers[path]) for n, path in enumerate(one.paths) if path in numbers]
-    if len(common) < 2 or not one.components.shape[1] or not other.components.shape[1]:
+    common = [(n, numbers[path]) for n, path in enumerate(rows.paths) if path in numbers]
+    if len(common) < 2 or not rows.components.shape[1] or not other.components.shape[1]:
         return None
-    first = neighbours(one.components[[n for n, _ in common]], most).rows
-    second = neighbours(other.components[[n for _, n in common]], most).rows
+    first = neighbours(rows.components[[n for n, _ in common]], NEIGHBOURS).rows
+    second = neighbours(other.components[[n for _, n in common]], NEIGHBOURS).rows
     shared = [len(set(a) & set(b)) for a, b in zip(first.tolist(), second.tolist(), strict=True)]
     return float(np.mean(shared) / first.shape[1])

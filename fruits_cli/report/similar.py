@@ -83,7 +83,7 @@ def _best(places: list[_Place], most: int) -> list[_Place]:
 
 def _names(file: Path) -> list[tuple[str, str]]:
     batches = read_columns([file], ["path", "label"])
-    return [pair for one in batches for pair in zip(one["path"], one["label"], strict=True)]
+    return [pair for batch in batches for pair in zip(batch["path"], batch["label"], strict=True)]
 
 
 def cosine(rows: Floats, wanted: Floats) -> npt.NDArray[np.float32]:

@@ -107,7 +107,7 @@ def _loaded(
         ratio,
         rejected,
         copies,
-        sorted([*paths, *(one.path for one in rejected)]),
+        sorted([*paths, *(picture.path for picture in rejected)]),
     )
 
 
@@ -178,4 +178,4 @@ def _rejected(files: Sequence[Path]) -> list[Rejected]:
         for batch in read_columns(files, ["path", "label", "error", "message"])
         for row in zip(*batch.values(), strict=True)
     ]
-    return sorted(found, key=lambda one: one.path)
+    return sorted(found, key=lambda row: row.path)

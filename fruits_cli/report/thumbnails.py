@@ -98,8 +98,8 @@ def make_all_sheets(wanted: Sequence[tuple[Sequence[str], int]], album: Album) -
     """The same for several lists of paths, each with its side; a picture is read once for all."""
     growing = [_Growing(paths, side_px) for paths, side_px in wanted]
 
-    def thumbnails(one: tuple[str, bytes]) -> list[Image.Image | None]:
-        path, content = one
+    def thumbnails(entry: tuple[str, bytes]) -> list[Image.Image | None]:
+        path, content = entry
         return [thumbnail(content, to.side_px) if path in to.paths else None for to in growing]
 
     contents = album.contents(dict.fromkeys(path for paths, _ in wanted for path in paths))

@@ -58,7 +58,7 @@ def progress_of(state: RunState) -> Progress:
     return Progress(f"step {step}", 0, 0, 0.0)
 
 
-def raise_failure(state: RunState, session: Session, *, wait_for_logs: bool = True) -> None:
+def raise_failure(state: RunState, session: Session) -> None:
     """Return if the step completed; else show the cause and raise.
 
     JobFailed for a failed job, UsageError for options that the job refused, CloudError where the
@@ -70,7 +70,7 @@ def raise_failure(state: RunState, session: Session, *, wait_for_logs: bool = Tr
         # The job may have stopped before EMR cancelled its step, which then counts as failed.
         raise _cancelled()
     state = _at_its_end(state, session)
-    found = diagnosed(state, session, wait_for_logs=wait_for_logs)
+    found = diagnosed(state, session, wait_for_logs=True)
     for line in proof_lines(found):
         session.screen.tell(line)
     if state.error:
@@ -103,7 +103,7 @@ def _at_its_end(state: RunState, session: Session) -> RunState:
         for cluster in watch_cluster(
             session.cloud.clusters,
             state.cluster.cluster_id,
-            until=lambda one: one.is_final,
+            until=lambda state: state.is_final,
             clock=session.clock,
             timeout_s=_LAST_WORDS_S,
         ):

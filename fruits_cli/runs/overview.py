@@ -38,13 +38,13 @@ def known_runs(ledger: Ledger, below: S3Uri | None, storage: Storage | None) -> 
 
     One request for each run of the bucket. Raises CloudError.
     """
-    records = {one.run_id: (one, True) for one in ledger.records() if one.output}
+    records = {record.run_id: (record, True) for record in ledger.records() if record.output}
     if below and storage:
         for folder in storage.list_folders(below):
             run_id = folder.key.rstrip("/").rpartition("/")[2]
             found = RunRecord(run_id, Target.EMR, output=str(folder))
             records.setdefault(run_id, (found, False))
-    newest = sorted(records.values(), key=lambda one: one[0].run_id, reverse=True)
+    newest = sorted(records.values(), key=lambda known: known[0].run_id, reverse=True)
     return [Run(record, _manifest(record, storage), is_recorded) for record, is_recorded in newest]
 
 

@@ -69,31 +69,33 @@ def fetch_run(storage: Storage, run: S3Uri, folder: Path) -> Iterator[Progress]:
     """
     fetchings = _fetchings(storage, run, folder)
     # The manifest says "finished": it comes when all else has come.
-    last = [one for one in fetchings if one.file.name == MANIFEST_FILE]
-    others = [one for one in fetchings if one not in last and not _is_there(one)]
-    done, total, speed = 0, sum(one.size for one in others), Speed()
+    last = [fetching for fetching in fetchings if fetching.file.name == MANIFEST_FILE]
+    others = [
+        fetching for fetching in fetchings if fetching not in last and not _is_there(fetching)
+    ]
+    done, total, speed = 0, sum(fetching.size for fetching in others), Speed()
     for group in (others, last):
         with closing(fetch_all(storage, group)) as fetched:
-            for one in fetched:
-                done += one.size
+            for fetching in fetched:
+                done += fetching.size
                 yield _progress(done, total, speed)
     write_pca_csv(folder)
 
 
 def missing_files(storage: Storage, run: S3Uri, folder: Path) -> list[Fetching]:
     """What `fetch_run` would fetch. Raises UsageError as it does."""
-    return [one for one in _fetchings(storage, run, folder) if not _is_there(one)]
+    return [fetching for fetching in _fetchings(storage, run, folder) if not _is_there(fetching)]
 
 
 def _fetchings(storage: Storage, run: S3Uri, folder: Path) -> list[Fetching]:
     found = []
-    for one in storage.list_objects(run):
-        path = PurePosixPath(one.uri.key.removeprefix(run.key))
+    for stored in storage.list_objects(run):
+        path = PurePosixPath(stored.uri.key.removeprefix(run.key))
         if path.is_absolute() or ".." in path.parts:
-            raise CloudError(f"{one.uri} would be written outside of {folder}.")
+            raise CloudError(f"{stored.uri} would be written outside of {folder}.")
         # An empty key is the folder itself, as consoles make one.
-        if path.parts and path.parts[0] not in _LEFT and not one.uri.key.endswith("/"):
-            found.append(Fetching(one.uri, folder / path, one.size, one.modified_at))
+        if path.parts and path.parts[0] not in _LEFT and not stored.uri.key.endswith("/"):
+            found.append(Fetching(stored.uri, folder / path, stored.size, stored.modified_at))
     _refuse_foreign(folder, found)
     return found
 
@@ -101,7 +103,7 @@ def _fetchings(storage: Storage, run: S3Uri, folder: Path) -> list[Fetching]:
 def _refuse_foreign(folder: Path, fetchings: list[Fetching]) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.")
-    ours = {one.file for one in fetchings} | {folder / PCA_CSV, folder / REPORT_FILE}
+    ours = {fetching.file for fetching in fetchings} | {folder / PCA_CSV, folder / REPORT_FILE}
     foreign = [file for file in folder.rglob("*") if file.is_file() and file not in ours]
     foreign = [file for file in foreign if folder / REPORT_DIR not in file.parents]
     # Scratch files of a fetch that was interrupted.
@@ -113,13 +115,13 @@ def _refuse_foreign(folder: Path, fetchings: list[Fetching]) -> None:
         )
 
 
-def _is_there(one: Fetching) -> bool:
+def _is_there(fetching: Fetching) -> bool:
     """Whether an earlier fetch brought this version."""
     try:
-        found = one.file.stat()
+        found = fetching.file.stat()
     except OSError:
         return False
-    return found.st_size == one.size and found.st_mtime >= one.modified_at.timestamp()
+    return found.st_size == fetching.size and found.st_mtime >= fetching.modified_at.timestamp()
 
 
 def _progress(done: int, total: int, speed: Speed) -> Progress:

@@ -71,10 +71,9 @@ def expected_fingerprints(
     *,
     clock: Clock,
     tell: Callable[[str], None],
-    timeout_s: float = WAIT_FOR_CONSOLE_S,
 ) -> frozenset[str]:
     """The host key's fingerprints from the instance's console; empty if it never shows them."""
-    deadline = clock.monotonic() + timeout_s
+    deadline = clock.monotonic() + WAIT_FOR_CONSOLE_S
     tell("Looking for the host key in the console output of the primary node.")
     while True:
         try:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from http.cookiejar import CookieJar
@@ -68,13 +68,11 @@ def load_password(file: Path) -> str:
         ) from error
 
 
-def ensure_password(
-    run: RunOnHost, file: Path, *, new: Callable[[int], str] = secrets.token_urlsafe
-) -> str:
+def ensure_password(run: RunOnHost, file: Path) -> str:
     """The password of JupyterHub's user, set on the cluster if this machine never did."""
     if file.exists():
         return load_password(file)
-    password = new(_PASSWORD_BYTES)
+    password = secrets.token_urlsafe(_PASSWORD_BYTES)
     run(SET_PASSWORD, stdin=f"{USER}:{password}\n".encode())
     write_private(file, f"{password}\n")
     return password

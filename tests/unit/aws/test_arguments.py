@@ -156,7 +156,8 @@ def test_notebooks_are_kept_in_the_bucket_only_where_jupyterhub_runs() -> None:
 @pytest.mark.parametrize(
     ("service", "operation", "payload"),
     [
-        ("emr", "AddJobFlowSteps", payloads.add_step_payload("j-1", transient().step)),  # type: ignore[arg-type]
+        ("emr", "AddJobFlowSteps",
+         {"JobFlowId": "j-1", "Steps": [payloads.step_payload(transient().step)]}),  # type: ignore[arg-type]
         ("emr", "CancelSteps", payloads.cancel_step_payload("j-1", "s-1", force=True)),
         ("emr", "CreateSecurityConfiguration",
          payloads.security_configuration_payload("n", hop_limit=2, kms_key="k")),
@@ -164,8 +165,6 @@ def test_notebooks_are_kept_in_the_bucket_only_where_jupyterhub_runs() -> None:
         ("s3", "PutObject", payloads.put_object_payload(URI, if_etag="e")),
         ("s3", "CreateBucket", payloads.create_bucket_payload("b", "eu-west-3")),
         ("s3", "CreateBucket", payloads.create_bucket_payload("b", "us-east-1")),
-        ("s3", "PutPublicAccessBlock", payloads.public_access_block_payload("b")),
-        ("s3", "PutBucketEncryption", payloads.bucket_encryption_payload("b")),
         ("s3", "PutBucketLifecycleConfiguration", payloads.lifecycle_payload("b")),
         ("ec2", "CreateSecurityGroup", payloads.ssh_group_payload("n", "vpc-1", {"a": "b"})),
         ("iam", "CreateRole", payloads.role_payload("n", {}, tags={})),
