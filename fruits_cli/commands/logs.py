@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fruits_cli.cloud.clusters import Cluster
+from fruits_cli.cloud.clusters import Cluster, Step
 from fruits_cli.cluster.diagnosis import Diagnosis, report_lines
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.cluster.logs import JobLogs, fetch_logs
@@ -23,7 +23,8 @@ from fruits_cli.errors import FruitsError, UsageError
 from fruits_cli.job.spark import LOG_FILE
 from fruits_cli.ledger import Ledger, RunRecord, ledger_here
 from fruits_cli.options import ClusterChoice, with_config
-from fruits_cli.runs.follow import diagnosed, has_failed, state_of
+from fruits_cli.runs.follow import diagnosed, has_failed, jobs_on, state_of
+from fruits_cli.s3uri import is_s3_uri
 from fruits_cli.screen import Outcome, Screen
 from fruits_cli.session import Session
 
@@ -113,8 +114,14 @@ def cluster_logs(
     everything: bool = False,
 ) -> Outcome:
     """The driver's output, after the cause of a failure. Raises FruitsError without any log."""
-    state = state_of(cluster, record, session)
-    step_id = state.step.step_id if state.step else ""
+    step: Step | None
+    if record and record.step_id:
+        step = session.cloud.clusters.step(cluster.cluster_id, record.step_id)
+    else:
+        step = next(iter(jobs_on(cluster, session)), None)
+    output = record.output if record and is_s3_uri(record.output) else ""
+    state = state_of(cluster, step, session, output=output)
+    step_id = step.step_id if step else ""
     failed = has_failed(state)
     found = diagnosed(state, session, wait_for_logs=False) if failed else None
     logs = fetch_logs(session.cloud.storage, cluster, step_id, workers=workers)

@@ -14,14 +14,13 @@ from fruits_cli.cloud.protocols import Clock, Cloud, SystemClock
 from fruits_cli.cluster.diagnosis import report_lines
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.cluster.life import bill_of, wait_until_ready
-from fruits_cli.cluster.steps import is_housekeeping
 from fruits_cli.cluster.watch import RunState
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Target
 from fruits_cli.errors import CloudError, ConfigError, UsageError
 from fruits_cli.ledger import Ledger, RunRecord, ledger_here
 from fruits_cli.options import ClusterChoice, with_config
-from fruits_cli.runs.follow import diagnosed, follow, has_failed, state_of
+from fruits_cli.runs.follow import diagnosed, follow, has_failed, jobs_on, state_of
 from fruits_cli.runs.overview import HEADS, known_runs, run_facts, run_rows
 from fruits_cli.screen import Outcome, Screen, Table
 from fruits_cli.session import Session
@@ -78,8 +77,8 @@ def uses_cloud(config: Config) -> bool:
 
 def watch_newest_job(cluster: Cluster, session: Session) -> None:
     """Show the newest job until its end, or a cluster without jobs until it is ready."""
-    state = state_of(cluster, None, session)
-    step = state.step
+    step = next(iter(jobs_on(cluster, session)), None)
+    state = state_of(cluster, step, session)
     output = step.args[step.args.index("--output") + 1] if step and "--output" in step.args else ""
     if step and output and not state.is_final:
         record = RunRecord(
@@ -96,12 +95,8 @@ def watch_newest_job(cluster: Cluster, session: Session) -> None:
 
 def cluster_status(cluster: Cluster, session: Session) -> Outcome:
     """A cluster's state, cost so far, steps, and its progress or the cause of its failure."""
-    steps = [
-        step
-        for step in session.cloud.clusters.steps(cluster.cluster_id)
-        if not is_housekeeping(step.name)
-    ]
-    state = state_of(cluster, None, session)
+    steps = jobs_on(cluster, session)
+    state = state_of(cluster, steps[0] if steps else None, session)
     bill, cost = bill_of(cluster, session.cloud, session.clock)
     found = diagnosed(state, session, wait_for_logs=False) if has_failed(state) else None
     lines: list[str | Table] = [

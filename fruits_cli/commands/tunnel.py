@@ -183,7 +183,7 @@ def _set_password(screen: Screen, link: Link, cluster_id: str) -> None:
 
     file = jupyterhub.password_file(host_keys.state_dir(os.environ), cluster_id)
     try:
-        jupyterhub.ensure_password(link.run, file)
+        jupyterhub.ensure_password(link, file)
     except TunnelError as error:
         # A cluster without JupyterHub still has its other pages.
         screen.warn(f"JupyterHub's password was not set. {error}")

@@ -52,7 +52,7 @@ def rehearsal_environ(endpoint: str, region: str, access_key: str) -> dict[str, 
 
 
 def new_access_key() -> str:
-    """A made-up access key id that nobody guesses."""
+    """A made-up access key id that cannot be guessed."""
     return f"FRUITS{secrets.token_hex(16).upper()}"
 
 

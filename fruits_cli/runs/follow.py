@@ -14,7 +14,7 @@ from fruits_cli.cluster.watch import RunState, watch_cluster, watch_run
 from fruits_cli.errors import CloudError, FruitsError, JobFailed, UsageError
 from fruits_cli.job.progress import STOPPED, argument, fetch_report
 from fruits_cli.ledger import RunRecord
-from fruits_cli.s3uri import is_s3_uri, parse_s3_uri
+from fruits_cli.s3uri import parse_s3_uri
 from fruits_cli.screen import Progress
 from fruits_cli.session import Session
 
@@ -153,23 +153,20 @@ def step_of_run(run_id: str, cluster_id: str, session: Session) -> Step | None:
     return next((step for step in steps if step.name == f"{EMR_NAME_PREFIX}{run_id}"), None)
 
 
-def state_of(cluster: Cluster, record: RunRecord | None, session: Session) -> RunState:
-    """The state of a run, or of the cluster's newest step, at this moment."""
-    step = _step_of(cluster, record, session)
-    if record and is_s3_uri(record.output):
-        output = record.output
-    else:
-        # Also for runs that another folder started.
-        output = argument(step.args, "--output") if step else ""
+def jobs_on(cluster: Cluster, session: Session) -> list[Step]:
+    """The steps of a cluster that are jobs, the newest first."""
+    steps = session.cloud.clusters.steps(cluster.cluster_id)
+    return [step for step in steps if not is_housekeeping(step.name)]
+
+
+def state_of(
+    cluster: Cluster, step: Step | None, session: Session, *, output: str = ""
+) -> RunState:
+    """The state of a job at this moment. output: where it writes, unless its arguments say it."""
+    # The arguments do also for a run that another folder started.
+    output = output or (argument(step.args, "--output") if step else "")
     if not output:
         return RunState(cluster, step)
     args = step.args if step else ()
     report = fetch_report(session.cloud.storage, parse_s3_uri(output), args)
     return RunState(cluster, step, report.progress, report.error)
-
-
-def _step_of(cluster: Cluster, record: RunRecord | None, session: Session) -> Step | None:
-    if record and record.step_id:
-        return session.cloud.clusters.step(cluster.cluster_id, record.step_id)
-    steps = session.cloud.clusters.steps(cluster.cluster_id)
-    return next((step for step in steps if not is_housekeeping(step.name)), None)

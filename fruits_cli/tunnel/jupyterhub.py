@@ -12,7 +12,7 @@ from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from urllib.request import (
     HTTPCookieProcessor,
@@ -30,6 +30,9 @@ from fruits_cli.cloud.protocols import Clock
 from fruits_cli.errors import TunnelError
 from fruits_cli.files import write_private
 
+if TYPE_CHECKING:
+    from fruits_cli.tunnel.connection import Link
+
 USER = "jovyan"
 # The user is one of the container, not of the node. Source: EMR Release Guide, JupyterHub,
 # PAM authentication. The password comes on stdin: arguments are for all users to see.
@@ -44,12 +47,6 @@ _WHAT_TO_DO = (
     "Known of EMR 7.11: S3_ENDPOINT_URL in JupyterHub's configuration must not begin with "
     "https://; take that out, then sudo docker restart jupyterhub."
 )
-
-
-class RunOnHost(Protocol):
-    """Runs a command on the primary node; raises TunnelError when it fails."""
-
-    def __call__(self, command: str, *, stdin: bytes = b"") -> bytes: ...
 
 
 def password_file(state_dir: Path, cluster_id: str) -> Path:
@@ -68,12 +65,12 @@ def load_password(file: Path) -> str:
         ) from error
 
 
-def ensure_password(run: RunOnHost, file: Path) -> str:
+def ensure_password(link: Link, file: Path) -> str:
     """The password of JupyterHub's user, set on the cluster if this machine never did."""
     if file.exists():
         return load_password(file)
     password = secrets.token_urlsafe(_PASSWORD_BYTES)
-    run(SET_PASSWORD, stdin=f"{USER}:{password}\n".encode())
+    link.run(SET_PASSWORD, stdin=f"{USER}:{password}\n".encode())
     write_private(file, f"{password}\n")
     return password
 
@@ -114,8 +111,8 @@ def start_server(port: int, password: str, *, clock: Clock) -> None:
 
 
 def _no_server(reason: str) -> TunnelError:
-    told = f": {reason.rstrip('.')}" if reason else ""
-    return TunnelError(f"JupyterHub starts no server for {USER}{told}.", hint=_WHAT_TO_DO)
+    why = f": {reason.rstrip('.')}" if reason else ""
+    return TunnelError(f"JupyterHub starts no server for {USER}{why}.", hint=_WHAT_TO_DO)
 
 
 def _message(answer: bytes) -> str:

@@ -78,8 +78,8 @@ def test_the_password_is_set_on_stdin_once_and_kept_private(
     file = password_file(tmp_path, "j-1")
 
     with socks_through(ssh_server, key_file) as (_, link):
-        password = ensure_password(link.run, file)
-        again = ensure_password(link.run, file)
+        password = ensure_password(link, file)
+        again = ensure_password(link, file)
 
     assert password == again == load_password(file)
     assert ssh_server.stdin_seen == [f"jovyan:{password}\n".encode()]
@@ -96,7 +96,7 @@ def test_a_password_that_was_not_set_is_not_kept(
         socks_through(ssh_server, key_file) as (_, link),
         pytest.raises(TunnelError, match="exit code 127"),
     ):
-        ensure_password(link.run, file)
+        ensure_password(link, file)
 
     assert not file.exists()
     with pytest.raises(TunnelError, match="No tunnel of this machine"):
