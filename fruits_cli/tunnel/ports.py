@@ -96,8 +96,8 @@ class Acceptor:
                 writer.close()
                 await writer.wait_closed()
             except (OSError, asyncio.CancelledError):
-                # The other program closed the connection, or the loop ends: there is nobody left to tell. Python
-                # 3.11 writes a traceback for each task here that ends as cancelled.
+                # The other program closed the connection, or the loop ends: nobody is left to
+                # tell. Python 3.11 writes a traceback for each task here that ends as cancelled.
                 pass
             finally:
                 self._clients.discard(writer)

@@ -10,7 +10,7 @@ from fruits_cli.tunnel.goal import Endpoint, Goal
 from fruits_cli.tunnel.reachable import Reachable
 from fruits_cli.tunnel.relay import OpenFailed
 from fruits_cli.tunnel.socks import Reply
-from fruits_cli.tunnel.tunnel import answering_applications
+from fruits_cli.tunnel.tunnel import find_answering
 
 SPARK, YARN = 18080, 8088
 GOAL = Goal(Endpoint("h", 22, "hadoop", "h"), Reachable(), hosts=("localhost",))
@@ -34,7 +34,7 @@ class Host:
 
 def answering(host, *wanted):
     said = []
-    found = asyncio.run(answering_applications(host, GOAL, wanted=wanted, tell=said.append))
+    found = asyncio.run(find_answering(host, GOAL, wanted=wanted, tell=said.append))
     return found, said
 
 
