@@ -16,6 +16,9 @@ from tests.support.rehearsed import until
 from tests.support.ssh_servers import free_port, is_listening
 from tests.support.tour import at_terminal, processes_with, walked
 
+# A page takes its usual port where that is free: no other test may take it meanwhile.
+pytestmark = pytest.mark.xdist_group("tunnel")
+
 # The stops that a tunnel needs.
 TOUR = """
 import sys

@@ -22,6 +22,9 @@ from tests.support.paths import ROOT
 from tests.support.rehearsed import until
 from tests.support.ssh_servers import free_port, is_listening, new_key
 
+# A page takes its usual port where that is free: no other test may take it meanwhile.
+pytestmark = pytest.mark.xdist_group("tunnel")
+
 SPARK_JOB = """
 from pyspark.sql import SparkSession
 spark = SparkSession.builder.appName("counts pears").getOrCreate()
