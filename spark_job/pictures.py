@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -83,8 +83,7 @@ def _from_shards(source: Place, rows: list[Found], wanted: Container[int]) -> It
             [number for number in group if number - numbers.start in wanted]
             for group in _groups_of(numbers)
         ]
-        with _reading(source, shard), source.open(shard) as stream:
-            shard_file = _Shard(stream, pq.read_metadata(stream), is_far=not source.is_local)
+        with _opened(source, shard) as shard_file:
             yield from _from_shard(shard_file, [part for part in parts if part])
 
 
@@ -119,11 +118,15 @@ def _from_shard(shard: _Shard, parts: list[list[int]]) -> Iterator[Picture]:
                 yield from _one_by_one(shard, part)
 
 
-def _taken(shard: _Shard, part: list[int], columns: list[str]) -> pa.Table:
+def _taken(shard: _Shard, part: Sequence[int], columns: list[str]) -> pa.Table:
+    """Rows of one row group, by their numbers in the shard, which rise."""
     group = part[0] // chunks.GROUP_ROWS
     file = pq.ParquetFile(shard.stream, metadata=shard.about, pre_buffer=shard.is_far)
     table = file.read_row_group(group, columns).select(columns)
-    return table.take([number - group * chunks.GROUP_ROWS for number in part])
+    places = [number - group * chunks.GROUP_ROWS for number in part]
+    if table.num_rows <= places[-1]:
+        raise IndexError(f"its row group {group} is too short")
+    return table.take(places)
 
 
 def _one_by_one(shard: _Shard, part: list[int]) -> Iterator[Picture]:
@@ -174,11 +177,15 @@ def _content_of(row: pa.RecordBatch) -> bytes | None:
 
 def packed_columns(source: Place, rows: list[Found], columns: list[str]) -> pa.Table:
     """Columns of a chunk's rows in a packed dataset, without their content."""
-    return pa.concat_tables(
-        _row_group(source, shard, group, columns)
-        for shard, wanted in map(_part, rows)
-        for group in _groups_of(wanted)
-    )
+    return pa.concat_tables(_columns(source, rows, columns))
+
+
+def _columns(source: Place, rows: list[Found], columns: list[str]) -> Iterator[pa.Table]:
+    for row in rows:
+        shard, numbers = _part(row)
+        with _opened(source, shard) as shard_file:
+            for group in _groups_of(numbers):
+                yield _taken(shard_file, group, columns)
 
 
 def _part(row: Found) -> tuple[str, range]:
@@ -195,22 +202,12 @@ def _groups_of(wanted: range) -> Iterator[range]:
         yield range(max(start, wanted.start), min(start + size, wanted.stop))
 
 
-def _row_group(source: Place, shard: str, wanted: range, columns: list[str]) -> pa.Table:
-    """The rows of one row group whose numbers in the shard are `wanted`."""
-    group, skipped = divmod(wanted.start, chunks.GROUP_ROWS)
-    with _reading(source, shard), source.open(shard) as stream:
-        table = pq.ParquetFile(stream, pre_buffer=True).read_row_group(group, columns)
-        table = table.select(columns).slice(skipped, len(wanted))
-        if table.num_rows < len(wanted):
-            raise IndexError(f"its row group {group} is too short")
-        return table
-
-
 @contextlib.contextmanager
-def _reading(source: Place, shard: str) -> Iterator[None]:
-    """Raise JobError (1) where the shard is not as it was packed."""
+def _opened(source: Place, shard: str) -> Iterator[_Shard]:
+    """The shard, open. Raises JobError (1) where it is not as it was packed."""
     try:
-        yield
+        with source.open(shard) as stream:
+            yield _Shard(stream, pq.read_metadata(stream), is_far=not source.is_local)
     except (OSError, pa.ArrowException, KeyError, IndexError) as error:
         raise JobError(
             1,
