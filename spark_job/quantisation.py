@@ -107,23 +107,15 @@ def kept(base: Path, folder: str) -> Path | None:
     With it the features of a folder that grew stay those of its earlier runs.
     """
     try:
-        made = base.parent / _note(base, _digest_of(folder)).read_text()
+        made = base.parent / (base.parent / _note(base, _digest_of(folder))).read_text()
     except OSError:
         return None
     return made if (made / MODEL_FILE).is_file() else None
 
 
-def _note(base: Path, folder: str) -> Path:
+def _note(base: Path, folder: str) -> str:
     """The file that names the artefact of a folder: several with equal pictures share one."""
-    return base.parent / "calibrated" / f"{base.name}-{folder[:32]}"
-
-
-def _remember(made: Path, base: Path, folder: str) -> None:
-    note = _note(base, folder)
-    note.parent.mkdir(exist_ok=True)
-    scratch = note.with_name(f"{note.name}.{os.getpid()}")
-    scratch.write_text(made.name)
-    os.replace(scratch, note)
+    return f"calibrated/{base.name}-{folder[:32]}"
 
 
 def _fingerprint(f32: str, calibration: str) -> str:
@@ -142,7 +134,7 @@ def quantised(base: Path, sample: Sample) -> Path:
         _require_nncf()
         with making(folder) as scratch:
             _make(scratch, made_of, sample, fingerprint)
-    _remember(folder, base, sample.folder)
+    files.place(str(base.parent)).write(_note(base, sample.folder), folder.name.encode())
     return folder
 
 
