@@ -18,6 +18,7 @@ from fruits_cli.cluster.watch import RunState
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Target
 from fruits_cli.errors import CloudError, ConfigError, UsageError
+from fruits_cli.job.progress import argument
 from fruits_cli.ledger import Ledger, RunRecord, ledger_here
 from fruits_cli.options import ClusterChoice, with_config
 from fruits_cli.runs.follow import diagnosed, follow, has_failed, jobs_on, state_of
@@ -79,7 +80,7 @@ def watch_newest_job(cluster: Cluster, session: Session) -> None:
     """Show the newest job until its end, or a cluster without jobs until it is ready."""
     step = next(iter(jobs_on(cluster, session)), None)
     state = state_of(cluster, step, session)
-    output = step.args[step.args.index("--output") + 1] if step and "--output" in step.args else ""
+    output = argument(step.args, "--output") if step else ""
     if step and output and not state.is_final:
         record = RunRecord(
             step.name.removeprefix(EMR_NAME_PREFIX),
