@@ -300,13 +300,18 @@ def test_a_full_queue_of_steps_is_refused_before_emr_does(aws: FakeAws, ledger: 
         require_room(record.cluster_id, aws.clusters)
 
 
-def test_cancelling_a_running_step_also_ends_what_it_left_in_yarn(
-    aws: FakeAws, ledger: Ledger
-) -> None:
+def launched_with_step(aws: FakeAws, ledger: Ledger) -> RunRecord:
+    """A kept cluster whose first step is the run's job."""
     plan = plan_run(
         config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=True
     )
-    record = replace(launched(aws, ledger, plan), step_id="s-0001-1")
+    return replace(launched(aws, ledger, plan), step_id="s-0001-1")
+
+
+def test_cancelling_a_running_step_also_ends_what_it_left_in_yarn(
+    aws: FakeAws, ledger: Ledger
+) -> None:
+    record = launched_with_step(aws, ledger)
     aws.clock.sleep(aws.script.boot_s + 10)
 
     cancel(record, aws.cloud)
@@ -319,10 +324,7 @@ def test_cancelling_a_running_step_also_ends_what_it_left_in_yarn(
 def test_cancelling_asks_the_job_to_stop_for_its_kill_step_may_queue(
     aws: FakeAws, ledger: Ledger
 ) -> None:
-    plan = plan_run(
-        config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=True
-    )
-    record = replace(launched(aws, ledger, plan), step_id="s-0001-1")
+    record = launched_with_step(aws, ledger)
     aws.clock.sleep(aws.script.boot_s + 10)
 
     cancel(record, aws.cloud)
@@ -332,10 +334,7 @@ def test_cancelling_asks_the_job_to_stop_for_its_kill_step_may_queue(
 
 
 def test_cancelling_a_waiting_step_needs_no_second_one(aws: FakeAws, ledger: Ledger) -> None:
-    plan = plan_run(
-        config(), observed(), job(), run_id=RUN_ID, launch_id="l1", python=PYTHON, keep=True
-    )
-    record = replace(launched(aws, ledger, plan), step_id="s-0001-1")
+    record = launched_with_step(aws, ledger)
 
     cancel(record, aws.cloud)
 
