@@ -1,36 +1,68 @@
 """A folder that grew, from nothing and with the features of the run before it, side by side.
 
-python -m benchmarks.reuse [--known 20000] [--new 200] [--weights FILE.h5] [--json FILE]
+python -m benchmarks.reuse [--known 20000] [--new 200] [--weights FILE.h5] [--through-s3]
+    [--json FILE]
 
-Whole commands, reports left out; each run's rows must equal those of the run from nothing.
+Whole commands, reports left out; each run's rows must equal those of the run from nothing. Through
+S3 they run on a rehearsed cluster, with pictures, features and results in the embedded S3.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
 
 from benchmarks.pictures import make_pictures, sources
+from fruits_cli import rehearsal
+
+_ON_S3 = ("--target", "emr", "--yes", "--bucket", "grown-folder")
 
 
-def run(folder: Path, images: Path, weights: str, reuse: str) -> dict[str, Any]:
-    """The summary of `fruits run`, with the seconds of the whole process."""
-    command = [str(Path(sys.executable).with_name("fruits")), "run", str(images), "--no-report"]
-    command += ["--weights", weights, "--reuse", reuse, "--output", "json"]
-    began_s = time.monotonic()
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise SystemExit(ended.stderr)
-    facts: dict[str, Any] = json.loads(ended.stdout)
-    return facts | {"process_seconds": time.monotonic() - began_s}
+@dataclass(frozen=True)
+class Place:
+    """Where runs are, and how `fruits` is called there."""
+
+    folder: Path
+    environ: Mapping[str, str]
+    words: tuple[str, ...] = ()
+
+    def run(self, images: Path, weights: str, reuse: str) -> dict[str, Any]:
+        """The summary of `fruits run`, with the seconds of the whole process."""
+        command = [str(Path(sys.executable).with_name("fruits")), "run", str(images), *self.words]
+        command += ["--no-report", "--weights", weights, "--reuse", reuse, "--output", "json"]
+        began_s = time.monotonic()
+        ended = subprocess.run(
+            command, cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False
+        )
+        if ended.returncode:
+            raise SystemExit(ended.stderr)
+        facts: dict[str, Any] = json.loads(ended.stdout)
+        return facts | {"process_seconds": time.monotonic() - began_s}
+
+
+@contextlib.contextmanager
+def place(folder: Path, *, is_on_s3: bool) -> Iterator[Place]:
+    """This machine, or an AWS embedded in it for as long as the body runs."""
+    if not is_on_s3:
+        yield Place(folder, os.environ)
+        return
+    started = rehearsal.start(folder / "aws", minutes_per_second=600)
+    try:
+        yield Place(folder, rehearsal.environ_beside(started, os.environ), _ON_S3)
+    finally:
+        rehearsal.stop(folder / "aws")
 
 
 def rows(run_folder: str) -> Any:
@@ -44,22 +76,26 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=200)
     parser.add_argument("--source", type=Path)
     parser.add_argument("--weights", default="random")
+    parser.add_argument("--through-s3", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fruits-reuse-") as scratch:
         folder = Path(scratch)
         pictures = sources(given.source, folder)
         images = make_pictures(pictures, folder / "pictures", given.known)
-        run(folder, images, given.weights, "none")
-        make_pictures(pictures, images, given.known + given.new)
-        grown = run(folder, images, given.weights, "auto")
-        whole = run(folder, images, given.weights, "none")
-        assert grown["counts"]["inferences"] == given.new, grown["counts"]
-        assert rows(grown["output"]).equals(rows(whole["output"]))
-    found = {"known": given.known, "new": given.new}
-    for key, one in (("grown", grown), ("whole", whole)):
-        found[key] = {**one["seconds"], "process": round(one["process_seconds"], 1)}
-    for stage in ("features", "process"):
+        with place(folder, is_on_s3=given.through_s3) as there:
+            runs = {"known": there.run(images, given.weights, "none")}
+            make_pictures(pictures, images, given.known + given.new)
+            runs["grown"] = there.run(images, given.weights, "auto")
+            runs["whole"] = there.run(images, given.weights, "none")
+            grown, whole = runs["grown"], runs["whole"]
+            assert grown["counts"]["inferences"] == given.new, grown["counts"]
+            assert rows(grown["output"]).equals(rows(whole["output"]))
+    found = {
+        name: {**run["seconds"], "process": round(run["process_seconds"], 1)}
+        for name, run in runs.items()
+    }
+    for stage in ("features", "pca", "process"):
         share = found["grown"][stage] / found["whole"][stage]
         print(f"{stage}: {found['grown'][stage]:.1f} of {found['whole'][stage]:.1f} s, {share:.3f}")
     if given.json:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
 
-from fruits_cli.job.spark import LOOPBACK_CONF, find_java, spark_environ
+from fruits_cli.job.java import LOOPBACK_CONF, find_java, spark_environ
 from spark_job import chunks
 
 PICTURES, SLOTS = (360, 1_572, 6_404, 22_688, 1_000_000), (2, 12, 48, 120)

@@ -22,8 +22,7 @@ _COMMAND, _POLL_S = "FRUITS_JVM", 0.01
 
 def main(argv: list[str]) -> int:
     """The exit code of the job with these arguments."""
-    file = Path(os.environ["TMPDIR"], "gateway")
-    jvm = start_jvm(json.loads(os.environ.pop(_COMMAND)), file)
+    jvm = start_jvm()
     threading.Thread(target=_end_with, args=(jvm,), daemon=True).start()
     # Not at the top: that takes as long as half of the JVM's start.
     from spark_job import guard
@@ -31,19 +30,28 @@ def main(argv: list[str]) -> int:
     guard.hide_pandas()
     from spark_job.main import main as run
 
-    while not file.exists():
-        time.sleep(_POLL_S)
-    with file.open("rb") as told:
-        port, secret = read_gateway(told)
-    # Where pyspark looks before it starts a JVM of its own.
-    os.environ |= {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
+    reach_jvm()
     return run(argv, leaves_spark=True)
 
 
-def start_jvm(command: list[str], file: Path) -> subprocess.Popen[bytes]:
-    """Spark's JVM, which writes to `file` where it is reached, and ends when this process does."""
-    environ = {**os.environ, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(file)}
+def start_jvm() -> subprocess.Popen[bytes]:
+    """The JVM that FRUITS_JVM names, which ends when this process does."""
+    command = json.loads(os.environ.pop(_COMMAND))
+    environ = {**os.environ, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(_gateway_file())}
     return subprocess.Popen(command, env=environ, stdin=subprocess.PIPE)
+
+
+def reach_jvm() -> None:
+    """Wait until the JVM says where it is reached, and leave that where pyspark looks for it."""
+    while not _gateway_file().exists():
+        time.sleep(_POLL_S)
+    with _gateway_file().open("rb") as told:
+        port, secret = read_gateway(told)
+    os.environ |= {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
+
+
+def _gateway_file() -> Path:
+    return Path(os.environ["TMPDIR"], "gateway")
 
 
 def read_gateway(told: BinaryIO) -> tuple[int, str]:

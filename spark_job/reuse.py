@@ -42,6 +42,8 @@ REFUSED = -1
 _ROW = np.dtype([("digest", "S32"), ("source", "i4"), ("chunk", "i4"), ("pos", "i4")])
 Rows = npt.NDArray[np.void]
 _BUCKET_ROWS, _MOST_SOURCES, _MOST_LOOKED_AT = 500_000, 16, 256
+# Pictures whose bytes the driver reads for their digests, and rows of earlier runs.
+ON_DRIVER = 256
 # What only the run at work needs.
 SCRATCH_DIR = f"{schema.PLAN_DIR}/reuse"
 _HITS_DIR, _GONE_DIR = f"{SCRATCH_DIR}/hits", f"{SCRATCH_DIR}/gone"
@@ -295,22 +297,37 @@ def find_hits(
     slots: int,
 ) -> Matched:
     """Leave each chunk its hits; only numbers of chunks and counts come back."""
-    count = (plan.pictures + sum(run.features for run in sources)) // _BUCKET_ROWS + 1
+    many = plan.pictures + sum(run.features for run in sources)
+    count = many // _BUCKET_ROWS + 1
     look = functools.partial(wanted_rows, plan, output_uri, count)
-    rows = spark.parallelize(todo, min(len(todo), slots)).mapPartitions(look)
+    read = functools.partial(known_rows, tuple(sources), count)
+    save = functools.partial(save_hits, output_uri)
     known = [(n, chunk) for n, run in enumerate(sources) for chunk in range(run.chunks)]
-    if known:
-        read = functools.partial(known_rows, tuple(sources), count)
-        rows = rows.union(spark.parallelize(known, min(len(known), slots)).mapPartitions(read))
-    found = rows.groupByKey(count).values().flatMap(matches).groupByKey(min(count * 2, slots))
-    saved = found.map(functools.partial(save_hits, output_uri)).filter(lambda pair: pair[1] > 0)
-    counted = dict(saved.collect())
+    if many <= ON_DRIVER:
+        # Three stages of Spark take as long as half of such a run.
+        rows = [rows for _, rows in itertools.chain(look(todo), read(known))]
+        counted = dict(map(save, _gathered(matches(rows)))) if rows else {}
+    else:
+        found = spark.parallelize(todo, min(len(todo), slots)).mapPartitions(look)
+        if known:
+            parts = min(len(known), slots)
+            found = found.union(spark.parallelize(known, parts).mapPartitions(read))
+        hits = found.groupByKey(count).values().flatMap(matches)
+        saved = hits.groupByKey(min(count * 2, slots)).map(save)
+        counted = dict(saved.filter(lambda pair: pair[1] > 0).collect())
     unread = counted.pop(UNREAD_KEY, 0)
     return Matched(
-        sorted(chunk for chunk in counted if chunk >= 0),
-        {gone_key(chunk): number for chunk, number in counted.items() if chunk < 0},
+        sorted(chunk for chunk, number in counted.items() if chunk >= 0 and number),
+        {gone_key(chunk): number for chunk, number in counted.items() if chunk < 0 and number},
         unread,
     )
+
+
+def _gathered(pairs: Iterable[tuple[int, Rows]]) -> Iterable[tuple[int, list[Rows]]]:
+    by_chunk: dict[int, list[Rows]] = {}
+    for chunk, rows in pairs:
+        by_chunk.setdefault(chunk, []).append(rows)
+    return by_chunk.items()
 
 
 def load_hits(output: Place, chunk: int) -> Rows:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fruits_cli.doctor.findings import Finding, failing, ok, warning
 from fruits_cli.files import cache_dir, expanded
-from fruits_cli.job.spark import find_java
+from fruits_cli.job.java import find_java
 
 # Source: requires-python of this project; pyspark 3.5 knows no later one.
 _PYTHONS = ((3, 11), (3, 12))

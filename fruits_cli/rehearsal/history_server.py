@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from fruits_cli.job.spark import find_java, spark_environ, spark_home
+from fruits_cli.job.java import find_java, spark_environ, spark_home
 from fruits_cli.rehearsal.page_server import Command, PageServer
 
 _STARTED = re.compile(r"Bound HistoryServer to 127\.0\.0\.1, and started at http://[^:]+:(\d+)")

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from fruits_cli.errors import MachineError
 from fruits_cli.files import templates_dir, write_private
-from fruits_cli.job.spark import find_java, spark_environ
+from fruits_cli.job.java import find_java, spark_environ
 from fruits_cli.rehearsal.host import Host
 from fruits_cli.rehearsal.hub_program import NOT_INSTALLED, find_hub
 from fruits_cli.rehearsal.page_server import Command, PageServer

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from fruits_cli.job.spark import LOOPBACK_CONF
+from fruits_cli.job.java import LOOPBACK_CONF
 from fruits_cli.rehearsal.wire import Refused
 
 # The options of spark-submit that stand alone; every other one takes a value.

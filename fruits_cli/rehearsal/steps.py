@@ -19,7 +19,8 @@ from pathlib import Path
 from botocore.exceptions import ClientError
 
 from fruits_cli.errors import FruitsError
-from fruits_cli.job.spark import find_java, spark_environ, spark_home, usable_cores
+from fruits_cli.job.java import find_java, spark_environ, spark_home
+from fruits_cli.job.spark import usable_cores
 from fruits_cli.rehearsal.host import Host
 from fruits_cli.rehearsal.logs import LogShipping, append_line, append_text
 from fruits_cli.rehearsal.spark_submit import (

@@ -17,6 +17,7 @@ from fruits_cli.dataset.listing import require_a_picture
 from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
 from fruits_cli.files import expanded
+from fruits_cli.job.class_archive import made_meanwhile
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.results import PLAN_FILE, RUNS_DIR, load_manifest, planned_model
 from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
@@ -185,14 +186,15 @@ def execute(
     sample = plan.images == str(sample_folder(environ))
     if sample:
         ensure_sample(Path(plan.images))
-    artefact, job = obtain_model(
-        plan.job,
-        screen,
-        environ,
-        if_absent=IF_ABSENT if sample else "",
-        pictures=plan.images,
-        begun=_begun_model(plan),
-    )
+    with made_meanwhile(environ, cores=plan.cores):
+        artefact, job = obtain_model(
+            plan.job,
+            screen,
+            environ,
+            if_absent=IF_ABSENT if sample else "",
+            pictures=plan.images,
+            begun=_begun_model(plan),
+        )
     obtained_s = time.monotonic()
     plan = replace(plan, job=job)
     before = ledger.load(plan.run_id)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_job import chunks, engines, features, files, model, pca
+from spark_job import chunks, engines, features, files, model, pca, reuse
 from spark_job.pictures import pictures_of
 from tests.support.packing import pack_on_disk
 from tests.support.pictures import draw_folder, jpeg, saved
@@ -139,9 +139,15 @@ CHANGES: list[tuple[Callable[[Path], None], int]] = [
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("on_driver", [0, reuse.ON_DRIVER])
 def test_after_any_change_a_run_computes_only_what_is_new_and_equals_a_full_run(
-    shelf: Shelf, artefact_folder: Path, model_cache: Path
+    shelf: Shelf,
+    artefact_folder: Path,
+    model_cache: Path,
+    on_driver: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(reuse, "ON_DRIVER", on_driver)
     assert shelf.run().counts["inferences"] == COUNT
     for act, inferences in CHANGES:
         act(shelf.folder)

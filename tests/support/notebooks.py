@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from fruits_cli.files import templates_dir
-from fruits_cli.job.spark import find_java
+from fruits_cli.job.java import find_java
 from spark_job import pca, schema
 from tests.support.datasets import row, write_manifest, write_shard
 from tests.support.pictures import saved

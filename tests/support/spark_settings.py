@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fruits_cli.job.spark import find_java
+from fruits_cli.job.java import find_java
 
 RunJob = Callable[..., int]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.machines import Machine, until
-from tests.support.pictures import draw_folder
+from tests.support.pictures import draw_folder, jpeg
+from tests.support.results import Results
 
 pytestmark = pytest.mark.xdist_group("spark")
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -157,6 +158,31 @@ def test_two_runs_at_once_among_odd_names_do_not_disturb_each_other(machine: Mac
         paths = {row["path"] for row in csv.DictReader(rows)}
     assert paths == {"a.jpg", "b/c\nd.jpg", "'=b/\\xff.jpg"}
     assert len(list((machine.work / ".fruits" / "runs").iterdir())) == 2
+
+
+@pytest.mark.spark
+def test_two_runs_at_once_reuse_the_same_earlier_run(machine: Machine) -> None:
+    draw_folder(machine.work / "pictures", [f"Kiwi/{number}.jpg" for number in range(12)])
+    words = ("pictures", "--pca-k", "2", "--output", "json")
+    earlier = machine.start(*words)
+    told = earlier.communicate()
+    assert earlier.returncode == 0, told
+    (machine.work / "pictures" / "new.jpg").write_bytes(jpeg(500))
+
+    both = [machine.start(*words) for _ in range(2)]
+    told_both = [process.communicate() for process in both]
+    alone = machine.start(*words, "--reuse", "none")
+    told = alone.communicate()
+
+    assert [process.returncode for process in (*both, alone)] == [0, 0, 0], told_both
+    expected = Results(Path(json.loads(told[0])["output"]))
+    for text, _ in told_both:
+        found = Results(Path(json.loads(text)["output"]))
+        # One that began when the other was done finds its picture too.
+        assert found.counts["inferences"] <= 1
+        assert found.counts["reused"] + found.counts["inferences"] == 13
+        assert found.rows("features") == expected.rows("features")
+        assert found.paths("pca") == expected.paths("pca")
 
 
 @pytest.mark.spark

