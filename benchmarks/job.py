@@ -28,7 +28,7 @@ class Memory(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(0.2):
-            self.peak_kb = max(self.peak_kb, sum(map(_pss_kb, _descendants(os.getpid()))))
+            self.peak_kb = max(self.peak_kb, sum(map(_pss_kb, descendants(os.getpid()))))
 
     def stop(self) -> float:
         """The peak in MB."""
@@ -37,7 +37,7 @@ class Memory(threading.Thread):
         return self.peak_kb / 1024
 
 
-def _descendants(root: int) -> list[int]:
+def descendants(root: int) -> list[int]:
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -13,6 +13,7 @@ from PIL import Image, ImageEnhance
 from fruits_cli.dataset.sample import draw_sample
 
 SIDE_PX = 100
+_MADE = ".made-"
 
 
 def sources(given: Path | None, folder: Path) -> Path:
@@ -27,18 +28,19 @@ def sources(given: Path | None, folder: Path) -> Path:
 
 def make_pictures(source: Path, target: Path, count: int) -> Path:
     """`count` pictures below `target`, in folders `<label> <n mod 20>`; made once, then found."""
-    done = target / f".made-{count}"
-    if done.exists():
+    made = [int(file.name.removeprefix(_MADE)) for file in target.glob(f"{_MADE}*")]
+    first = max((number for number in made if number <= count), default=0)
+    if first == count:
         return target
     originals = [(file.parent.name, _opened(file)) for file in sorted(source.rglob("*.jpg"))]
     originals = [(label, picture) for label, picture in originals if picture is not None]
-    for number in range(count):
+    for number in range(first, count):
         label, picture = originals[number % len(originals)]
         folder = target / f"{label} {number % 20}"
         folder.mkdir(parents=True, exist_ok=True)
         assert picture is not None
         _varied(picture, Random(number)).save(folder / f"{number}_100.jpg", quality=95)
-    done.touch()
+    (target / f"{_MADE}{count}").touch()
     return target
 
 

@@ -27,7 +27,7 @@ _SHARES_PER_SLOT, _MOST_SHARED = 2, 32
 _MIN_CHUNK, _CHUNKS_PER_SLOT = 48, 16
 # Rows that the driver holds until it knows whether the listing is a short one.
 _HELD = 65_536
-_ROW_GROUP = 8_192
+ROW_GROUP = 8_192
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _write_inputs(rows: Iterable[tuple[str, int, int, int]], output: Place) -> i
         pq.ParquetWriter(stream, schema.INPUTS, compression="zstd") as writer,
     ):
         pending = iter(rows)
-        while batch := list(itertools.islice(pending, _ROW_GROUP)):
+        while batch := list(itertools.islice(pending, ROW_GROUP)):
             columns = [
                 pa.array(column, kind)
                 for column, kind in zip(zip(*batch, strict=True), schema.INPUTS.types, strict=True)
@@ -199,7 +199,7 @@ class Inputs:
         return [self._row(number) for number in range(start, stop)]
 
     def _row(self, number: int) -> Found:
-        group, place = divmod(number, _ROW_GROUP)
+        group, place = divmod(number, ROW_GROUP)
         if group != self._group:
             columns = self._file.read_row_group(group, ["path", "size", "mtime"]).to_pydict()
             self._rows = [Found(*row) for row in zip(*columns.values(), strict=True)]

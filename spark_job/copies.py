@@ -6,6 +6,8 @@ wrong row.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from spark_job.reuse import OWNER, SURPLUS, TWIN, Source
 
 _TWINS_DIR, _ADDED_DIR = f"{reuse.SCRATCH_DIR}/twins", f"{reuse.SCRATCH_DIR}/added"
 _COLUMNS = ["sha256", "features"]
+_NOT_WHOLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -122,17 +125,25 @@ def _hex(hit: np.void) -> str:
 
 
 def _origin(output: Place, sources: Sequence[Source], source: int, chunk: int) -> _Origin:
-    try:
-        if source == TWIN:
+    if source == TWIN:
+        with contextlib.suppress(*_NOT_WHOLE):
             return _Origin(features.read_table(output, _twins_file(chunk), _COLUMNS))
-        run, name = files.place(sources[source].uri), chunks.features_file(chunk)
+        return _Origin()
+    return _earlier(sources[source].uri, chunk, has_refusals=sources[source].refusals)
+
+
+# The rows of a chunk mostly lie in two files, of which the next chunk has one: 10 MB each.
+@functools.lru_cache(maxsize=2)
+def _earlier(uri: str, chunk: int, *, has_refusals: bool) -> _Origin:
+    try:
+        run, name = files.place(uri), chunks.features_file(chunk)
         content = run.read(name)
         told = chunks.load_marker(run, chunk)
         if hashlib.sha256(content).hexdigest() != told["files"][name]["sha256"]:
             raise ValueError(f"{name} is not what its marker says")
         table = pq.ParquetFile(pa.BufferReader(content)).read(_COLUMNS)
-        return _Origin(table, told.get("refusals", {}) if sources[source].refusals else {})
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        return _Origin(table, told.get("refusals", {}) if has_refusals else {})
+    except _NOT_WHOLE:
         return _Origin()
 
 

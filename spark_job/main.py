@@ -94,7 +94,7 @@ def run(asked: Asked, *, leaves_spark: bool = False) -> JobError | None:
         return features.no_space(error, output) or unwritable
     except JobError as error:
         return error
-    leave = functools.partial(_leave, reporter) if leaves_spark else None
+    leave = functools.partial(_exit, reporter, "done") if leaves_spark else None
     failure = _run_on_spark(asked, reporter, leave)
     # If there is no space for it, the error is at least printed.
     with contextlib.suppress(OSError):
@@ -104,12 +104,18 @@ def run(asked: Asked, *, leaves_spark: bool = False) -> JobError | None:
     return failure
 
 
-def _leave(reporter: Reporter) -> None:
-    with contextlib.suppress(OSError):
-        reporter.end("done", None)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+def _exit(
+    reporter: Reporter, stage: str, error: JobError | None = None, sentence: str = ""
+) -> None:
+    """End the process at once, whatever its other threads do; what is finished stays."""
+    try:
+        reporter.end(stage, error.as_dict() if error else None)
+    finally:
+        if told := error.message if error else sentence:
+            print(told, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0 if stage == "done" else 1)
 
 
 def _run_on_spark(
@@ -132,9 +138,12 @@ def _run_job(asked: Asked, reporter: Reporter, spark: SparkContext) -> JobError 
     try:
         spark.setLogLevel("ERROR")
         if asked.deadline_min:
-            guard.end_after(asked.deadline_min, functools.partial(_expire, asked, reporter))
+            expire = functools.partial(_exit, reporter, "failed", _expired(asked.deadline_min))
+            guard.end_after(asked.deadline_min, expire)
         if asked.attempt:
-            stop = functools.partial(_stop, reporter)
+            stop = functools.partial(
+                _exit, reporter, "stopped", sentence="The job was stopped on request."
+            )
             guard.end_when(schema.stop_file(asked.attempt), files.place(asked.output), stop)
         Job(asked, spark).run(reporter)
     except JobError as error:
@@ -162,23 +171,9 @@ def _spark_failure(asked: Asked, text: str) -> JobError:
     )
 
 
-def _expire(asked: Asked, reporter: Reporter) -> None:
-    sentence = f"The job was ended after its {asked.deadline_min:g} minutes."
-    error = JobError(1, sentence, hint="fruits run --resume continues from here.")
-    try:
-        reporter.end("failed", error.as_dict())
-    finally:
-        print(error.message, file=sys.stderr, flush=True)
-        os._exit(error.exit_code)
-
-
-def _stop(reporter: Reporter) -> None:
-    """End the job because `fruits cancel` asked for it; what is finished stays."""
-    try:
-        reporter.end("stopped")
-    finally:
-        print("The job was stopped on request.", file=sys.stderr, flush=True)
-        os._exit(1)
+def _expired(minutes: float) -> JobError:
+    sentence = f"The job was ended after its {minutes:g} minutes."
+    return JobError(1, sentence, hint="fruits run --resume continues from here.")
 
 
 def main(argv: list[str], *, leaves_spark: bool = False) -> int:

@@ -341,6 +341,7 @@ def load_gone(output: Place, chunk: int) -> Rows:
 
 
 def _load(output: Place, name: str) -> Rows:
-    if not output.exists(name):
+    try:
+        return np.frombuffer(output.read(name), _ROW)
+    except FileNotFoundError:
         return np.empty(0, _ROW)
-    return np.frombuffer(output.read(name), _ROW)

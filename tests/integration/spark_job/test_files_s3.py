@@ -173,3 +173,22 @@ def test_an_upload_that_fails_halfway_leaves_no_object(bucket: Bucket) -> None:
         half()
 
     assert not place.exists("a.txt")
+
+
+def test_a_file_is_put_and_read_by_one_request_each(
+    bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = bytes(3 * 2**20)
+    with caplog.at_level("INFO", logger="werkzeug"):
+        images(bucket).write("some/file", content)
+        assert images(bucket).read("some/file") == content
+
+    told = [record.getMessage() for record in caplog.records if record.name == "werkzeug"]
+    verbs = [verb for line in told for verb in ("PUT", "POST", "GET") if f"{verb} /" in line]
+    # Beside the size, which pyarrow asks for first.
+    assert verbs == ["PUT", "GET"]
+
+
+def test_a_file_that_is_not_there_is_told_as_such(bucket: Bucket) -> None:
+    with pytest.raises(FileNotFoundError):
+        images(bucket).read("some/file")
