@@ -22,10 +22,12 @@ from spark_job.chunks import Plan
 from spark_job.features import ChunkResult
 from spark_job.files import Found, Place
 from spark_job.pictures import label_of, packed_columns
-from spark_job.reuse import OWNER, SURPLUS, TWIN, Source
+from spark_job.reuse import OWNER, SURPLUS, TWIN, Rows, Source
 
 _TWINS_DIR, _ADDED_DIR = f"{reuse.SCRATCH_DIR}/twins", f"{reuse.SCRATCH_DIR}/added"
 _COLUMNS = ["sha256", "features"]
+# A file of 10 MB is read and checked in the time of computing some 16 rows.
+_FEW_FILES, _FEW_ROWS = 16, 16
 _NOT_WHOLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException)
 
 
@@ -83,7 +85,7 @@ def copied(
     """The chunk's rows out of earlier runs, and of pictures that another place of this run owns."""
     hits = reuse.load_hits(output, chunk)
     surplus = set(hits["pos"][hits["source"] == SURPLUS].tolist())
-    hits = hits[(hits["source"] >= 0) | (hits["source"] == TWIN)]
+    hits = worth_copying(hits[(hits["source"] >= 0) | (hits["source"] == TWIN)])
     if not len(hits):
         return Copied()
     tables, places, counted, refused = [], [], set[int](), {}
@@ -110,6 +112,16 @@ def copied(
     names = _names(plan, images, rows)
     table = _renamed(pa.concat_tables(tables), names, places)
     return Copied(table, tuple(places), frozenset(counted - surplus), refused, twins, lost, names)
+
+
+def worth_copying(hits: Rows) -> Rows:
+    """Of hits in many files those whose file has several, and twins: a run whose rows lie in
+    another order would read every file for each of its chunks."""
+    _, file, counts = np.unique(hits[["source", "chunk"]], return_inverse=True, return_counts=True)
+    if len(counts) <= _FEW_FILES:
+        return hits
+    kept: Rows = hits[(counts[file] >= _FEW_ROWS) | (hits["source"] == TWIN)]
+    return kept
 
 
 def _renamed(table: pa.Table, names: pa.Table, places: list[int]) -> pa.Table:

@@ -92,6 +92,33 @@ def test_a_picture_rejected_for_its_bytes_is_rejected_again_and_remembered(
     assert (known.places, known.lost) == ((0,), 0)
 
 
+def hits_in(files_of: dict[tuple[int, int], int]) -> reuse.Rows:
+    """So many rows in each file, a source and a chunk of it."""
+    parts = [
+        reuse.rows_of([bytes(32)] * count, source, chunk, range(count))
+        for (source, chunk), count in files_of.items()
+    ]
+    return np.concatenate(parts)
+
+
+def test_all_rows_of_few_files_are_copied() -> None:
+    hits = hits_in({(0, chunk): 1 for chunk in range(16)})
+
+    assert len(copies.worth_copying(hits)) == 16
+
+
+def test_of_many_files_only_those_are_read_that_hold_several_rows() -> None:
+    hits = hits_in({(n % 2, n): 1 for n in range(40)} | {(1, 50): 16, (reuse.TWIN, 3): 1})
+
+    kept = copies.worth_copying(hits)
+
+    assert sorted({(int(row["source"]), int(row["chunk"])) for row in kept}) == [
+        (reuse.TWIN, 3),
+        (1, 50),
+    ]
+    assert len(kept) == 17
+
+
 @pytest.mark.parametrize("judge", ["fruits", "pillow", "simplejpeg"])
 def test_another_judge_looks_at_rejected_pictures_itself(tmp_path: Path, judge: str) -> None:
     sources = earlier_run(tmp_path / "run", "a", "b", **{judge: "another"})
