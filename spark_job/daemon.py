@@ -107,6 +107,17 @@ def forget_archives() -> None:
             del sys.path_importer_cache[entry]
 
 
+def begin_task() -> None:
+    """Spare the worker's next tasks the archives: a cluster's daemon is Spark's own, not this one.
+
+    Does nothing on the driver.
+    """
+    from pyspark import TaskContext
+
+    if TaskContext.get() is not None:
+        forget_archives()
+
+
 def main(argv: list[str]) -> None:
     """Fork workers until Spark closes stdin."""
     is_early = argv[:1] == ["early"]

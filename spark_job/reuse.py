@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from spark_job import __version__, chunks, features, files, probe, schema
+from spark_job import __version__, chunks, daemon, features, files, probe, schema
 from spark_job.chunks import Plan
 from spark_job.files import Found, Place
 from spark_job.pictures import packed_columns, pictures_of
@@ -124,6 +124,7 @@ def known_rows(
     sources: Sequence[Source], count: int, numbers: Iterable[tuple[int, int]]
 ) -> Iterator[tuple[int, Rows]]:
     """Digests of the chunks (source, chunk), by bucket; of a file that cannot be read one row."""
+    daemon.begin_task()
     for source, chunk in numbers:
         run = files.place(sources[source].uri)
         try:
@@ -146,6 +147,7 @@ def wanted_rows(
     plan: Plan, output_uri: str, count: int, numbers: Iterable[int]
 ) -> Iterator[tuple[int, Rows]]:
     """Digests of the pictures of these chunks, by bucket."""
+    daemon.begin_task()
     source, output = files.place(plan.images), files.place(output_uri)
     inputs = chunks.Inputs(output, plan.rows_per_chunk)
     for chunk in numbers:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from spark_job import chunks, copies, engines, features, files, guard, pca, reuse, schema
+from spark_job import chunks, copies, daemon, engines, features, files, guard, pca, reuse, schema
 from spark_job.chunks import NOTHING, Plan, Tally
 from spark_job.pictures import pictures_of, rows_of
 
@@ -33,7 +33,7 @@ class Worker:
 
 def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tally]:
     """Compute, write and mark each chunk; yields its counts."""
-    guard.die_with_parent()
+    _begin()
     plan = worker.plan
     images, output = files.place(worker.images), files.place(worker.output)
     inputs = chunks.Inputs(output, plan.rows_per_chunk)
@@ -67,7 +67,7 @@ def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tall
 
 def compute_twins(worker: Worker, numbers: Iterable[int]) -> Iterator[Tally]:
     """Compute the pictures of these chunks that stand in other places too; yields inferences."""
-    guard.die_with_parent()
+    _begin()
     images, output = files.place(worker.images), files.place(worker.output)
     inputs = chunks.Inputs(output, worker.plan.rows_per_chunk)
     for chunk in numbers:
@@ -77,11 +77,19 @@ def compute_twins(worker: Worker, numbers: Iterable[int]) -> Iterator[Tally]:
         yield replace(NOTHING, inferences=inferences)
 
 
+def _begin() -> None:
+    guard.die_with_parent()
+    daemon.begin_task()
+
+
 def _embedded(
     worker: Worker, images: files.Place, rows: list[files.Found], wanted: set[int]
 ) -> tuple[features.ChunkResult, int]:
     """The pictures in the wanted places of a chunk, computed; with the number of inferences."""
     plan = worker.plan
+    if not wanted:
+        # No model either: of a folder that grew most chunks have nothing new.
+        return features.ChunkResult(), 0
     engine = engines.load_engine(
         worker.model, plan.fingerprint, engine=plan.engine, precision=plan.precision
     )
@@ -100,12 +108,14 @@ def _attempt() -> int:
 
 def tally_chunks(output_uri: str, numbers: Iterable[int]) -> Iterator[Tally]:
     """The counts of these chunks, from their markers."""
+    daemon.begin_task()
     output = files.place(output_uri)
     yield functools.reduce(Tally.__add__, (chunks.load_tally(output, n) for n in numbers), NOTHING)
 
 
 def chunk_sums(output_uri: str, numbers: Iterable[int]) -> Iterator[pca.Sums]:
     """One partial sum over the features of these chunks."""
+    daemon.begin_task()
     output = files.place(output_uri)
     blocks = (
         features.feature_array(features.read_table(output, chunks.features_file(n), ["features"]))
@@ -134,6 +144,7 @@ def project_chunks(
     keep_features: bool,
 ) -> Iterator[int]:
     """Write the components of these chunks; yields the number of rows of each."""
+    daemon.begin_task()
     output, columns = files.place(output_uri), schema.pca_rows(keep_features=keep_features)
     for number in numbers:
         table = features.read_table(
