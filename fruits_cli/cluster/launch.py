@@ -104,6 +104,18 @@ def forget_dead_launches(places: Places, session: Session) -> None:
         session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
 
 
+def release_dead_locks(places: Places, session: Session) -> None:
+    """Remove the locks of this folder's launches that died, whatever became of their clusters."""
+    ours = {record.launch_id for record in session.ledger.records() if record.launch_id}
+    storage = session.cloud.storage
+    # Without a bucket, or the right to list it, there is none to remove.
+    with suppress(CloudError):
+        for found in storage.list_objects(places.lock("")) if ours else ():
+            held = read_lock(storage, found.uri)
+            if held and held.holder.launch_id in ours and held.holder.has_died:
+                _release(storage, found.uri, held.holder.launch_id, session)
+
+
 def _release(storage: Storage, lock: S3Uri, launch_id: str, session: Session) -> None:
     try:
         release_lock(storage, lock, launch_id)
