@@ -38,6 +38,7 @@ class Memory(threading.Thread):
 
 
 def descendants(root: int) -> list[int]:
+    """Process ids of all that this process has started, and what they have."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -22,17 +22,13 @@ from pyspark import SparkConf, SparkContext
 
 from benchmarks.job import descendants
 from benchmarks.machine import machine
-from fruits_cli.job.java import LOOPBACK_CONF, find_java, spark_environ
+from benchmarks.slots import SPARK_CONF
+from fruits_cli.job.java import find_java, spark_environ
 from fruits_cli.job.spark import usable_cores
 from spark_job import chunks, reuse, schema
 
 NEW = 100
 _ROWS = schema.CHUNK_PICTURES
-_CONF = {
-    **LOOPBACK_CONF,
-    "spark.log.level": "ERROR",
-    "spark.python.daemon.module": "spark_job.daemon",
-}
 
 
 def digests(start: int, count: int) -> pa.Table:
@@ -121,7 +117,9 @@ def main(asked: list[str]) -> None:
             source = make_known(folder / "known", pictures)
             plan = make_wanted(folder / "images", folder / "wanted", pictures + NEW)
             os.environ.update(spark_environ(os.environ, find_java(os.environ), folder))
-            conf = SparkConf().setAll([*_CONF.items(), ("spark.local.dir", str(folder / "spark"))])
+            conf = SparkConf().setAll(
+                [*SPARK_CONF.items(), ("spark.local.dir", str(folder / "spark"))]
+            )
             spark = SparkContext(conf=conf.setMaster(f"local[{slots}]").setAppName("lookup"))
             peaks = Peaks()
             peaks.start()

@@ -29,7 +29,7 @@ from spark_job import chunks
 PICTURES, SLOTS = (360, 1_572, 6_404, 22_688, 1_000_000), (2, 12, 48, 120)
 SHARD_ROWS, NODE_SLOTS, NODE_S = 2_048, 4, 60.0
 _IMAGES_S, _LONGEST_S, _MEASURED = 70.0, 60.0, (2, 12)
-_CONF = {
+SPARK_CONF = {
     **LOOPBACK_CONF,
     "spark.log.level": "ERROR",
     "spark.ui.showConsoleProgress": "false",
@@ -93,7 +93,9 @@ def measured_share(pictures: int, slots: int, images_s: float) -> float | None:
     with tempfile.TemporaryDirectory() as scratch:
         java_home = find_java(os.environ)
         os.environ.update(spark_environ(os.environ, java_home, Path(scratch)))
-        spark = SparkContext(f"local[{slots}]", "slots", conf=SparkConf().setAll(_CONF.items()))
+        spark = SparkContext(
+            f"local[{slots}]", "slots", conf=SparkConf().setAll(SPARK_CONF.items())
+        )
         try:
             spark.parallelize(range(slots), slots).foreach(lambda _: time.sleep(1))
             sizes = chunk_pictures(pictures, slots)

@@ -308,21 +308,25 @@ def find_hits(
     if many <= ON_DRIVER:
         # Three stages of Spark take as long as half of such a run.
         rows = [rows for _, rows in itertools.chain(look(todo), read(known))]
-        counted = dict(map(save, _gathered(matches(rows)))) if rows else {}
+        saved = filter(_counts, map(save, _gathered(matches(rows)))) if rows else ()
     else:
         found = spark.parallelize(todo, min(len(todo), slots)).mapPartitions(look)
         if known:
             parts = min(len(known), slots)
             found = found.union(spark.parallelize(known, parts).mapPartitions(read))
         hits = found.groupByKey(count).values().flatMap(matches)
-        saved = hits.groupByKey(min(count * 2, slots)).map(save)
-        counted = dict(saved.filter(lambda pair: pair[1] > 0).collect())
+        saved = hits.groupByKey(min(count * 2, slots)).map(save).filter(_counts).collect()
+    counted = dict(saved)
     unread = counted.pop(UNREAD_KEY, 0)
     return Matched(
-        sorted(chunk for chunk, number in counted.items() if chunk >= 0 and number),
-        {gone_key(chunk): number for chunk, number in counted.items() if chunk < 0 and number},
+        sorted(chunk for chunk in counted if chunk >= 0),
+        {gone_key(chunk): number for chunk, number in counted.items() if chunk < 0},
         unread,
     )
+
+
+def _counts(saved: tuple[int, int]) -> bool:
+    return saved[1] > 0
 
 
 def _gathered(pairs: Iterable[tuple[int, Rows]]) -> Iterable[tuple[int, list[Rows]]]:

@@ -14,6 +14,8 @@ import pytest
 from fruits_cli.job import class_archive
 from fruits_cli.job.class_archive import archive_options, made_meanwhile, make_archive
 from fruits_cli.job.java import find_java, jvm_command
+from tests.support.machines import until
+from tests.support.tour import processes_with
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.xdist_group("classes")]
 _SPARK = "org.apache.spark.SparkConf source: "
@@ -82,7 +84,8 @@ def test_a_body_that_fails_ends_what_is_being_made(
         interrupt_once_it_writes(tmp_path)
 
     assert not list(tmp_path.rglob("*.jsa"))
-    assert not marked(f"MARK={tmp_path.name}")
+    # Spark's daemon has a process group of its own, and ends with its stdin.
+    until(lambda: not processes_with(f"MARK={tmp_path.name}"))
 
 
 def interrupt_once_it_writes(cache: Path) -> None:
@@ -91,18 +94,6 @@ def interrupt_once_it_writes(cache: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     raise KeyboardInterrupt
-
-
-def marked(word: str) -> list[str]:
-    """Processes with that word in their environment, zombies left out."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if word.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append((entry / "cmdline").read_text())
-        except OSError:
-            continue
-    return found
 
 
 def test_a_body_that_takes_no_time_makes_nothing(tmp_path: Path) -> None:
