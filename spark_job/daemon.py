@@ -9,14 +9,19 @@ that starts beside Spark's own context: the daemon that Spark then starts hands 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 from zipimport import zipimporter
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _ADDRESS = "FRUITS_DAEMON"
 _STREAMS = (0, 1, 2)
@@ -107,15 +112,25 @@ def forget_archives() -> None:
             del sys.path_importer_cache[entry]
 
 
-def begin_task() -> None:
-    """Spare the worker's next tasks the archives: a cluster's daemon is Spark's own, not this one.
+def on_worker(task: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Every task begins so: its worker ends with its daemon and forgets Spark's archives.
 
-    Does nothing on the driver.
+    A cluster's daemon is Spark's own, not this one. Called on the driver it is the task alone.
     """
-    from pyspark import TaskContext
 
-    if TaskContext.get() is not None:
-        forget_archives()
+    @functools.wraps(task)
+    def begun(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        from pyspark import TaskContext
+
+        if TaskContext.get() is not None:
+            # Not at the top: a daemon that only hands over must not wait for pyarrow.
+            from spark_job import guard
+
+            guard.die_with_parent()
+            forget_archives()
+        return task(*args, **kwargs)
+
+    return begun
 
 
 def main(argv: list[str]) -> None:
@@ -124,7 +139,6 @@ def main(argv: list[str]) -> None:
     if not is_early and hand_over(os.environ.get(_ADDRESS, "")):
         return
     forget_archives()
-    # Not at the top: a daemon that only hands over must not wait for pyarrow.
     from spark_job import guard
 
     guard.hide_pandas()

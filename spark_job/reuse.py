@@ -120,11 +120,11 @@ def _source(place: Place, key: str) -> Source | None:
         return None
 
 
+@daemon.on_worker
 def known_rows(
     sources: Sequence[Source], count: int, numbers: Iterable[tuple[int, int]]
 ) -> Iterator[tuple[int, Rows]]:
     """Digests of the chunks (source, chunk), by bucket; of a file that cannot be read one row."""
-    daemon.begin_task()
     for source, chunk in numbers:
         run = files.place(sources[source].uri)
         try:
@@ -143,11 +143,11 @@ def known_rows(
         yield from by_bucket(rows_of(digests, source, chunk, places), count)
 
 
+@daemon.on_worker
 def wanted_rows(
     plan: Plan, output_uri: str, count: int, numbers: Iterable[int]
 ) -> Iterator[tuple[int, Rows]]:
     """Digests of the pictures of these chunks, by bucket."""
-    daemon.begin_task()
     source, output = files.place(plan.images), files.place(output_uri)
     inputs = chunks.Inputs(output, plan.rows_per_chunk)
     for chunk in numbers:
@@ -263,6 +263,7 @@ def _by_chunk(of: npt.NDArray[np.int32], hits: Rows) -> Iterator[tuple[int, Rows
         yield int(number), hits[of == number]
 
 
+@daemon.on_worker
 def save_hits(output_uri: str, found: tuple[int, Iterable[Rows]]) -> tuple[int, int]:
     """Write the hits of one chunk; its number, and how many twins it owns or rows are gone."""
     chunk, parts = found

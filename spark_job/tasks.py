@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from spark_job import chunks, copies, daemon, engines, features, files, guard, pca, reuse, schema
+from spark_job import chunks, copies, daemon, engines, features, files, pca, reuse, schema
 from spark_job.chunks import NOTHING, Plan, Tally
 from spark_job.pictures import pictures_of, rows_of
 
@@ -31,9 +31,9 @@ class Worker:
     keeps_added: bool = False
 
 
+@daemon.on_worker
 def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tally]:
     """Compute, write and mark each chunk; yields its counts."""
-    _begin()
     plan = worker.plan
     images, output = files.place(worker.images), files.place(worker.output)
     inputs = chunks.Inputs(output, plan.rows_per_chunk)
@@ -65,9 +65,9 @@ def compute_chunks(worker: Worker, shares: Iterable[list[int]]) -> Iterator[Tall
         yield replace(tally, inferences=inferences)
 
 
+@daemon.on_worker
 def compute_twins(worker: Worker, numbers: Iterable[int]) -> Iterator[Tally]:
     """Compute the pictures of these chunks that stand in other places too; yields inferences."""
-    _begin()
     images, output = files.place(worker.images), files.place(worker.output)
     inputs = chunks.Inputs(output, worker.plan.rows_per_chunk)
     for chunk in numbers:
@@ -75,11 +75,6 @@ def compute_twins(worker: Worker, numbers: Iterable[int]) -> Iterator[Tally]:
         result, inferences = _embedded(worker, images, inputs.of(chunk), owned)
         copies.write_twins(output, chunk, result.feature_table())
         yield replace(NOTHING, inferences=inferences)
-
-
-def _begin() -> None:
-    guard.die_with_parent()
-    daemon.begin_task()
 
 
 def _embedded(
@@ -106,16 +101,16 @@ def _attempt() -> int:
     return int(context.attemptNumber()) if context else 0
 
 
+@daemon.on_worker
 def tally_chunks(output_uri: str, numbers: Iterable[int]) -> Iterator[Tally]:
     """The counts of these chunks, from their markers."""
-    daemon.begin_task()
     output = files.place(output_uri)
     yield functools.reduce(Tally.__add__, (chunks.load_tally(output, n) for n in numbers), NOTHING)
 
 
+@daemon.on_worker
 def chunk_sums(output_uri: str, numbers: Iterable[int]) -> Iterator[pca.Sums]:
     """One partial sum over the features of these chunks."""
-    daemon.begin_task()
     output = files.place(output_uri)
     blocks = (
         features.feature_array(features.read_table(output, chunks.features_file(n), ["features"]))
@@ -124,18 +119,21 @@ def chunk_sums(output_uri: str, numbers: Iterable[int]) -> Iterator[pca.Sums]:
     yield pca.sums_of(blocks, schema.FEATURES)
 
 
+@daemon.on_worker
 def added_sums(output_uri: str, numbers: Iterable[int]) -> Iterator[pca.Sums]:
     """One partial sum over the rows of these chunks that the newest source has not."""
     output = files.place(output_uri)
     yield pca.sums_of((copies.load_added(output, n) for n in numbers), schema.FEATURES)
 
 
+@daemon.on_worker
 def gone_sums(output_uri: str, newest: reuse.Source, numbers: Iterable[int]) -> Iterator[pca.Sums]:
     """One partial sum over the rows of these chunks of the newest source that are gone."""
     output = files.place(output_uri)
     yield pca.sums_of((copies.load_gone(output, newest, n) for n in numbers), schema.FEATURES)
 
 
+@daemon.on_worker
 def project_chunks(
     output_uri: str,
     model: Broadcast[pca.PcaModel],
@@ -144,7 +142,6 @@ def project_chunks(
     keep_features: bool,
 ) -> Iterator[int]:
     """Write the components of these chunks; yields the number of rows of each."""
-    daemon.begin_task()
     output, columns = files.place(output_uri), schema.pca_rows(keep_features=keep_features)
     for number in numbers:
         table = features.read_table(

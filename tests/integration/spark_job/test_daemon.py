@@ -18,17 +18,20 @@ from spark_job import daemon
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc of processes")
 
 
-def test_no_task_reads_an_archive_again_once_the_daemon_forgot_them(tmp_path: Path) -> None:
+def test_a_task_forgets_archives_on_a_worker_and_not_on_the_driver(tmp_path: Path) -> None:
     archive = tmp_path / "spark-core.jar"
     with ZipFile(archive, "w") as jar:
         jar.writestr("org/apache.py", "")
     asked = (
-        "import importlib, os, sys; from spark_job import daemon\n"
+        "import importlib, sys; from pyspark import TaskContext; from spark_job import daemon\n"
         "for name in ('surely_missing', 'org.surely_missing'):\n"
         "    try: importlib.import_module(name)\n"
         "    except ImportError: pass\n"
-        "daemon.forget_archives()\n"
-        "print([e for e in [*sys.path, *sys.path_importer_cache] if '.jar' in e])"
+        "@daemon.on_worker\n"
+        "def archives(): return sum('.jar' in e for e in (*sys.path, *sys.path_importer_cache))\n"
+        "on_driver = archives()\n"
+        "TaskContext._getOrCreate()\n"
+        "print(on_driver > 1, archives())"
     )
     environ = {**os.environ, "PYTHONPATH": str(archive)}
 
@@ -36,7 +39,7 @@ def test_no_task_reads_an_archive_again_once_the_daemon_forgot_them(tmp_path: Pa
         [sys.executable, "-c", asked], capture_output=True, text=True, check=True, env=environ
     )
 
-    assert told.stdout == "[]\n"
+    assert told.stdout == "True 0\n"
 
 
 def test_arrow_columns_are_made_without_pandas_once_it_is_hidden() -> None:
