@@ -67,7 +67,14 @@ def init(
     maker = _make_key if key else None
     if (flags or key) and (folder / FILE_NAME).is_file():
         return change_project(
-            flags, config, screen, folder=folder, make_key=maker, dry_run=dry_run, yes=yes
+            flags,
+            config,
+            screen,
+            folder=folder,
+            environ=os.environ,
+            make_key=maker,
+            dry_run=dry_run,
+            yes=yes,
         )
     return start_project(
         flags, screen, folder=folder, environ=os.environ, make_key=maker, dry_run=dry_run
@@ -134,6 +141,7 @@ def start_project(
         values = _with_keys(values, pair.settings)
         text = _checked(file, example, values)
     _write_new(file, text)
+    _tell_overridden(values, screen, folder, environ)
     lines = [
         f"{file} was written.",
         "Next: fruits doctor, then fruits run --sample or fruits run FOLDER.",
@@ -154,6 +162,7 @@ def change_project(
     screen: Screen,
     *,
     folder: Path,
+    environ: Mapping[str, str],
     make_key: KeyMaker | None = None,
     dry_run: bool = False,
     yes: bool = False,
@@ -183,7 +192,23 @@ def change_project(
     screen.ask("Change it?", yes=yes or (make_key is not None and not flags))
     with replacing(file) as scratch:
         scratch.write_text(text, encoding="utf-8")
+    _tell_overridden(values, screen, folder, environ)
     return Outcome([f"{file} was changed."], facts)
+
+
+def _tell_overridden(
+    values: Values, screen: Screen, folder: Path, environ: Mapping[str, str]
+) -> None:
+    """Name what was written and is not in force, as after `fruits rehearse --keep`."""
+    in_force, origins = merged(load_layers({}, environ=environ, folder=folder))
+    for section, keys in values.items():
+        for key, value in keys.items():
+            name = f"{section}.{key}"
+            if origins.get(name, "") in ("", str(folder / FILE_NAME)):
+                continue
+            if str(in_force[section][key]) != str(value):
+                variable = spelled(name, origins[name])
+                screen.warn(f"{variable} is set in this terminal and wins over {FILE_NAME}.")
 
 
 def _with_keys(values: Values, more: Mapping[str, Mapping[str, Any]]) -> Values:

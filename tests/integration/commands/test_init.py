@@ -57,6 +57,19 @@ def test_flags_change_their_keys_in_a_file_that_is_there(here: Path) -> None:
     )
 
 
+def test_a_variable_that_wins_over_what_was_written_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRUITS_STORAGE_BUCKET", "fruits-rehearsal")
+
+    made = CliRunner().invoke(app, ["init", *GIVEN])
+    changed = CliRunner().invoke(app, ["init", "--bucket", "figs-alone", "--yes"])
+    same = CliRunner().invoke(app, ["init", "--bucket", "fruits-rehearsal", "--yes"])
+
+    sentence = "FRUITS_STORAGE_BUCKET is set in this terminal and wins over fruits.toml."
+    assert [sentence in one.stderr for one in (made, changed, same)] == [True, True, False]
+
+
 def test_a_key_that_stands_as_a_comment_is_changed_in_its_place(here: Path) -> None:
     CliRunner().invoke(app, ["init", *GIVEN])
     former = (here / "fruits.toml").read_text()
@@ -305,7 +318,9 @@ def test_key_beside_a_file_that_names_the_pair_changes_nothing(tmp_path: Path) -
     (tmp_path / "fruits.toml").write_text(text)
     config = load_config({}, environ={}, folder=tmp_path)
 
-    outcome = change_project({}, config, Screen(), folder=tmp_path, make_key=lambda _: pair)
+    outcome = change_project(
+        {}, config, Screen(), folder=tmp_path, environ={}, make_key=lambda _: pair
+    )
 
     assert outcome.lines == [pair.summary(), f"{tmp_path / 'fruits.toml'} says so already."]
     assert (tmp_path / "fruits.toml").read_text() == text
