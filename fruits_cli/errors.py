@@ -16,6 +16,7 @@ FruitsError                1  we could not: network, refusal, disk full, decline
 │   ├── HostKeyRefused
 │   └── LoginRefused
 ├── MachineError           1  Java, disk or a process of this machine
+├── JobCancelled           1  somebody stopped the job
 ├── UsageError             2  not readable: arguments, files, answers
 │   └── ConfigError        2  fruits.toml, a FRUITS_ variable or a flag
 └── JobFailed              4  the job itself ended badly
@@ -96,6 +97,10 @@ class LoginRefused(TunnelError):
 
 class MachineError(FruitsError):
     """This machine cannot do it: no Java, no space, a process that died."""
+
+
+class JobCancelled(FruitsError):
+    """The job was stopped on request; what is finished stays."""
 
 
 class UsageError(FruitsError):

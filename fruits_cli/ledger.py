@@ -77,6 +77,8 @@ class RunRecord:
     cluster_shape: str = ""
     # --keep-cluster: the cluster outlives the run.
     is_kept: bool = False
+    # Of its cluster, or of a job that joined one; 0 where it is not known.
+    lifetime_min: int = 0
     # Of the dataset that the run is bound to.
     dataset_digest: str = ""
     job: Mapping[str, Any] = field(default_factory=dict)
@@ -134,6 +136,10 @@ class Ledger:
                 hint="Nothing was started that it does not name; free the folder and try again.",
             ) from error
         return stamped
+
+    def update(self, record: RunRecord, **changes: Any) -> RunRecord:
+        """Change the record as it is by now: another command may have written it since."""
+        return self.write(replace(self.load(record.run_id) or record, **changes))
 
     def load(self, run_id: str) -> RunRecord | None:
         """The record of exactly that id, None where there is none or it cannot be read."""

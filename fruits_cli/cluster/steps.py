@@ -135,11 +135,11 @@ def cancel(record: RunRecord, cloud: Cloud) -> None:
     """
     clusters = cloud.clusters
     step = clusters.step(record.cluster_id, record.step_id)
-    was_running = step.started_at is not None
+    was_running, is_asked = step.started_at is not None, False
     if was_running:
         # First: whatever cuts us short then, the job ends. It is optional.
         with suppress(CloudError):
-            ask_to_stop(cloud.storage, step.args)
+            is_asked = ask_to_stop(cloud.storage, step.args)
     try:
         clusters.cancel_step(record.cluster_id, record.step_id, force=True)
     except CloudError:
@@ -147,8 +147,14 @@ def cancel(record: RunRecord, cloud: Cloud) -> None:
         state = clusters.step(record.cluster_id, record.step_id).state
         if not (state.is_final or state is StepState.CANCEL_PENDING):
             raise
-    if was_running and clusters.cluster(record.cluster_id).state.is_live:
+    if not was_running or not clusters.cluster(record.cluster_id).state.is_live:
+        return
+    try:
         clusters.add_step(record.cluster_id, kill_step(record.run_id))
+    except CloudError:
+        # The cluster may end with its only step, at this very moment; and the job was asked.
+        if not is_asked and clusters.cluster(record.cluster_id).state.is_live:
+            raise
 
 
 _KILL_STEP_PREFIX = "fruits-stop-"

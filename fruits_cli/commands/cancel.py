@@ -51,7 +51,7 @@ def cancel_job(
     record = _record_of(cluster, step, session)
     cancel_step(record, session.cloud)
     if record.output:
-        session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
+        session.ledger.update(record, phase=RunPhase.CANCELLED)
     return Outcome(
         [f"{step.name} was asked to stop; the cluster stays."],
         {**facts, "run_id": record.run_id},
@@ -59,12 +59,14 @@ def cancel_job(
 
 
 def _record_of(cluster: Cluster, step: Step, session: Session) -> RunRecord:
+    # The step's name holds the run id; a record has no step's id while its run is followed.
+    run_id = step.name.removeprefix(EMR_NAME_PREFIX)
     for record in records_of(cluster.cluster_id, session.ledger):
-        if record.step_id == step.step_id:
-            return record
-    # Another folder started it: the step's name holds the run id.
+        if record.run_id == run_id:
+            return replace(record, step_id=step.step_id)
+    # Another folder started it.
     return RunRecord(
-        step.name.removeprefix(EMR_NAME_PREFIX),
+        run_id,
         Target.EMR,
         region=session.cloud.region,
         cluster_id=cluster.cluster_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from fruits_cli.cluster.steps import submit as submit_step
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Target
 from fruits_cli.dataset.images import bind_dataset, find_images
+from fruits_cli.errors import JobCancelled
 from fruits_cli.job.node_python import interpreter_on
 from fruits_cli.ledger import RunPhase, RunRecord, new_run_id
 from fruits_cli.options import ClusterChoice, DryRun, with_config
@@ -95,6 +95,7 @@ def submit_job(
         region=region,
         cluster_name=found.name,
         cluster_id=found.cluster_id,
+        lifetime_min=lifetime_min(config.cluster, transient=False),
         dataset_digest=digest,
         job=config.job.saved(),
     )
@@ -117,6 +118,12 @@ def _follow(config: Config, record: RunRecord, session: Session) -> None:
     except KeyboardInterrupt:
         session.screen.tell(f"The job goes on; fruits status --watch follows {record.run_id}.")
         raise
-    done = state.step is not None and state.step.state.value == "COMPLETED"
-    session.ledger.write(replace(record, phase=RunPhase.DONE if done else RunPhase.FAILED))
-    raise_failure(state, session)
+    phase = RunPhase.FAILED
+    try:
+        raise_failure(state, session)
+        phase = RunPhase.DONE
+    except JobCancelled:
+        phase = RunPhase.CANCELLED
+        raise
+    finally:
+        session.ledger.update(record, phase=phase)

@@ -56,11 +56,16 @@ def fetch_report(storage: Storage, output: S3Uri, step_args: Sequence[str] = ())
     return parse_report(found.content).of_attempt(argument(step_args, "--attempt"))
 
 
-def ask_to_stop(storage: Storage, step_args: Sequence[str]) -> None:
-    """Ask the job of a step to stop, wherever it runs by now: it looks for this file."""
+def ask_to_stop(storage: Storage, step_args: Sequence[str]) -> bool:
+    """Ask the job of a step to stop, wherever it runs by now: it looks for this file.
+
+    False where its arguments do not say for which file.
+    """
     output, attempt = argument(step_args, "--output"), argument(step_args, "--attempt")
-    if output and attempt:
-        storage.put_bytes(b"", parse_s3_uri(output) / f"_plan/stop-{attempt}")
+    if not (output and attempt):
+        return False
+    storage.put_bytes(b"", parse_s3_uri(output) / f"_plan/stop-{attempt}")
+    return True
 
 
 def argument(step_args: Sequence[str], flag: str) -> str:

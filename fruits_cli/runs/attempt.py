@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX
 from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd, run_end
-from fruits_cli.cluster.launch import (
-    look_for,
-)
+from fruits_cli.cluster.launch import look_for
 from fruits_cli.cluster.life import await_end, release_launch_lock, stop_cluster
 from fruits_cli.cluster.steps import cancel
-from fruits_cli.errors import FruitsError, MachineError
+from fruits_cli.errors import FruitsError, JobCancelled, MachineError
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs.follow import step_of_run
 from fruits_cli.session import Session
@@ -49,37 +47,41 @@ def close_attempt(attempt: Attempt, error: BaseException, session: Session, *, k
         if not record.cluster_id:
             heard_again()
             session.screen.tell("No cluster was started.")
-            write_record(_closed(record, end), session)
+            known = session.ledger.load(record.run_id)
+            # Another terminal may have launched this run, and written so.
+            if known is None or known.launch_id == record.launch_id:
+                write_record(_closed(record, end, error), session)
             return
         if keep or not ENDS_CLUSTER[end]:
             _leave(record, end, session, keep=keep)
+            write_record(_closed(record, end, error), session)
         else:
-            _end(record, session, end)
+            _end(record, session, end, error)
     except FruitsError as second:
         session.screen.warn(
             f"{second} End it with: fruits terminate --cluster {record.cluster_id or record.run_id}"
         )
         heard_again()
-    write_record(_closed(record, end), session)
+        write_record(_closed(record, end, error), session)
     session.screen.tell(f"What is finished stays in {record.output}; {again} continues from there.")
 
 
-def _closed(record: RunRecord, end: RunEnd) -> RunRecord:
+def _closed(record: RunRecord, end: RunEnd, error: BaseException) -> RunRecord:
     if record.phase.is_final:
         return record
     if not ENDS_CLUSTER[end] and record.cluster_id:
         return replace(record, phase=RunPhase.SUBMITTED)
-    stopped = end is RunEnd.INTERRUPTED
+    stopped = end is RunEnd.INTERRUPTED or isinstance(error, JobCancelled)
     return replace(record, phase=RunPhase.CANCELLED if stopped else RunPhase.FAILED)
 
 
-def _end(record: RunRecord, session: Session, end: RunEnd) -> None:
+def _end(record: RunRecord, session: Session, end: RunEnd, error: BaseException) -> None:
     # Before any message: this request is what stops the costs.
     stop_cluster(record.cluster_id, session)
     came_again = heard_again()
     session.screen.tell(f"Ending cluster {record.cluster_id}.")
     # Before we wait for its end, which may be cut: --resume must not take it for one at work.
-    write_record(_closed(record, end), session)
+    write_record(_closed(record, end, error), session)
     try:
         if not came_again:
             session.screen.tell(f"It ran {await_end(record.cluster_id, session).line}.")
@@ -98,7 +100,7 @@ def _leave(record: RunRecord, end: RunEnd, session: Session, *, keep: bool) -> N
             cancel(replace(record, step_id=step.step_id), session.cloud)
     heard_again()
     if keep:
-        session.screen.tell(f"Cluster {cluster_id} stays, as --keep-cluster asked.")
+        session.screen.tell(f"Cluster {cluster_id} stays; fruits terminate ends it.")
         return
     session.screen.tell(
         f"Cluster {cluster_id} keeps running ({end}) and ends by itself: "

@@ -11,7 +11,7 @@ from fruits_cli.cluster.life import cluster_progress
 from fruits_cli.cluster.logs import JobLogs, await_logs, failed_in_bootstrap, fetch_logs
 from fruits_cli.cluster.steps import is_housekeeping
 from fruits_cli.cluster.watch import RunState, watch_cluster, watch_run
-from fruits_cli.errors import CloudError, FruitsError, JobFailed, UsageError
+from fruits_cli.errors import CloudError, FruitsError, JobCancelled, JobFailed, UsageError
 from fruits_cli.job.progress import STOPPED, argument, fetch_report
 from fruits_cli.ledger import RunRecord
 from fruits_cli.s3uri import parse_s3_uri
@@ -61,8 +61,8 @@ def progress_of(state: RunState) -> Progress:
 def raise_failure(state: RunState, session: Session) -> None:
     """Return if the step completed; else show the cause and raise.
 
-    JobFailed for a failed job, UsageError for options that the job refused, CloudError where the
-    cluster never came to it.
+    JobFailed for a failed job, UsageError for options that the job refused, JobCancelled, and
+    CloudError where the cluster never came to it.
     """
     if state.step and state.step.state is StepState.COMPLETED:
         return
@@ -89,7 +89,7 @@ def raise_failure(state: RunState, session: Session) -> None:
 
 
 def _cancelled() -> FruitsError:
-    return FruitsError("The job was cancelled.", hint="fruits run --resume continues it.")
+    return JobCancelled("The job was cancelled.", hint="fruits run --resume continues it.")
 
 
 def _at_its_end(state: RunState, session: Session) -> RunState:

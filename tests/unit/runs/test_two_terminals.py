@@ -1,0 +1,119 @@
+"""Two commands at once on one run, one folder, one account."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fruits_cli.commands.cancel import cancel_job
+from fruits_cli.commands.create_cluster import create
+from fruits_cli.commands.submit import submit_job
+from fruits_cli.errors import CloudError, JobCancelled
+from fruits_cli.ledger import RunPhase, RunRecord
+from fruits_cli.runs.emr import run_on_emr
+from fruits_cli.s3uri import S3Uri
+from fruits_cli.session import Session
+from tests.support.fakes import FakeAws, Script
+from tests.support.scenes import DATASET, pictures, put, session
+from tests.support.worlds import BUCKET, RUN_ID, config
+
+OTHER_RUN = "20260823-160000-abcd"
+SETTINGS = config(job={"weights": "random"})
+
+
+def meanwhile(aws: FakeAws, at_s: float, act: Callable[[], object]) -> None:
+    """What another terminal does once the clock reaches `at_s`."""
+    sleep = aws.clock.sleep
+
+    def slept(seconds: float) -> None:
+        sleep(seconds)
+        nonlocal at_s
+        if aws.clock.now_s >= at_s:
+            at_s = float("inf")
+            act()
+
+    aws.clock.sleep = slept  # type: ignore[method-assign]
+
+
+def record_of(here: Session, run_id: str) -> RunRecord:
+    record = here.ledger.load(run_id)
+    assert record is not None
+    return record
+
+
+def with_cluster(aws: FakeAws, here: Session) -> None:
+    put(aws, S3Uri(BUCKET, "fruits/datasets/Test/dataset.json"), DATASET)
+    create(SETTINGS, here, RUN_ID, yes=True)
+
+
+def test_a_job_that_another_terminal_cancels_is_cancelled_in_the_ledger(tmp_path: Path) -> None:
+    aws = FakeAws(script=Script(step_s=3600))
+    here = session(aws, tmp_path)
+    with_cluster(aws, here)
+    meanwhile(aws, 300, lambda: cancel_job(None, here, yes=True))
+
+    with pytest.raises(JobCancelled):
+        submit_job(SETTINGS, here, OTHER_RUN, wait=True)
+
+    assert record_of(here, OTHER_RUN).phase is RunPhase.CANCELLED
+
+
+def test_a_run_that_another_terminal_cancels_is_cancelled_in_the_ledger(tmp_path: Path) -> None:
+    aws = FakeAws(script=Script(step_s=3600))
+    here = session(aws, tmp_path)
+    seen = []
+
+    def cancelled() -> None:
+        cancel_job(None, here, yes=True)
+        seen.append(record_of(here, RUN_ID).phase)
+
+    meanwhile(aws, 300, cancelled)
+    folder = str(pictures(tmp_path / "Test"))
+
+    with pytest.raises(JobCancelled):
+        run_on_emr(SETTINGS, here, RUN_ID, images=folder, keep=True, yes=True)
+
+    assert seen == [RunPhase.CANCELLED]
+    assert record_of(here, RUN_ID).phase is RunPhase.CANCELLED
+    assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
+
+
+def test_cancelling_the_only_job_of_a_cluster_that_ends_with_it_is_no_error(
+    tmp_path: Path,
+) -> None:
+    aws = FakeAws(script=Script(step_s=3600))
+    here = session(aws, tmp_path)
+    folder = str(pictures(tmp_path / "Test"))
+    run_on_emr(SETTINGS, here, RUN_ID, images=folder, detach=True, yes=True)
+    aws.clock.sleep(200)
+    cluster, add = aws.clusters.cluster, aws.clusters.add_step
+
+    def ends_now(cluster_id: str, step: object) -> str:
+        aws.clusters.cluster = cluster  # type: ignore[method-assign]
+        return add(cluster_id, step)  # type: ignore[arg-type]
+
+    before = cluster("j-0001")
+    # EMR ends the cluster between our look and our step.
+    aws.clusters.cluster = lambda cluster_id: before  # type: ignore[method-assign]
+    aws.clusters.add_step = ends_now  # type: ignore[method-assign]
+
+    outcome = cancel_job(None, here, yes=True)
+
+    assert "was asked to stop" in outcome.lines[0]
+    assert record_of(here, RUN_ID).phase is RunPhase.CANCELLED
+
+
+def test_a_job_that_could_be_told_in_no_way_to_stop_is_an_error(tmp_path: Path) -> None:
+    aws = FakeAws(script=Script(step_s=3600))
+    here = session(aws, tmp_path)
+    with_cluster(aws, here)
+    submit_job(SETTINGS, here, OTHER_RUN)
+    aws.clock.sleep(200)
+
+    def refused(*_: object, **__: object) -> str:
+        raise CloudError("AWS refused.")
+
+    aws.clusters.add_step = aws.storage.put_bytes = refused  # type: ignore
+
+    with pytest.raises(CloudError, match="refused"):
+        cancel_job(None, here, yes=True)
