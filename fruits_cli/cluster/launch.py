@@ -64,19 +64,21 @@ def launch_once(
     launch_id = plan.spec.launch_id
     # Before the lock: what a crash leaves, `fruits terminate` finds by this record.
     record = replace(record, phase=RunPhase.PLANNED, launch_id=launch_id)
+    before = session.ledger.load(record.run_id)
     record = session.ledger.write(record)
     try:
         # Within: an interrupt may come when the lock is taken and S3 has not answered yet.
         try:
             take_lock(storage, lock, this_process(launch_id))
         except CloudError:
-            session.ledger.write(replace(record, phase=RunPhase.FAILED))
+            _withdraw(record, before, session.ledger)
             raise
         # The previous holder of the lock may have started it.
         if cluster := living(plan.name, session.cloud):
             if adopt:
                 session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
                 return adopted(cluster, record, session.ledger)
+            _withdraw(record, before, session.ledger)
             raise Locked(
                 f"Run {plan.run_id} is already running on {cluster.cluster_id}.",
                 hint=f"fruits status --cluster {cluster.cluster_id}",
@@ -88,6 +90,13 @@ def launch_once(
         return record
     finally:
         _release(storage, lock, launch_id, session)
+
+
+def _withdraw(record: RunRecord, before: RunRecord | None, ledger: Ledger) -> None:
+    """Record that this launch was not to be; another's of the same run keeps its record."""
+    known = ledger.load(record.run_id)
+    if known is None or known.launch_id == record.launch_id:
+        ledger.write(before or replace(record, phase=RunPhase.FAILED))
 
 
 def forget_dead_launches(places: Places, session: Session) -> None:
@@ -153,6 +162,7 @@ def launch_record(config: Config, plan: RunPlan, region: str, *, images: str = "
         cluster_name=plan.name,
         launch_id=plan.spec.launch_id,
         is_kept=plan.spec.keep_alive,
+        lifetime_min=plan.lifetime_min,
         job=config.job.saved(),
     )
 

@@ -69,7 +69,8 @@ def run(
             )
             return with_report(outcome, screen, flags, early=early) if report else outcome
     # Here, for a run on this machine needs nothing of it.
-    from fruits_cli.runs.emr import resume_on_emr, resumed_config, run_on_emr
+    from fruits_cli.runs.emr import run_on_emr
+    from fruits_cli.runs.resume import resume_on_emr, resumed_config
 
     session = open_session(config, screen)
     how = {"keep": keep_cluster, "detach": detach, "dry_run": dry_run, "yes": yes}

@@ -5,33 +5,31 @@ What may end the cluster is in cluster/ending.py, and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, Cluster
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.machines import fast_precisions
 from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd
 from fruits_cli.cluster.foundations import ensure_bucket, observe
-from fruits_cli.cluster.launch import launch_once, launch_record, living, new_launch_id
+from fruits_cli.cluster.launch import launch_once, launch_record, new_launch_id
 from fruits_cli.cluster.life import end_cluster
 from fruits_cli.cluster.plan import RunPlan, lifetime_min, plan_run
 from fruits_cli.cluster.plan_report import plan_facts, plan_lines
-from fruits_cli.cluster.steps import submit
-from fruits_cli.config import COMMAND_LINE, Config, Layer, configured
+from fruits_cli.config import Config
 from fruits_cli.dataset.images import bind_dataset, find_images, local_images
 from fruits_cli.dataset.listing import Totals, require_pictures
 from fruits_cli.dataset.sample import IF_ABSENT
 from fruits_cli.dataset.upload import dataset_name, send_pictures
+from fruits_cli.errors import ClusterNotFound
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.node_python import node_python, ship_python
-from fruits_cli.job.results import MANIFEST_FILE, RUNS_DIR
+from fruits_cli.job.results import RUNS_DIR
 from fruits_cli.job.shipment import planned_job, shipped_job
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs.attempt import Attempt, close_attempt, write_record
-from fruits_cli.runs.follow import follow, raise_failure, step_of_run
+from fruits_cli.runs.follow import follow, raise_failure
 from fruits_cli.runs.results import (
     fetch_manifest,
     fetch_run,
@@ -39,7 +37,7 @@ from fruits_cli.runs.results import (
     run_summary,
 )
 from fruits_cli.runs.reuse import reuse_on_s3
-from fruits_cli.runs.step import begun_model, planned_step
+from fruits_cli.runs.step import begun_model
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
@@ -69,70 +67,22 @@ def run_on_emr(
     totals = require_pictures(folder, config.job.extensions) if folder else None
     source = _dataset_of(config, session, folder, images)
     shown_as = folder or source
-    plan, shown = _shown_plan(config, session, run_id, source, shown_as=shown_as, keep=keep)
+    plan, shown = shown_plan(config, session, run_id, source, shown_as=shown_as, keep=keep)
     if dry_run:
         return shown
-    _confirm(shown, session, yes=yes)
+    confirm(shown, session, yes=yes)
     with termination_as_interrupt():
         if_absent = IF_ABSENT if sample else ""
-        config, launchable, pictures = _ship(
+        config, launchable, pictures = ship(
             config, session, plan, source, folder, totals, if_absent=if_absent
         )
         record = launch_record(config, launchable, session.cloud.region, images=str(source))
-        return _launch_and_follow(
+        return launch_and_follow(
             config, session, launchable, record, pictures=pictures, detach=detach
         )
 
 
-def resume_on_emr(
-    config: Config,
-    session: Session,
-    record: RunRecord,
-    flags: Mapping[str, Mapping[str, Any]],
-    *,
-    keep: bool = False,
-    detach: bool = False,
-    dry_run: bool = False,
-    yes: bool = False,
-) -> Outcome:
-    """Continue a run: follow it while it is at work, fetch it once it is done, else run it.
-
-    flags: those of the command; with another option of the job a finished run is fitted again.
-    Raises as `run_on_emr` does.
-    """
-    keep = keep or record.is_kept
-    has_new_options = bool(flags.get("job", {}).keys() - {"output_dir"})
-    output = parse_s3_uri(record.output)
-    cluster = _own_cluster(record, session)
-    # Seconds after it was asked to end, EMR may still show cluster and step as they were.
-    is_ending = cluster is not None and record.phase.is_final
-    with termination_as_interrupt():
-        at_work = None
-        if cluster and not (dry_run or is_ending):
-            at_work = _at_work(record, cluster, session)
-        if at_work:
-            session.screen.tell(f"Run {record.run_id} is still at work; following it.")
-            return _followed(config, session, Attempt(at_work), pictures=None, keep=keep)
-        is_done = session.cloud.storage.fetch_bytes(output / MANIFEST_FILE) is not None
-        if is_done and not has_new_options and not dry_run:
-            session.screen.tell(f"Run {record.run_id} is finished; fetching its results.")
-            attempt = Attempt(record, job_ended=True, completed=True)
-            return _fetched(config, session, attempt, pictures=None, keep=keep)
-    if cluster and record.is_kept:
-        return _again_on(cluster, config, session, record, dry_run=dry_run)
-    return _again_on_new_cluster(
-        config,
-        session,
-        record,
-        ending=cluster if is_ending else None,
-        keep=keep,
-        detach=detach,
-        dry_run=dry_run,
-        yes=yes,
-    )
-
-
-def _shown_plan(
+def shown_plan(
     config: Config,
     session: Session,
     run_id: str,
@@ -159,7 +109,7 @@ def _shown_plan(
     return plan, Outcome(lines, facts)
 
 
-def _confirm(shown: Outcome, session: Session, *, yes: bool) -> None:
+def confirm(shown: Outcome, session: Session, *, yes: bool) -> None:
     for line in shown.lines:
         session.screen.tell(line)
     session.screen.ask("Start it?", yes=yes)
@@ -173,7 +123,7 @@ def _dataset_of(config: Config, session: Session, folder: Path | None, wanted: s
     return find_images(wanted, places, session.cloud.storage, config.storage.dataset)
 
 
-def _ship(
+def ship(
     config: Config,
     session: Session,
     plan: RunPlan,
@@ -222,7 +172,7 @@ def _ship(
     return config, plan.with_job(job), pictures
 
 
-def _launch_and_follow(
+def launch_and_follow(
     config: Config,
     session: Session,
     plan: RunPlan,
@@ -244,14 +194,16 @@ def _launch_and_follow(
         close_attempt(attempt, error, session, keep=record.is_kept)
         raise
     if detach:
-        return _detached(attempt.record)
-    return _followed(config, session, attempt, pictures=pictures, keep=record.is_kept)
+        return detached(attempt.record, stays=record.is_kept)
+    return follow_and_fetch(config, session, attempt, pictures=pictures, keep=record.is_kept)
 
 
-def _followed(
+def follow_and_fetch(
     config: Config, session: Session, attempt: Attempt, *, pictures: int | None, keep: bool
 ) -> Outcome:
-    lifetime_s = 60.0 * lifetime_min(config.cluster, transient=not keep)
+    # What a resumed run was started with, which may be longer than what is configured by now.
+    known_min = attempt.record.lifetime_min
+    lifetime_s = 60.0 * (known_min or lifetime_min(config.cluster, transient=not keep))
     try:
         state = follow(attempt.record, session, timeout_s=lifetime_s + _MARGIN_S)
         attempt.job_ended = True
@@ -262,10 +214,10 @@ def _followed(
     except BaseException as error:
         close_attempt(attempt, error, session, keep=keep)
         raise
-    return _fetched(config, session, attempt, pictures=pictures, keep=keep)
+    return fetch_and_end(config, session, attempt, pictures=pictures, keep=keep)
 
 
-def _fetched(
+def fetch_and_end(
     config: Config, session: Session, attempt: Attempt, *, pictures: int | None, keep: bool
 ) -> Outcome:
     target = (config.job.output_dir or Path(RUNS_DIR) / attempt.record.run_id).absolute()
@@ -279,17 +231,24 @@ def _fetched(
         raise
     record = replace(attempt.record, phase=RunPhase.DONE, folder=str(target))
     write_record(record, session)
-    line, bill = f"Cluster {record.cluster_id} is kept; fruits terminate ends it.", None
-    if ENDS_CLUSTER[RunEnd.COMPLETED] and record.cluster_id and not keep:
-        ended = end_cluster(record.cluster_id, session)
-        line, bill = f"Cluster: {ended.line}", ended.bill
-    return run_summary(manifest, record=record, output=target, bill=bill, more=[line])
+    lines, bill = [], None
+    if keep and record.cluster_id:
+        if not record.cluster_ended:
+            lines = [f"Cluster {record.cluster_id} is kept; fruits terminate ends it."]
+    elif ENDS_CLUSTER[RunEnd.COMPLETED] and record.cluster_id:
+        # EMR forgets a cluster two months after its end.
+        with suppress(ClusterNotFound):
+            ended = end_cluster(record.cluster_id, session)
+            lines, bill = [f"Cluster: {ended.line}"], ended.bill
+    return run_summary(manifest, record=record, output=target, bill=bill, more=lines)
 
 
-def _detached(record: RunRecord) -> Outcome:
+def detached(record: RunRecord, *, stays: bool) -> Outcome:
+    """What to say of a run that is left to itself; stays: whether its cluster outlives it."""
     run_id = record.run_id
+    end = "which stays until fruits terminate" if stays else "which ends after it"
     lines = [
-        f"Run {run_id} continues on cluster {record.cluster_id}, which ends after it.",
+        f"Run {run_id} continues on cluster {record.cluster_id}, {end}.",
         f"fruits status --watch shows it, fruits run --resume {run_id} fetches its results.",
     ]
     facts = {
@@ -301,91 +260,3 @@ def _detached(record: RunRecord) -> Outcome:
         "s3_output": record.output,
     }
     return Outcome(lines, facts)
-
-
-def _again_on(
-    cluster: Cluster, config: Config, session: Session, record: RunRecord, *, dry_run: bool
-) -> Outcome:
-    """Run it as another step of the cluster that it kept."""
-    line = f"Run {record.run_id} continues on its own cluster, {cluster.cluster_id}"
-    if dry_run:
-        facts = {"run_id": record.run_id, "cluster_id": cluster.cluster_id, "images": record.images}
-        return Outcome([f"{line}."], facts)
-    session.screen.tell(f"{line}, which stays.")
-    with termination_as_interrupt():
-        step, config = planned_step(
-            config,
-            session,
-            cluster,
-            run_id=record.run_id,
-            source=parse_s3_uri(record.images),
-            dataset=record.dataset_digest,
-            resume=True,
-        )
-        job, own = config.job.saved(), cluster.cluster_id
-        again = replace(record, phase=RunPhase.LAUNCHED, cluster_id=own, step_id="", job=job)
-        attempt = Attempt(submit(step, again, session))
-        return _followed(config, session, attempt, pictures=None, keep=True)
-
-
-def _again_on_new_cluster(
-    config: Config,
-    session: Session,
-    record: RunRecord,
-    *,
-    ending: Cluster | None,
-    keep: bool,
-    detach: bool,
-    dry_run: bool,
-    yes: bool,
-) -> Outcome:
-    """Run it as `run_on_emr` does, once the cluster of the attempt before has ended."""
-    source = parse_s3_uri(record.images)
-    plan, shown = _shown_plan(
-        config, session, record.run_id, source, shown_as=source, keep=keep, resume=True
-    )
-    if dry_run:
-        return shown
-    _confirm(shown, session, yes=yes)
-    with termination_as_interrupt():
-        if ending:
-            session.screen.tell(f"Cluster {ending.cluster_id} of the attempt before is ending.")
-            end_cluster(ending.cluster_id, session)
-        config, launchable, pictures = _ship(
-            config, session, plan, source, None, None, dataset=record.dataset_digest
-        )
-        again = launch_record(config, launchable, session.cloud.region, images=record.images)
-        again = replace(again, created_at=record.created_at)
-        return _launch_and_follow(
-            config, session, launchable, again, pictures=pictures, detach=detach
-        )
-
-
-def _own_cluster(record: RunRecord, session: Session) -> Cluster | None:
-    """The live cluster that this run launched, and no other of its name."""
-    cluster = living(record.run_id, session.cloud)
-    if cluster is None or cluster.tags.get(LAUNCH_ID_TAG) != record.launch_id:
-        return None
-    return cluster
-
-
-def _at_work(record: RunRecord, cluster: Cluster, session: Session) -> RunRecord | None:
-    """The run to resume, if its cluster has a step of it that is not at its end."""
-    step = step_of_run(record.run_id, cluster.cluster_id, session)
-    if step is None or step.state.is_final:
-        return None
-    record = replace(record, cluster_id=cluster.cluster_id, step_id=step.step_id)
-    return write_record(replace(record, phase=RunPhase.SUBMITTED), session)
-
-
-def resumed_config(
-    config: Config, record: RunRecord, flags: Mapping[str, Mapping[str, Any]]
-) -> Config:
-    """The run's own job options and place, over them the given flags; all else as configured."""
-    given = Layer(COMMAND_LINE, {"job": flags.get("job", {})})
-    own = Layer(f"run {record.run_id}", {"job": dict(record.job)})
-    output = parse_s3_uri(record.output)
-    # What is finished is there, even if another bucket is configured by now.
-    place = {"bucket": output.bucket, "prefix": output.key.rsplit("runs/", 1)[0].rstrip("/")}
-    storage = config.storage.model_copy(update=place)
-    return config.model_copy(update={"job": configured([given, own]).job, "storage": storage})

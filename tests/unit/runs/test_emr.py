@@ -24,7 +24,8 @@ from fruits_cli.errors import (
 )
 from fruits_cli.job.node_python import node_python
 from fruits_cli.ledger import RunPhase, RunRecord
-from fruits_cli.runs.emr import resume_on_emr, resumed_config, run_on_emr
+from fruits_cli.runs.emr import run_on_emr
+from fruits_cli.runs.resume import resume_on_emr, resumed_config
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.screen import Outcome
 from fruits_cli.session import Session
