@@ -68,6 +68,10 @@ class Places:
     def bootstrap(self, digest: str) -> S3Uri:
         return self._at("bootstrap", f"{digest}/")
 
+    @property
+    def locks(self) -> S3Uri:
+        return self._at("locks/")
+
     def lock(self, name: str) -> S3Uri:
         return self._at("locks", name)
 

@@ -6,7 +6,7 @@ The ledger is written before and after each paid request, so that a crash leaves
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -69,10 +69,13 @@ def launch_once(
     try:
         # Within: an interrupt may come when the lock is taken and S3 has not answered yet.
         try:
-            take_lock(storage, lock, this_process(launch_id))
+            died = take_lock(storage, lock, this_process(launch_id))
         except CloudError:
             _withdraw(record, before, session.ledger)
             raise
+        if died:
+            session.screen.tell("A launch before this one died; looking for a cluster of it.")
+            look_for(plan.spec.emr_name, died, session.cloud.clusters, session.clock)
         # The previous holder of the lock may have started it.
         if cluster := living(plan.name, session.cloud):
             if adopt:
@@ -100,29 +103,34 @@ def _withdraw(record: RunRecord, before: RunRecord | None, ledger: Ledger) -> No
 
 
 def forget_dead_launches(places: Places, session: Session) -> None:
-    """Remove the locks of this folder's launches that died before there was a cluster."""
-    for record in session.ledger.records():
-        if record.phase is not RunPhase.PLANNED or record.cluster_id or not record.launch_id:
-            continue
-        lock = places.lock(record.cluster_name)
-        held = read_lock(session.cloud.storage, lock)
-        if held and held.holder.launch_id == record.launch_id:
-            if not held.holder.has_died:
-                continue
-            _release(session.cloud.storage, lock, record.launch_id, session)
-        session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
+    """Remove the locks of this folder's launches that died, and close the records without cluster.
 
-
-def release_dead_locks(places: Places, session: Session) -> None:
-    """Remove the locks of this folder's launches that died, whatever became of their clusters."""
-    ours = {record.launch_id for record in session.ledger.records() if record.launch_id}
-    storage = session.cloud.storage
-    # Without a bucket, or the right to list it, there is none to remove.
+    Not before a cluster is ended: S3 may not answer, and such a record leads to its cluster.
+    """
+    records = [record for record in session.ledger.records() if record.launch_id]
+    # Without a bucket, or the right to list it, there is no lock to remove.
     with suppress(CloudError):
-        for found in storage.list_objects(places.lock("")) if ours else ():
-            held = read_lock(storage, found.uri)
-            if held and held.holder.launch_id in ours and held.holder.has_died:
+        under_way = _release_dead_locks(places, {one.launch_id for one in records}, session)
+        lost = [one for one in records if one.phase is RunPhase.PLANNED and not one.cluster_id]
+        lost = [one for one in lost if one.launch_id not in under_way]
+        live = session.cloud.clusters.find_clusters(live=True) if lost else []
+        alive = {cluster.tags.get(LAUNCH_ID_TAG) for cluster in live if cluster.state.is_live}
+        for record in lost:
+            if record.launch_id not in alive:
+                session.ledger.write(replace(record, phase=RunPhase.CANCELLED))
+
+
+def _release_dead_locks(places: Places, ours: Set[str], session: Session) -> set[str]:
+    """Remove those locks of our launches whose process is gone; the launches that still live."""
+    under_way, storage = set(), session.cloud.storage
+    for found in storage.list_objects(places.locks) if ours else ():
+        held = read_lock(storage, found.uri)
+        if held and held.holder.launch_id in ours:
+            if held.holder.has_died:
                 _release(storage, found.uri, held.holder.launch_id, session)
+            else:
+                under_way.add(held.holder.launch_id)
+    return under_way
 
 
 def _release(storage: Storage, lock: S3Uri, launch_id: str, session: Session) -> None:
@@ -194,6 +202,9 @@ def launch(
         with held():
             cluster_id = _start(spec, cloud.clusters, session.clock)
             record = _note_start(replace(record, cluster_id=cluster_id), session, started)
+    except Locked:
+        # Whoever has the lock by now may have found that group, and use it.
+        raise
     except CloudError:
         if plan.ssh_group and spec.ssh_group_id:
             with suppress(CloudError):

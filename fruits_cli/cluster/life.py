@@ -11,7 +11,8 @@ from fruits_cli.cloud.layout import places_of_logs
 from fruits_cli.cloud.protocols import Clock, Cloud
 from fruits_cli.cluster.cost import Bill, bill_line, cluster_bill
 from fruits_cli.cluster.diagnosis import Evidence, diagnose, proof_lines
-from fruits_cli.cluster.lock import release_lock
+from fruits_cli.cluster.launch import living
+from fruits_cli.cluster.lock import read_lock, release_lock
 from fruits_cli.cluster.logs import await_logs, failed_in_bootstrap, fetch_logs
 from fruits_cli.cluster.watch import watch_cluster
 from fruits_cli.errors import CloudError
@@ -121,6 +122,8 @@ def await_end(cluster_id: str, session: Session) -> Ended:
 
 def _delete_ssh_group(cluster: Cluster, session: Session) -> None:
     group = ssh_group_name(cluster.name)
+    if _has_successor(cluster, session):
+        return
     until = session.clock.monotonic() + _GROUP_TIMEOUT_S
     try:
         # EC2 holds on to the group until the last network interface is gone.
@@ -131,6 +134,19 @@ def _delete_ssh_group(cluster: Cluster, session: Session) -> None:
             session.clock.sleep(_GROUP_POLL_S)
     except CloudError as error:
         session.screen.warn(f"Security group {group} was not removed: {error}")
+
+
+def _has_successor(cluster: Cluster, session: Session) -> bool:
+    """Whether another launch of that name has found the group and uses it, or is about to."""
+    with suppress(CloudError):
+        if living(cluster.name, session.cloud):
+            return True
+        if cluster.log_uri:
+            lock = places_of_logs(cluster.log_uri).lock(cluster.name)
+            held = read_lock(session.cloud.storage, lock)
+            is_anothers = held and held.holder.launch_id != cluster.tags.get(LAUNCH_ID_TAG)
+            return bool(held and is_anothers and not held.holder.has_died)
+    return False
 
 
 def release_launch_lock(cluster: Cluster, session: Session) -> None:

@@ -55,15 +55,16 @@ def this_process(launch_id: str) -> Holder:
     return Holder(launch_id, user_name(), socket.gethostname(), os.getpid())
 
 
-def take_lock(storage: Storage, uri: S3Uri, holder: Holder) -> None:
+def take_lock(storage: Storage, uri: S3Uri, holder: Holder) -> str:
     """Return once the lock is ours; one whose holder died, or is ten minutes old, is taken over.
 
+    The launch id of that holder, who may have started something; empty where there was none.
     Raises Locked naming the holder.
     """
     content = json.dumps(asdict(holder)).encode()
     for _ in range(_ATTEMPTS):
         if storage.put_if_absent(content, uri):
-            return
+            return ""
         held = read_lock(storage, uri)
         if held is None:
             continue
@@ -75,7 +76,7 @@ def take_lock(storage: Storage, uri: S3Uri, holder: Holder) -> None:
             )
         # Conditional: of two who find it stale, one wins.
         if storage.replace_if_same(content, uri, etag=held.etag):
-            return
+            return held.holder.launch_id
     raise CloudError(f"The lock {uri} keeps changing its owner.", hint="Try again in a minute.")
 
 

@@ -13,7 +13,7 @@ from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.cluster.foundations import foundation_names
-from fruits_cli.cluster.launch import forget_dead_launches, release_dead_locks
+from fruits_cli.cluster.launch import forget_dead_launches
 from fruits_cli.cluster.life import bill_of, end_cluster
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
@@ -42,8 +42,6 @@ def terminate(
 ) -> Outcome:
     """End the cluster, wait until it is gone, and show what it cost."""
     session = open_session(config, screen)
-    if config.storage.bucket and not dry_run:
-        forget_dead_launches(places_of(config), session)
     if purge:
         from fruits_cli.aws import connect_everywhere
 
@@ -53,7 +51,7 @@ def terminate(
         outcome = terminate_cluster(cluster, session, dry_run=dry_run, yes=yes)
     # Afterwards: S3 that does not answer must not keep a cluster running.
     if config.storage.bucket and not dry_run:
-        release_dead_locks(places_of(config), session)
+        forget_dead_launches(places_of(config), session)
     return outcome
 
 

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from fruits_cli.ledger import RunPhase, ledger_here
 from tests.support.on_moto import Fruits
 
 BUCKET = ("--bucket", "grapes-and-figs")
@@ -119,3 +121,22 @@ def test_purge_without_consent_removes_nothing(fruits: Fruits) -> None:
     assert result.exit_code == 2
     assert "Give --yes." in result.stderr
     assert len(roles()) == 2
+
+
+def test_a_launch_that_was_killed_is_ended_by_its_id_where_others_live(fruits: Fruits) -> None:
+    fruits("create-cluster", *BUCKET, "--yes")
+    ledger = ledger_here()
+    (record,) = ledger.records()
+    # Killed when RunJobFlow was done, and before it was written down.
+    ledger.write(replace(record, phase=RunPhase.PLANNED, cluster_id=""))
+    boto3.client("emr").run_job_flow(
+        Name="fruits-pears",
+        Instances={"KeepJobFlowAliveWhenNoSteps": True},
+        Tags=[{"Key": "fruits:launch-id", "Value": "a colleague's"}],
+    )
+
+    result = fruits("terminate", *BUCKET, "--yes", "--output", "json")
+
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["cluster_id"] == record.cluster_id
+    assert [known.phase for known in ledger.records()] == [RunPhase.CANCELLED]

@@ -9,7 +9,7 @@ import pytest
 from fruits_cli.cloud.clusters import ErrorDetail, StepState
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cluster.find import find_cluster
-from fruits_cli.cluster.launch import forget_dead_launches, release_dead_locks
+from fruits_cli.cluster.launch import forget_dead_launches
 from fruits_cli.cluster.lock import Holder, release_lock, take_lock, this_process
 from fruits_cli.commands.cancel import cancel_job
 from fruits_cli.commands.create_cluster import create
@@ -652,7 +652,7 @@ def test_the_lock_of_a_launch_that_died_goes_even_if_its_cluster_lived(tmp_path:
     launched = RunRecord(RUN_ID, Target.EMR, RunPhase.LAUNCHED, cluster_id="j-1", launch_id="l0")
     here.ledger.write(launched)
 
-    release_dead_locks(places_of(config()), here)
+    forget_dead_launches(places_of(config()), here)
 
     assert (BUCKET, LOCK.key) not in aws.storage.objects
 
@@ -663,6 +663,6 @@ def test_the_locks_of_others_stay(tmp_path: Path) -> None:
     leave_lock(aws, pid=_NO_PROCESS)
     here.ledger.write(RunRecord(RUN_ID, Target.EMR, RunPhase.LAUNCHED, launch_id="another"))
 
-    release_dead_locks(places_of(config()), here)
+    forget_dead_launches(places_of(config()), here)
 
     assert (BUCKET, LOCK.key) in aws.storage.objects
