@@ -8,16 +8,17 @@ from typing import Annotated
 import typer
 
 from fruits_cli.cloud.account import REMOVABLE, Foundation, Remnant
-from fruits_cli.cloud.clusters import Cluster
+from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.cluster.foundations import foundation_names
-from fruits_cli.cluster.launch import forget_dead_launches
+from fruits_cli.cluster.launch import forget_dead_launches, look_for
 from fruits_cli.cluster.life import bill_of, end_cluster
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
 from fruits_cli.errors import CloudError, ClusterNotFound, UsageError
+from fruits_cli.ledger import RunPhase
 from fruits_cli.options import ClusterChoice, DryRun, Yes, with_config
 from fruits_cli.screen import Outcome, Screen
 from fruits_cli.session import Session
@@ -85,6 +86,8 @@ def terminate_cluster(
 def cluster_to_end(wanted: str | None, session: Session) -> Cluster | None:
     """The cluster that the user wants to end, None where none is left. Raises ClusterNotFound."""
     clusters, region = session.cloud.clusters, session.cloud.region
+    if wanted is None and (cluster := _cluster_of_lost_launch(session)):
+        return cluster
     try:
         return find_cluster(wanted, clusters, session.ledger, region=region, ended=True)
     except ClusterNotFound:
@@ -96,6 +99,20 @@ def cluster_to_end(wanted: str | None, session: Session) -> Cluster | None:
         if clusters.find_clusters(live=True):
             raise
         return None
+
+
+def _cluster_of_lost_launch(session: Session) -> Cluster | None:
+    """What this folder's newest launch started, if it was killed before it could say so.
+
+    Looked for as long as ListClusters may lag behind; the record is closed afterwards.
+    """
+    here = ("", session.cloud.region)
+    newest = next((one for one in session.ledger.records() if one.region in here), None)
+    if newest is None or newest.phase is not RunPhase.PLANNED or newest.cluster_id:
+        return None
+    session.screen.tell(f"Launch {newest.run_id} has told of no cluster; looking for one.")
+    emr_name = f"{EMR_NAME_PREFIX}{newest.cluster_name}"
+    return look_for(emr_name, newest.launch_id, session.cloud.clusters, session.clock)
 
 
 def purge_account(

@@ -93,6 +93,20 @@ def test_the_cluster_of_a_killed_launch_is_found_though_the_list_lags(tmp_path: 
     assert aws.clusters.starts == 1
 
 
+def test_terminate_waits_until_the_list_shows_what_a_killed_launch_started(
+    tmp_path: Path,
+) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    killed_after_launch(aws, here, config())
+    aws.script.unseen_s = aws.clock.now_s + 40
+
+    outcome = terminate_cluster(None, here, yes=True)
+
+    assert outcome.facts["cluster_id"] == "j-0001"
+    assert aws.clusters.cluster("j-0001").state.is_final
+
+
 def meanwhile(aws: FakeAws, act: Callable[[], object]) -> None:
     """What another terminal does while this one waits for the first time."""
     sleep = aws.clock.sleep
