@@ -40,7 +40,7 @@ def cache_dir(environ: Mapping[str, str]) -> Path:
 
 
 # The job begins its half-written files so, too; Spark and pyarrow skip such names.
-_SCRATCH = "._writing-"
+SCRATCH = "._writing-"
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def replacing(file: Path) -> Iterator[Path]:
 
     Makes the folder. Raises MachineError naming the file where the disk refuses.
     """
-    scratch = file.with_name(f"{_SCRATCH}{secrets.token_hex(8)}")
+    scratch = file.with_name(f"{SCRATCH}{secrets.token_hex(8)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield scratch

@@ -63,7 +63,9 @@ def _known(cluster_id: str, clusters: Clusters) -> Cluster | None:
 
 def _named(name: str, clusters: Clusters, region: str) -> Cluster:
     live = clusters.find_clusters(live=True)
-    found = [cluster for cluster in live if cluster.name == name or cluster.emr_name == name]
+    found = [cluster for cluster in live if name in (cluster.name, cluster.emr_name)]
+    # The list holds those that are ending, too: one that was made since is meant.
+    found = [cluster for cluster in found if cluster.state.is_live] or found
     if len(found) == 1:
         return found[0]
     if found:

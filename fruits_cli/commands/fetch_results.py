@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +62,7 @@ def fetch_results(
         return Outcome([*manifest_lines(manifest), line], facts_of_plan)
     screen.follow(fetch_run(session.cloud.storage, uri, target))
     if record:
-        session.ledger.write(replace(record, folder=str(target)))
+        session.ledger.update(record, folder=str(target))
     outcome = Outcome(
         [*manifest_lines(manifest), f"Results: {target}"],
         {**facts, "manifest": manifest},

@@ -107,7 +107,8 @@ def _cluster_of_lost_launch(session: Session) -> Cluster | None:
     Looked for as long as ListClusters may lag behind; the record is closed afterwards.
     """
     here = ("", session.cloud.region)
-    newest = next((one for one in session.ledger.records() if one.region in here), None)
+    launches = (one for one in session.ledger.records() if one.launch_id and one.region in here)
+    newest = next(launches, None)
     if newest is None or newest.phase is not RunPhase.PLANNED or newest.cluster_id:
         return None
     session.screen.tell(f"Launch {newest.run_id} has told of no cluster; looking for one.")

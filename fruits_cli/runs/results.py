@@ -11,7 +11,7 @@ from fruits_cli.cloud.protocols import Storage
 from fruits_cli.cloud.transfer import Fetching, Speed, fetch_all
 from fruits_cli.cluster.cost import Bill
 from fruits_cli.errors import CloudError, FruitsError, UsageError
-from fruits_cli.files import replacing
+from fruits_cli.files import SCRATCH, replacing
 from fruits_cli.job.results import (
     MANIFEST_FILE,
     PCA_DIR,
@@ -106,8 +106,8 @@ def _refuse_foreign(folder: Path, fetchings: list[Fetching]) -> None:
     ours = {fetching.file for fetching in fetchings} | {folder / PCA_CSV, folder / REPORT_FILE}
     foreign = [file for file in folder.rglob("*") if file.is_file() and file not in ours]
     foreign = [file for file in foreign if folder / REPORT_DIR not in file.parents]
-    # Scratch files of a fetch that was interrupted.
-    foreign = [file for file in foreign if not (file.name[0] == "." and file.suffix == ".tmp")]
+    # What a fetch that was killed was writing.
+    foreign = [file for file in foreign if not file.name.startswith(SCRATCH)]
     if foreign:
         raise UsageError(
             f"{folder} holds something else: {foreign[0].relative_to(folder)}.",

@@ -27,7 +27,8 @@ def reuse_here(wanted: str, output: Path, ledger: Ledger) -> Reuse:
                 hint=f"Fetch them first: fruits fetch-results {record.run_id}",
             )
         return Reuse(run=folder)
-    done = (one for one in ledger.records() if one.phase is RunPhase.DONE)
+    # A run that was fetched is done, even if it ended without this machine.
+    done = (one for one in ledger.records() if one.phase is RunPhase.DONE or one.folder)
     beside = {str(Path(folder).parent) for one in done if (folder := _folder_here(one))}
     return Reuse(below=tuple(sorted(beside | {str(output.parent)})))
 

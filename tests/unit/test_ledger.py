@@ -107,3 +107,15 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(MachineError, match="cannot be written"):
         Ledger(tmp_path / "file" / "runs").write(FIRST)
+
+
+def test_a_change_keeps_what_another_command_has_written_since(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    read = ledger.write(RunRecord("20260823-141502-k3f9", Target.EMR, RunPhase.SUBMITTED))
+    ledger.write(replace(read, phase=RunPhase.DONE, cost_usd=1.25))
+
+    ledger.update(read, folder="/fetched")
+
+    after = ledger.load(read.run_id)
+    assert after is not None
+    assert (after.phase, after.cost_usd, after.folder) == (RunPhase.DONE, 1.25, "/fetched")

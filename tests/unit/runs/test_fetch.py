@@ -1,9 +1,12 @@
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fruits_cli.cluster.plan import plan_run
 from fruits_cli.errors import CloudError, FruitsError, UsageError
+from fruits_cli.files import replacing
 from fruits_cli.runs.results import fetch_manifest, fetch_run, missing_files
 from fruits_cli.s3uri import S3Uri
 from tests.support.fakes import FakeAws
@@ -44,6 +47,29 @@ def test_fetching_twice_brings_only_what_is_newer(aws: FakeAws, tmp_path: Path) 
     list(fetch_run(aws.storage, RUN, tmp_path))
 
     assert (tmp_path / "pca" / "part-0.parquet").is_file()
+
+
+def test_what_a_killed_fetch_was_writing_is_no_stranger(aws: FakeAws, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        """SIGKILL: nothing is tidied up."""
+
+    def killed(uri: S3Uri, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(Killed), replacing(path) as scratch:
+            scratch.write_text("half")
+            shutil.copy(scratch, scratch.with_name(f"{scratch.name}0"))
+            raise Killed
+        raise CloudError("The machine is off.")
+
+    fetch, aws.storage.fetch_file = aws.storage.fetch_file, killed  # type: ignore
+    with pytest.raises(CloudError):
+        list(fetch_run(aws.storage, RUN, tmp_path))
+    aws.storage.fetch_file = fetch  # type: ignore[method-assign]
+    assert list(tmp_path.rglob(".*"))
+
+    list(fetch_run(aws.storage, RUN, tmp_path))
+
+    assert (tmp_path / "pca.csv").is_file()
 
 
 def test_a_report_that_was_made_meanwhile_is_no_stranger(aws: FakeAws, tmp_path: Path) -> None:

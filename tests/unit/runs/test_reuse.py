@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def test_fetched_results_are_a_source_and_those_on_s3_alone_are_none(ledger: Led
 
     assert "/fetched" in reuse_here("auto", Path("/now/two"), ledger).below
     assert reuse_here(ON_EMR, Path("/now/two"), ledger) == Reuse(run="/fetched/three")
+
+
+def test_a_detached_run_is_a_source_once_it_is_fetched(ledger: Ledger) -> None:
+    ledger.write(replace(on_emr("/fetched/three"), phase=RunPhase.SUBMITTED))
+
+    assert "/fetched" in reuse_here("auto", Path("/now/two"), ledger).below
 
 
 def test_a_run_whose_results_are_not_here_is_refused_with_the_command(ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fruits_cli.cluster.find import find_cluster
 from fruits_cli.commands.cancel import cancel_job
 from fruits_cli.commands.create_cluster import create
 from fruits_cli.commands.submit import submit_job
@@ -117,3 +118,17 @@ def test_a_job_that_could_be_told_in_no_way_to_stop_is_an_error(tmp_path: Path) 
 
     with pytest.raises(CloudError, match="refused"):
         cancel_job(None, here, yes=True)
+
+
+def test_a_cluster_that_was_made_since_is_meant_by_the_name_of_one_that_is_ending(
+    tmp_path: Path,
+) -> None:
+    aws = FakeAws(script=Script(end_s=900))
+    here = session(aws, tmp_path)
+    with_cluster(aws, here)
+    aws.clusters.stop_cluster("j-0001")
+    create(SETTINGS, here, OTHER_RUN, yes=True)
+
+    found = find_cluster("fruits", aws.clusters, here.ledger, region="eu-west-3")
+
+    assert found.cluster_id == "j-0002"
