@@ -9,7 +9,9 @@ signing name such as s3, `path` a part of the address's path):
   cut          the connection ends before the act, as without a network
   lost-answer  the act happens, the connection ends without an answer
   hung-answer  the act happens, the answer never comes
+  unheeded     CancelSteps is answered as ever, and nothing happens: EMR promises no more
 Of a request of the job:
+  stuck        before the act, and without an answer
   reclaim      before the act, EC2 takes back the nodes of the fleet `action`, CORE or TASK
 Of a bootstrap action (`action` is its number):
   bootstrap    it ends with `status`, its log is `message`
@@ -30,8 +32,11 @@ from fruits_cli.rehearsal.wire import Call, Refused
 
 SERVER = "tests.support.faulty_aws"
 CONTROL = "/_faults"
-OF_REQUESTS = ("throttle", "error", "slow-down", "denied", "cut", "lost-answer", "hung-answer")
-KINDS = (*OF_REQUESTS, "reclaim", "bootstrap")
+OF_REQUESTS = (
+    *("throttle", "error", "slow-down", "denied"),
+    *("cut", "lost-answer", "hung-answer", "unheeded"),
+)
+KINDS = (*OF_REQUESTS, "stuck", "reclaim", "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,10 @@ class FaultBook:
     def of_request(self, call: Call, path: str) -> Fault | None:
         """The fault that this request meets, used up by it."""
         return self._take(OF_REQUESTS, path, service=call.service, action=call.action)
+
+    def of_stuck(self, call: Call, path: str) -> Fault | None:
+        """The fault that keeps this request of the job waiting, used up by it."""
+        return self._take(("stuck",), path, service=call.service, action=call.action)
 
     def of_job(self, path: str) -> Fault | None:
         """The fault that a request of the job sets off, used up by it."""

@@ -56,10 +56,16 @@ class FaultyAws(EmbeddedAws):
         path = environ["PATH_INFO"]
         if call is not None and call.access_key == self._keys.step:
             self._reclaim_for(path)
+            if self._faults.of_stuck(call, path):
+                self._keep_waiting(environ)
         fault = self._faults.of_request(call, path) if call and is_user else None
         if call is None or fault is None:
             return super().__call__(environ, start_response)
         return self._failing(fault, call, environ, start_response)
+
+    def _keep_waiting(self, environ: Environ) -> None:
+        _wait_until_closed(environ["werkzeug.socket"], self.stop_asked)
+        raise ConnectionAbortedError("the rehearsal was asked to keep this request waiting")
 
     def _reclaim_for(self, path: str) -> None:
         """Take back nodes of the job's cluster, whose bucket the path begins with."""
@@ -99,6 +105,10 @@ class FaultyAws(EmbeddedAws):
     def _failing(
         self, fault: Fault, call: Call, environ: Environ, start_response: Any
     ) -> Iterable[bytes]:
+        if fault.kind == "unheeded":
+            asked = parse_members(environ)["StepIds"]
+            infos = [{"StepId": step_id, "Status": "SUBMITTED"} for step_id in asked]
+            return send(json_answer({"CancelStepsInfoList": infos}), start_response)
         if fault.kind not in ("cut", "lost-answer", "hung-answer"):
             return send(refusal(call.service, request_refusal(fault, call)), start_response)
         if fault.kind != "cut":
