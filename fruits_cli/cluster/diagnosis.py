@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fruits_cli.cloud.clusters import Cluster, ClusterState, Step, StepState
+from fruits_cli.job.progress import STOPPED
 
 _TRACEBACK = "Traceback (most recent call last):"
 # What Spark's log4j puts before the text of a line, and what a JVM puts before a Python error.
@@ -17,6 +18,7 @@ _PICTURE_PATH = re.compile(r"(['\"])(?P<path>[^'\"\n]+\.(?:jpe?g|png|webp|bmp|gi
 _BOOTSTRAP_LOG = re.compile(r"(?:^|/)bootstrap-actions/\d+/stderr(?:\.gz)?$")
 _TAIL_LINES = 12
 _ON_REQUEST = "The cluster was ended on request: by you, somebody else, or its own timer."
+_STOPPED_BY_USER = "The job was stopped on request, as fruits cancel does."
 _GOES_ON = "fruits run --resume continues from what is finished."
 _NODES_LOST = "INSTANCE_FAILURE"
 
@@ -119,6 +121,9 @@ class Diagnosis:
 def diagnose(evidence: Evidence) -> Diagnosis:
     """The cause first: the job's own word, else the last Python traceback, else what EMR says."""
     told = evidence.job_error or {}
+    if not told and evidence.stage == STOPPED:
+        # It may end before EMR cancels its step, which then counts as failed.
+        return Diagnosis("job", _STOPPED_BY_USER, _GOES_ON)
     if not told and _was_ended_on_request(evidence):
         # What YARN writes then (exit code 137, lost containers) is an effect, not the cause.
         return Diagnosis(_stage(evidence), _ON_REQUEST, _GOES_ON)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from fruits_cli.cloud.clusters import StepState
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.commands.cancel import cancel_job
 from fruits_cli.commands.create_cluster import create
+from fruits_cli.commands.status import cluster_status
 from fruits_cli.commands.submit import submit_job
 from fruits_cli.errors import CloudError, JobCancelled
 from fruits_cli.ledger import RunPhase, RunRecord
@@ -132,3 +134,21 @@ def test_a_cluster_that_was_made_since_is_meant_by_the_name_of_one_that_is_endin
     found = find_cluster("fruits", aws.clusters, here.ledger, region="eu-west-3")
 
     assert found.cluster_id == "j-0002"
+
+
+def test_a_job_that_stopped_by_its_file_is_not_told_as_a_failure_of_the_node(
+    tmp_path: Path,
+) -> None:
+    aws = FakeAws(script=Script(step_ends=StepState.FAILED))
+    here = session(aws, tmp_path)
+    with_cluster(aws, here)
+    output = S3Uri(BUCKET, f"fruits/runs/{OTHER_RUN}/")
+    aws.script.on_step_end = lambda step: put(aws, output / "progress.json", {"stage": "stopped"})
+    submit_job(SETTINGS, here, OTHER_RUN)
+    aws.clock.sleep(3600)
+
+    outcome = cluster_status(aws.clusters.cluster("j-0001"), here)
+
+    assert outcome.lines[1] == (
+        "Failed in stage job: The job was stopped on request, as fruits cancel does."
+    )
