@@ -60,7 +60,12 @@ def terminate_cluster(
     wanted: str | None, session: Session, *, dry_run: bool = False, yes: bool = False
 ) -> Outcome:
     """End the cluster, if there is one, and show its bill. Raises CloudError, Declined."""
-    cluster = cluster_to_end(wanted, session)
+    return _terminated(cluster_to_end(wanted, session), session, dry_run=dry_run, yes=yes)
+
+
+def _terminated(
+    cluster: Cluster | None, session: Session, *, dry_run: bool = False, yes: bool = False
+) -> Outcome:
     if cluster is None:
         return Outcome(["There is no cluster to end."], {"cluster_id": None, "state": None})
     name = f"{cluster.emr_name} ({cluster.cluster_id})"
@@ -137,7 +142,7 @@ def purge_account(
     names = [f"{remnant.kind} {remnant.name}" for remnant in found]
     listed = [f"To be removed: {name}." for name in names] or ["Nothing is left to remove."]
     if dry_run:
-        ended = terminate_cluster(wanted, session, dry_run=True)
+        ended = _terminated(cluster, session, dry_run=True)
         facts = {**ended.facts, "to_remove": names, "not_seen": left}
         return Outcome([*ended.lines, *listed, _KEPT], facts)
     if found:
@@ -147,7 +152,10 @@ def purge_account(
         if cluster and cluster.state.is_live:
             act = f"End cluster {cluster.emr_name} ({cluster.cluster_id}) and remove"
         session.screen.ask(f"{act} these?", yes=yes)
-    ended = terminate_cluster(wanted, session, yes=yes or bool(found))
+        if not yes:
+            # While the question stood, another terminal may have started one.
+            _refuse_while_others_live(cluster, session, region_cloud)
+    ended = _terminated(cluster, session, yes=yes or bool(found))
     left += _remove(found, session)
     if left:
         for line in ended.lines:

@@ -161,3 +161,20 @@ def test_a_dry_run_says_what_would_be_removed(tmp_path: Path) -> None:
     assert facts["to_remove"] == [NODES, f"EMR service role {NAMES.service_role}"]
     assert "removed" not in facts
     assert aws.rights.made == {NAMES.instance_role, NAMES.service_role}
+
+
+def test_a_cluster_that_was_started_while_purge_asked_is_not_ended(tmp_path: Path) -> None:
+    aws = with_roles()
+
+    class Agreeing(Screen):
+        def ask(self, question: str, *, yes: bool) -> None:
+            if not yes:
+                start(aws)
+
+    here = replace(session_on(aws, tmp_path), screen=Agreeing())
+
+    with pytest.raises(CloudError, match="may use what --purge removes; nothing was done"):
+        purge_account(config(), None, here, lambda _: aws.cloud)
+
+    assert aws.live_clusters() == ["fruits-fruits"]
+    assert aws.rights.made == {NAMES.instance_role, NAMES.service_role}
