@@ -48,6 +48,7 @@ def parse_cluster(answer: Mapping[str, Any]) -> Cluster:
         arn=answer.get("ClusterArn", ""),
         key_name=instances.get("Ec2KeyName"),
         security_configuration=answer.get("SecurityConfiguration", ""),
+        ends_after_steps=bool(answer.get("AutoTerminate", False)),
     )
 
 

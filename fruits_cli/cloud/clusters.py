@@ -218,6 +218,8 @@ class Cluster:
     arn: str = ""
     key_name: str | None = None
     security_configuration: str = ""
+    # A cluster of `fruits run`: it ends after the steps that it was launched with.
+    ends_after_steps: bool = False
 
     @property
     def is_ours(self) -> bool:

@@ -13,12 +13,19 @@ _CREATE = "fruits create-cluster makes one."
 
 
 def find_cluster(
-    wanted: str | None, clusters: Clusters, ledger: Ledger, *, region: str, ended: bool = False
+    wanted: str | None,
+    clusters: Clusters,
+    ledger: Ledger,
+    *,
+    region: str,
+    ended: bool = False,
+    standing: bool = False,
 ) -> Cluster:
     """The cluster of that name or id, else this folder's, else the only live one of fruits.
 
-    ended: one that has ended will do, where no live one is meant. Raises ClusterNotFound for an
-    unknown name, UsageError with the list where several clusters are live.
+    ended: one that has ended will do, where no live one is meant. standing: not one that ends after
+    its own run. Raises ClusterNotFound for an unknown name, UsageError with the list where several
+    clusters are live.
     """
     if wanted and wanted.startswith("j-"):
         return clusters.cluster(wanted)
@@ -29,28 +36,35 @@ def find_cluster(
     for record in records:
         if record.cluster_id and not record.cluster_ended:
             cluster = _known(record.cluster_id, clusters)
-            if cluster and cluster.state.is_live:
+            if cluster and _will_do(cluster, standing=standing):
                 return cluster
         elif record.launch_id and not record.cluster_id and not record.phase.is_final:
             # A launch whose answer got lost.
             live = clusters.find_clusters(live=True) if live is None else live
             for cluster in live:
-                if cluster.tags.get(LAUNCH_ID_TAG) == record.launch_id:
+                is_its = cluster.tags.get(LAUNCH_ID_TAG) == record.launch_id
+                if is_its and _will_do(cluster, standing=standing):
                     return cluster
     live = clusters.find_clusters(live=True) if live is None else live
-    live = [cluster for cluster in live if cluster.state.is_live]
-    if len(live) == 1:
-        return live[0]
-    if live:
+    found = [cluster for cluster in live if _will_do(cluster, standing=standing)]
+    if len(found) == 1:
+        return found[0]
+    if found:
         raise UsageError(
-            f"There are {len(live)} live clusters in {region}.",
-            hint=f"Give --cluster NAME. {_list(live)}",
+            f"There are {len(found)} live clusters in {region}.",
+            hint=f"Give --cluster NAME. {_list(found)}",
         )
+    if any(cluster.state.is_live for cluster in live):
+        raise UsageError(f"The live clusters in {region} end after their own runs.", hint=_CREATE)
     if ended:
         for record in records:
             if record.cluster_id and (cluster := _known(record.cluster_id, clusters)):
                 return cluster
     raise UsageError(f"No cluster of fruits is live in {region}.", hint=_CREATE)
+
+
+def _will_do(cluster: Cluster, *, standing: bool) -> bool:
+    return cluster.state.is_live and not (standing and cluster.ends_after_steps)
 
 
 def _known(cluster_id: str, clusters: Clusters) -> Cluster | None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fruits_cli.cloud.clusters import Cluster
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.cluster.plan import lifetime_min
@@ -13,7 +14,7 @@ from fruits_cli.cluster.steps import submit as submit_step
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Target
 from fruits_cli.dataset.images import bind_dataset, find_images
-from fruits_cli.errors import JobCancelled
+from fruits_cli.errors import JobCancelled, UsageError
 from fruits_cli.job.node_python import interpreter_on
 from fruits_cli.ledger import RunPhase, RunRecord, new_run_id
 from fruits_cli.options import ClusterChoice, DryRun, with_config
@@ -74,7 +75,7 @@ def submit_job(
     Raises JobFailed with the cause where it was waited for, UsageError, CloudError.
     """
     storage, region = session.cloud.storage, session.cloud.region
-    found = find_cluster(cluster, session.cloud.clusters, session.ledger, region=region)
+    found = _standing_cluster(cluster, session)
     interpreter_on(found, config.job.engine)
     source = find_images(images, places_of(config), storage, config.storage.dataset)
     line = f"{source} on {found.emr_name} ({found.cluster_id})"
@@ -109,6 +110,18 @@ def submit_job(
     manifest = fetch_manifest(storage, parse_s3_uri(record.output))
     lines = [*manifest_lines(manifest), *lines, f"Next: fruits fetch-results {run_id}"]
     return Outcome(lines, {**facts, **manifest_facts(manifest)})
+
+
+def _standing_cluster(wanted: str | None, session: Session) -> Cluster:
+    clusters, region = session.cloud.clusters, session.cloud.region
+    found = find_cluster(wanted, clusters, session.ledger, region=region, standing=True)
+    if found.ends_after_steps:
+        # fruits run ends it once its own results are fetched, whatever else runs there.
+        raise UsageError(
+            f"Cluster {found.cluster_id} ends after its own run, and takes no other job.",
+            hint="fruits create-cluster makes one that stays.",
+        )
+    return found
 
 
 def _follow(config: Config, record: RunRecord, session: Session) -> None:

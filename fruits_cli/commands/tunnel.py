@@ -103,7 +103,7 @@ def _access_to(wanted: str | None, config: Config, screen: Screen) -> ClusterAcc
 
     session = open_session(config, screen)
     cloud = session.cloud
-    found = find_cluster(wanted, cloud.clusters, session.ledger, region=cloud.region)
+    found = find_cluster(wanted, cloud.clusters, session.ledger, region=cloud.region, standing=True)
     screen.tell(f"Cluster {found.emr_name} ({found.cluster_id})")
     return cluster_access(config.aws, found)
 

@@ -257,6 +257,7 @@ class FakeClusters:
             arn=f"arn:aws:elasticmapreduce:eu-west-3:123456789012:cluster/{cluster_id}",
             key_name=life.spec.key_name,
             security_configuration=life.spec.security_configuration,
+            ends_after_steps=not life.spec.keep_alive,
         )
 
     def _life(self, cluster_id: str) -> _Life:

@@ -11,7 +11,7 @@ from fruits_cli.commands.cancel import cancel_job
 from fruits_cli.commands.create_cluster import create
 from fruits_cli.commands.status import cluster_status
 from fruits_cli.commands.submit import submit_job
-from fruits_cli.errors import CloudError, JobCancelled
+from fruits_cli.errors import CloudError, JobCancelled, UsageError
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs.emr import run_on_emr
 from fruits_cli.s3uri import S3Uri
@@ -152,3 +152,18 @@ def test_a_job_that_stopped_by_its_file_is_not_told_as_a_failure_of_the_node(
     assert outcome.lines[1] == (
         "Failed in stage job: The job was stopped on request, as fruits cancel does."
     )
+
+
+def test_a_job_is_submitted_to_the_cluster_that_stays_not_to_that_of_a_run(tmp_path: Path) -> None:
+    aws = FakeAws(script=Script(step_s=3600))
+    here = session(aws, tmp_path)
+    put(aws, S3Uri(BUCKET, "fruits/datasets/Test/dataset.json"), DATASET)
+    create(SETTINGS, here, RUN_ID, yes=True)
+    folder = str(pictures(tmp_path / "Other"))
+    run_on_emr(SETTINGS, here, OTHER_RUN, images=folder, detach=True, yes=True)
+
+    outcome = submit_job(SETTINGS, here, "20260823-170000-efgh", images="Test")
+
+    assert outcome.facts["cluster_id"] == "j-0001"
+    with pytest.raises(UsageError, match="j-0002 ends after its own run"):
+        submit_job(SETTINGS, here, "20260823-180000-ijkl", images="Test", cluster="j-0002")
