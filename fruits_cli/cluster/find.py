@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, Cluster
 from fruits_cli.cloud.protocols import Clusters
 from fruits_cli.errors import ClusterNotFound, UsageError
-from fruits_cli.ledger import Ledger
+from fruits_cli.ledger import Ledger, RunRecord
 
 _CREATE = "fruits create-cluster makes one."
 
@@ -32,20 +32,9 @@ def find_cluster(
     if wanted:
         return _named(wanted, clusters, region)
     records = [record for record in ledger.records() if record.region in ("", region)]
-    live: list[Cluster] | None = None
-    for record in records:
-        if record.cluster_id and not record.cluster_ended:
-            cluster = _known(record.cluster_id, clusters)
-            if cluster and _will_do(cluster, standing=standing):
-                return cluster
-        elif record.launch_id and not record.cluster_id and not record.phase.is_final:
-            # A launch whose answer got lost.
-            live = clusters.find_clusters(live=True) if live is None else live
-            for cluster in live:
-                is_its = cluster.tags.get(LAUNCH_ID_TAG) == record.launch_id
-                if is_its and _will_do(cluster, standing=standing):
-                    return cluster
-    live = clusters.find_clusters(live=True) if live is None else live
+    if cluster := _of_this_folder(records, clusters, standing=standing):
+        return cluster
+    live = clusters.find_clusters(live=True)
     found = [cluster for cluster in live if _will_do(cluster, standing=standing)]
     if len(found) == 1:
         return found[0]
@@ -61,6 +50,28 @@ def find_cluster(
             if record.cluster_id and (cluster := _known(record.cluster_id, clusters)):
                 return cluster
     raise UsageError(f"No cluster of fruits is live in {region}.", hint=_CREATE)
+
+
+def _of_this_folder(
+    records: Iterable[RunRecord], clusters: Clusters, *, standing: bool
+) -> Cluster | None:
+    """What this folder started last, if it lives."""
+    seen: set[str] = set()
+    live: list[Cluster] | None = None
+    for record in records:
+        if record.cluster_id and not record.cluster_ended and record.cluster_id not in seen:
+            seen.add(record.cluster_id)
+            cluster = _known(record.cluster_id, clusters)
+            if cluster and _will_do(cluster, standing=standing):
+                return cluster
+        elif record.launch_id and not record.cluster_id and not record.phase.is_final:
+            # A launch whose answer got lost.
+            live = clusters.find_clusters(live=True) if live is None else live
+            for cluster in live:
+                is_its = cluster.tags.get(LAUNCH_ID_TAG) == record.launch_id
+                if is_its and _will_do(cluster, standing=standing):
+                    return cluster
+    return None
 
 
 def _will_do(cluster: Cluster, *, standing: bool) -> bool:

@@ -48,6 +48,9 @@ def cancel_job(
     if dry_run:
         return Outcome([f"Would cancel {job}; the cluster stays."], facts)
     session.screen.ask(f"Cancel {job}?", yes=yes)
+    if (now := clusters.step(cluster.cluster_id, step.step_id)).state.is_final:
+        # While the question stood: a job that completed was not cancelled.
+        return Outcome([f"{step.name} has ended meanwhile: {now.state}."], facts)
     record = _record_of(cluster, step, session)
     cancel_step(record, session.cloud)
     if record.output:

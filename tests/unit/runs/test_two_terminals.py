@@ -1,11 +1,12 @@
 """Two commands at once on one run, one folder, one account."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fruits_cli.cloud.clusters import StepState
+from fruits_cli.cloud.clusters import Cluster, StepState
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.commands.cancel import cancel_job
 from fruits_cli.commands.create_cluster import create
@@ -15,6 +16,7 @@ from fruits_cli.errors import CloudError, JobCancelled, UsageError
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs.emr import run_on_emr
 from fruits_cli.s3uri import S3Uri
+from fruits_cli.screen import Screen
 from fruits_cli.session import Session
 from tests.support.fakes import FakeAws, Script
 from tests.support.scenes import DATASET, pictures, put, session
@@ -167,3 +169,43 @@ def test_a_job_is_submitted_to_the_cluster_that_stays_not_to_that_of_a_run(tmp_p
     assert outcome.facts["cluster_id"] == "j-0001"
     with pytest.raises(UsageError, match="j-0002 ends after its own run"):
         submit_job(SETTINGS, here, "20260823-180000-ijkl", images="Test", cluster="j-0002")
+
+
+def test_a_job_that_completes_while_cancel_asks_is_not_cancelled(tmp_path: Path) -> None:
+    aws = FakeAws(script=Script(step_s=100))
+    here = session(aws, tmp_path)
+    with_cluster(aws, here)
+    submit_job(SETTINGS, here, OTHER_RUN)
+    aws.clock.sleep(50)
+
+    class Slow(Screen):
+        def ask(self, question: str, *, yes: bool) -> None:
+            aws.clock.sleep(3600)
+
+    outcome = cancel_job(None, replace(here, screen=Slow()))
+
+    assert outcome.lines == [f"fruits-{OTHER_RUN} has ended meanwhile: COMPLETED."]
+    assert record_of(here, OTHER_RUN).phase is RunPhase.SUBMITTED
+
+
+def test_a_cluster_that_has_ended_is_looked_at_once_for_all_its_jobs(tmp_path: Path) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    with_cluster(aws, here)
+    for minute in range(3):
+        submit_job(SETTINGS, here, f"20260823-17{minute:02}00-efgh")
+    aws.clusters.stop_cluster("j-0001")
+    aws.clock.sleep(3600)
+    cluster, asked = aws.clusters.cluster, []
+
+    def looked(cluster_id: str) -> Cluster:
+        asked.append(cluster_id)
+        return cluster(cluster_id)
+
+    aws.clusters.find_clusters = lambda **_: []  # type: ignore
+    aws.clusters.cluster = looked  # type: ignore[method-assign]
+
+    with pytest.raises(UsageError, match="No cluster of fruits is live"):
+        find_cluster(None, aws.clusters, here.ledger, region="eu-west-3")
+
+    assert asked == ["j-0001"]
