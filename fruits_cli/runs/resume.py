@@ -62,15 +62,16 @@ def resume_on_emr(
         is_done = not (at_work or has_new_options) and _has_results(record, session)
         if dry_run and (at_work or is_done):
             return _would_not_run(at_work or record, is_done=is_done)
+        if at_work and has_new_options:
+            session.screen.warn("It is at work: the job's new options have no effect.")
         if at_work:
             return _joined(config, session, at_work, stays=stays, keep=keep, detach=detach)
         if is_done:
             session.screen.tell(f"Run {record.run_id} is finished; fetching its results.")
-            has_ended = record.cluster_ended or not (is_own or cluster)
-            known = replace(record, cluster_ended=has_ended)
-            attempt = Attempt(known, job_ended=True, completed=True)
-            stays = stays or not is_own
-            return fetch_and_end(config, session, attempt, pictures=None, keep=stays)
+            ended = record.cluster_ended or not (is_own or cluster)
+            attempt = Attempt(replace(record, cluster_ended=ended), job_ended=True, completed=True)
+            keep = stays or not is_own
+            return fetch_and_end(config, session, attempt, pictures=None, keep=keep)
     if cluster and is_own and record.is_kept:
         return _again_on(cluster, config, session, record, detach=detach, dry_run=dry_run)
     return _again_on_new_cluster(

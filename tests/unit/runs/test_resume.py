@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fruits_cli.cloud.clusters import StepState
+from fruits_cli.cloud.clusters import Step, StepState
 from fruits_cli.commands.create_cluster import create
 from fruits_cli.commands.submit import submit_job
 from fruits_cli.commands.terminate import terminate_cluster
@@ -117,6 +117,19 @@ def test_a_resume_that_finds_the_run_at_work_leaves_its_record_as_it_is(tmp_path
     assert after.phase is RunPhase.SUBMITTED
 
 
+def test_new_options_for_a_run_that_is_at_work_are_said_to_have_no_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+    here = session(aws, tmp_path)
+    started(here, tmp_path, detach=True)
+
+    resumed(here, tmp_path, flags={"job": {"pca_k": 2}})
+
+    assert "the job's new options have no effect" in capsys.readouterr().err
+
+
 def test_resume_with_detach_leaves_a_run_that_is_at_work(tmp_path: Path) -> None:
     aws = FakeAws(script=Script(step_s=600))
     here = session(aws, tmp_path)
@@ -177,3 +190,45 @@ def test_a_finished_run_is_fetched_even_if_emr_has_forgotten_its_cluster(tmp_pat
     resumed(here, tmp_path)
 
     assert (tmp_path / "out" / "pca.csv").is_file()
+
+
+def test_a_kept_run_whose_step_is_not_listed_yet_gets_no_second_one(tmp_path: Path) -> None:
+    aws = FakeAws(script=Script(step_s=600))
+    aws.script.on_step_end = results(aws)
+    here = session(aws, tmp_path)
+    started(here, tmp_path, keep=True, detach=True)
+    steps = aws.clusters.steps
+
+    def listed(cluster_id: str) -> list[Step]:
+        return steps(cluster_id) if aws.clock.now_s > 90 else []
+
+    aws.clusters.steps = listed  # type: ignore[method-assign]
+
+    resumed(here, tmp_path)
+
+    assert len(steps("j-0001")) == 1
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("passed_s", "would"),
+    [
+        (0, "is at work on j-0001; it would be followed"),
+        (3600, "is finished; its results would be fetched"),
+    ],
+)
+def test_a_dry_run_of_resume_says_what_it_would_do(
+    tmp_path: Path, passed_s: float, would: str
+) -> None:
+    aws = FakeAws()
+    aws.script.on_step_end = results(aws)
+    here = session(aws, tmp_path)
+    started(here, tmp_path, detach=True)
+    aws.clock.sleep(passed_s)
+    aws.clusters.steps("j-0001")
+    before = record_of(here)
+
+    outcome = resumed(here, tmp_path, dry_run=True)
+
+    assert outcome.lines == [f"Run {RUN_ID} {would}."]
+    assert record_of(here) == before
