@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 
 from fruits_cli.cloud.clusters import Cluster
 from fruits_cli.cloud.layout import places_of
@@ -122,7 +121,7 @@ def _note_end(record: RunRecord, session: Session) -> None:
     with suppress(CloudError):
         cluster = session.cloud.clusters.cluster(record.cluster_id)
         if cluster.state.is_final:
-            session.ledger.write(replace(record, phase=RunPhase.FAILED, cluster_ended=True))
+            session.ledger.update(record, phase=RunPhase.FAILED, cluster_ended=True)
 
 
 def ignored_settings(config: Config, cluster: Cluster, session: Session) -> Iterator[str]:

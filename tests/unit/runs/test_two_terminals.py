@@ -12,6 +12,7 @@ from fruits_cli.commands.cancel import cancel_job
 from fruits_cli.commands.create_cluster import create
 from fruits_cli.commands.status import cluster_status
 from fruits_cli.commands.submit import submit_job
+from fruits_cli.commands.terminate import terminate_cluster
 from fruits_cli.errors import CloudError, JobCancelled, UsageError
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs.emr import run_on_emr
@@ -209,3 +210,18 @@ def test_a_cluster_that_has_ended_is_looked_at_once_for_all_its_jobs(tmp_path: P
         find_cluster(None, aws.clusters, here.ledger, region="eu-west-3")
 
     assert asked == ["j-0001"]
+
+
+def test_a_cluster_that_another_terminal_ends_while_it_boots_keeps_its_bill(
+    tmp_path: Path,
+) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    meanwhile(aws, 40, lambda: terminate_cluster(None, here, yes=True))
+
+    with pytest.raises(CloudError, match="ended in stage"):
+        create(SETTINGS, here, RUN_ID, yes=True)
+
+    record = record_of(here, RUN_ID)
+    assert record.cluster_ended
+    assert record.cost_usd
