@@ -378,6 +378,7 @@ def prepare(cache: Path) -> None:
     import fruits_cli.commands.upload
     import fruits_cli.runs.emr
     import fruits_cli.runs.results
+    import fruits_cli.runs.resume
     import fruits_cli.tunnel.keys  # noqa: F401
 
     warm_up()
