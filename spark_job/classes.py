@@ -18,7 +18,7 @@ _MODEL_BYTES = 2**20
 def main() -> int:
     """Run it; the exit code of the JVM."""
     jvm = start_jvm()
-    reach_jvm()
+    reach_jvm(jvm)
     with daemon.prestarted():
         spark = SparkContext(conf=SparkConf().setAppName("fruits"))
         sent = spark.broadcast(bytes(_MODEL_BYTES))

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     guard.hide_pandas()
     from spark_job.main import main as run
 
-    reach_jvm()
+    reach_jvm(jvm)
     return run(argv, leaves_spark=True)
 
 
@@ -41,9 +41,14 @@ def start_jvm() -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environ, stdin=subprocess.PIPE)
 
 
-def reach_jvm() -> None:
-    """Wait until the JVM says where it is reached, and leave that where pyspark looks for it."""
+def reach_jvm(jvm: subprocess.Popen[bytes]) -> None:
+    """Wait until the JVM says where it is reached, and leave that where pyspark looks for it.
+
+    Exits where the JVM has ended before.
+    """
     while not _gateway_file().exists():
+        if jvm.poll() is not None:
+            sys.exit(_failure(jvm.returncode))
         time.sleep(_POLL_S)
     with _gateway_file().open("rb") as told:
         port, secret = read_gateway(told)
@@ -63,7 +68,11 @@ def read_gateway(told: BinaryIO) -> tuple[int, str]:
 def _end_with(jvm: subprocess.Popen[bytes]) -> None:
     code = jvm.wait()
     # Not sys.exit: the main thread may be waiting for the JVM that is gone.
-    os._exit(code if code > 0 else 1)
+    os._exit(_failure(code))
+
+
+def _failure(code: int) -> int:
+    return code if code > 0 else 1
 
 
 if __name__ == "__main__":
