@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,7 +102,7 @@ class _Bug(FruitsError):
 def _bug(error: Exception) -> FruitsError:
     return _Bug(
         f"This is a bug of fruits: {type(error).__name__}: {error}",
-        hint=f"Please report it with the file {_written_down(error)}",
+        hint=_detailed("Please report it with the file", error),
     )
 
 
@@ -110,8 +111,16 @@ def _refusal(error: OSError) -> FruitsError:
     named = f"{error.filename}: " if error.filename else ""
     return MachineError(
         f"{named}{error.strerror or type(error).__name__}.",
-        hint=f"What fruits was doing is in {_written_down(error)}",
+        hint=_detailed("What fruits was doing is in", error),
     )
+
+
+def _detailed(words: str, error: Exception) -> str:
+    """The words and the file with the details; without them where no file can be written."""
+    try:
+        return f"{words} {_written_down(error)}"
+    except OSError as failure:
+        return f"Its details cannot be written: {failure.strerror or failure}."
 
 
 def _written_down(error: Exception) -> str:
@@ -142,7 +151,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"fruits {__version__}")
+        print(f"fruits {__version__}", flush=True)
         raise typer.Exit
 
 
@@ -155,12 +164,25 @@ def fruits(
     """Pictures to MobileNetV2 features and principal components, on Amazon EMR or here."""
 
 
+def _open_streams() -> None:
+    """Let a closed stdin, stdout or stderr lead nowhere: a file would take its number."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+
+
 def main() -> None:
     """The `fruits` command."""
+    _open_streams()
     # In a terminal of another encoding, a letter that it lacks must not end the command.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="fruits")
+    except OSError as error:
+        # Help and the version are written outside of the boundary.
+        show_error(MachineError(f"The answer cannot be written: {error.strerror or error}."))
+        sys.exit(1)
     finally:
         close_answer()

@@ -33,10 +33,28 @@ def _bundled(name: str) -> Path:
     return shipped if shipped.exists() else _PACKAGE_ROOT.parent / name
 
 
+def home_folder(environ: Mapping[str, str]) -> Path:
+    """The user's home. Raises MachineError where there is none, as for a container's user id."""
+    try:
+        return Path(environ.get("HOME") or "~").expanduser()
+    except RuntimeError as error:
+        raise MachineError(
+            "This user has no home folder.", hint="Set HOME to a folder that you may write to."
+        ) from error
+
+
+def xdg_folder(variable: str, otherwise: str, environ: Mapping[str, str]) -> Path:
+    """Our folder below a base folder of the user: the variable's, else `otherwise` at home.
+
+    A relative path is void, as the XDG Base Directory Specification says. Raises as `home_folder`.
+    """
+    given = environ.get(variable, "")
+    return (Path(given) if os.path.isabs(given) else home_folder(environ) / otherwise) / "fruits"
+
+
 def cache_dir(environ: Mapping[str, str]) -> Path:
     """Where fruits keeps what it can make again: $XDG_CACHE_HOME/fruits or ~/.cache/fruits."""
-    base = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
-    return Path(base) / "fruits"
+    return xdg_folder("XDG_CACHE_HOME", ".cache", environ)
 
 
 # The job begins its half-written files so, too; Spark and pyarrow skip such names.
@@ -96,6 +114,31 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
+def working_folder() -> Path:
+    """The folder that the command was called in. Raises MachineError where it was removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise MachineError(
+            "The working folder does not exist any more.", hint="Change to another one: cd"
+        ) from error
+
+
+def nearest_folder(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
+    while not os.path.isdir(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def require_writable(folder: Path) -> None:
+    """Raise MachineError where files cannot be made in a folder, which may not exist yet."""
+    if not os.access(nearest_folder(folder), os.W_OK | os.X_OK):
+        raise MachineError(
+            f"{folder} cannot be written.", hint="Work in a folder that you may write to."
+        )
+
+
 def expanded(path: str | Path) -> Path:
     """The path with `~` as the home folder. Raises UsageError where there is no such home."""
     try:
@@ -120,18 +163,28 @@ COMMAND_LOCK = "command.lock"
 _NEW_S = 60.0
 
 
+def temporary_folder() -> Path:
+    """The machine's folder for temporary files. Raises MachineError where none can be written."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise MachineError(
+            f"{error.strerror}.", hint="TMPDIR=FOLDER names one that can be written."
+        ) from error
+
+
 @contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
     """A private folder until the block ends; those that killed commands left are removed.
 
     Raises MachineError where there can be none.
     """
+    temporary = temporary_folder()
     try:
-        _sweep(Path(tempfile.gettempdir()), prefix)
+        _sweep(temporary, prefix)
         folder = Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
-        where = tempfile.gettempdir()
-        raise MachineError(f"{where} cannot be written: {error.strerror or error}.") from error
+        raise MachineError(f"{temporary} cannot be written: {error.strerror or error}.") from error
     try:
         with (folder / COMMAND_LOCK).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

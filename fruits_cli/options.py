@@ -15,6 +15,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from fruits_cli.config import SECTIONS, load_config
+from fruits_cli.files import working_folder
 from fruits_cli.screen import Outcome, Screen
 
 _VALUES = ("bf16", "imagenet", "local")
@@ -57,7 +58,7 @@ def with_config(*sections: str) -> Callable[[Callable[..., Outcome | None]], Cal
                 json_output=given.pop("output") is OutputFormat.JSON,
                 verbosity=int(given.pop("verbose")) - int(given.pop("quiet")),
             )
-            config = load_config(flags, environ=os.environ, folder=Path.cwd())
+            config = load_config(flags, environ=os.environ, folder=working_folder())
             if wants_flags:
                 given["flags"] = flags
             outcome = command(config=config, screen=screen, **given)

@@ -11,7 +11,7 @@ from fruits_cli.cloud.clusters import EMR_NAME_PREFIX
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.config import Config
 from fruits_cli.errors import MachineError, UsageError
-from fruits_cli.files import write_new
+from fruits_cli.files import home_folder, write_new
 from fruits_cli.tunnel.keys import bare_fingerprint
 
 _PRIVATE = 0o600
@@ -67,7 +67,7 @@ def make_key_pair(config: Config, cloud: Cloud, *, environ: Mapping[str, str]) -
 def key_pair_place(config: Config, environ: Mapping[str, str]) -> tuple[str, Path]:
     """The pair's name in EC2, and the file of its private key."""
     name = f"{EMR_NAME_PREFIX}{config.cluster.name}"
-    return name, Path(environ.get("HOME", "~")).expanduser() / ".ssh" / f"{name}.pem"
+    return name, home_folder(environ) / ".ssh" / f"{name}.pem"
 
 
 def _write_private_key(file: Path) -> None:

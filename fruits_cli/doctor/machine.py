@@ -6,14 +6,14 @@ import importlib.metadata
 import os
 import shutil
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
 from fruits_cli.doctor.findings import Finding, failing, ok, warning
-from fruits_cli.files import cache_dir, expanded
+from fruits_cli.files import cache_dir, expanded, nearest_folder, temporary_folder
 from fruits_cli.job.java import find_java
 
 # Source: requires-python of this project; pyspark 3.5 knows no later one.
@@ -96,25 +96,26 @@ def weights(wanted: str, environ: Mapping[str, str], *, url: str = IMAGENET_URL)
         )
 
 
-def folders(environ: Mapping[str, str], here: Path) -> dict[str, Path]:
-    """The folders that a run writes to."""
+def folders(environ: Mapping[str, str], here: Path) -> dict[str, Callable[[], Path]]:
+    """The folders that a run writes to, each found when it is asked for: there may be none."""
     return {
-        "working folder": here,
-        "cache": cache_dir(environ),
-        "temporary folder": Path(tempfile.gettempdir()),
+        "working folder": lambda: here,
+        "cache": partial(cache_dir, environ),
+        "temporary folder": temporary_folder,
     }
 
 
 def room(folder: Path) -> tuple[Path, float, bool]:
     """The nearest folder that exists, its free GiB, and whether we may write there."""
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
+    folder = nearest_folder(folder)
     return folder, shutil.disk_usage(folder).free / _GIB, os.access(folder, os.W_OK | os.X_OK)
 
 
-def disk(wanted: Path, look: Callable[[Path], tuple[Path, float, bool]] = room) -> Finding:
+def disk(
+    wanted: Callable[[], Path], look: Callable[[Path], tuple[Path, float, bool]] = room
+) -> Finding:
     """Whether a folder can be written, and has room."""
-    folder, free_gib, is_writable = look(wanted)
+    folder, free_gib, is_writable = look(wanted())
     if not is_writable:
         return failing(f"{folder} cannot be written.", "Work in a folder of your own.")
     said = f"{free_gib:.1f} GiB free in {folder}, {_NEEDED_GIB:.0f} GiB needed"

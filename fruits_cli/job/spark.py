@@ -60,7 +60,6 @@ def run_job(
 
     Raises what the job itself reported, or MachineError where it died without reporting anything.
     """
-    require_named_user(os.getuid())
     java_home = find_java(environ)
     with scratch_folder(_SCRATCH) as scratch:
         made = job_bundle(scratch)

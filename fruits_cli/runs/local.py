@@ -16,11 +16,12 @@ from fruits_cli.dataset.images import local_images
 from fruits_cli.dataset.listing import require_a_picture
 from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
-from fruits_cli.files import expanded
+from fruits_cli.files import expanded, require_writable
 from fruits_cli.job.class_archive import made_meanwhile
+from fruits_cli.job.java import find_java
 from fruits_cli.job.model import obtain_model
 from fruits_cli.job.results import PLAN_FILE, RUNS_DIR, load_manifest, planned_model
-from fruits_cli.job.spark import LocalPlan, run_job, usable_cores
+from fruits_cli.job.spark import LocalPlan, require_named_user, run_job, usable_cores
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord, ledger_here, new_run_id
 from fruits_cli.runs import results
 from fruits_cli.runs.results import run_summary
@@ -183,6 +184,7 @@ def execute(
     began_s = time.monotonic()
     for line in plan_lines(plan):
         screen.tell(line)
+    _require_machine(plan, ledger, environ)
     sample = plan.images == str(sample_folder(environ))
     if sample:
         ensure_sample(Path(plan.images))
@@ -216,6 +218,14 @@ def execute(
     manifest = load_manifest(plan.output)
     spark_s = ended_s - obtained_s - sum(manifest["seconds"].values())
     return manifest, {"model": obtained_s - began_s, "Spark's start and end": max(0.0, spark_s)}
+
+
+def _require_machine(plan: LocalPlan, ledger: Ledger, environ: Mapping[str, str]) -> None:
+    """Raise MachineError for what no run here can do without, before a model is made in vain."""
+    require_named_user(os.getuid())
+    find_java(environ)
+    for folder in (ledger.folder, plan.output):
+        require_writable(folder)
 
 
 def _begun_model(plan: LocalPlan) -> str:

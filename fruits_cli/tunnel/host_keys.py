@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fruits_cli.errors import HostKeyRefused, UsageError
-from fruits_cli.files import write_private
+from fruits_cli.files import write_private, xdg_folder
 
 _FINGERPRINT = re.compile(r"SHA256:([A-Za-z0-9+/]{43})=?")
 _CONSOLE_LINE = re.compile(r"\b\d+ (SHA256:[A-Za-z0-9+/]{43}=?) .*\(([A-Z0-9-]+)\)")
@@ -97,8 +97,7 @@ def known_hosts_name(host: str, port: int) -> str:
 
 def state_dir(environ: Mapping[str, str]) -> Path:
     """The folder for state that must be kept: $XDG_STATE_HOME/fruits, else ~/.local/state."""
-    home = Path(environ.get("HOME") or Path.home())
-    return Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "fruits"
+    return xdg_folder("XDG_STATE_HOME", ".local/state", environ)
 
 
 @dataclass(frozen=True)

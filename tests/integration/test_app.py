@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -208,6 +209,57 @@ def test_a_full_disk_under_stdout_is_exit_1_with_a_sentence(pictures: Path) -> N
     assert ended.stderr == "Error: The answer cannot be written: No space left on device.\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has /dev/full")
+@pytest.mark.parametrize("flag", ["--version", "--help"])
+def test_a_full_disk_under_the_help_is_exit_1_with_a_sentence(flag: str, tmp_path: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+
+    ended = fruits(flag, folder=tmp_path, stdout=full)
+
+    os.close(full)
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: The answer cannot be written: No space left on device.\n"
+
+
+def test_what_a_closed_stderr_would_have_shown_is_not_in_the_answer(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        ["bash", "-c", f'exec "{FRUITS}" run --nope 2>&-'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+
+
+def test_a_bug_without_room_for_its_log_is_still_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+
+    result = CliRunner().invoke(raising(ZeroDivisionError("by zero")), ["act"])
+
+    assert result.exit_code == 3
+    assert result.stderr == (
+        "Error: This is a bug of fruits: ZeroDivisionError: by zero\n"
+        "Hint: Its details cannot be written: No such file or directory.\n"
+    )
+
+
+def test_a_user_without_a_home_is_told_to_set_one(tmp_path: Path) -> None:
+    # As where HOME is unset, and the user id of a container has no name.
+    homeless = {"HOME": "~nobody-has-this-name"}
+
+    told = fruits("run", "--sample", folder=tmp_path, environ=homeless)
+
+    assert fruits("status", folder=tmp_path, environ=homeless).returncode == 0
+    assert told.returncode == 1
+    assert told.stderr == (
+        "Error: This user has no home folder.\nHint: Set HOME to a folder that you may write to.\n"
+    )
+
+
 def test_a_terminal_with_another_encoding_is_not_a_bug(tmp_path: Path) -> None:
     (tmp_path / "été").mkdir()
 
@@ -232,4 +284,4 @@ def test_a_deleted_working_folder_is_exit_1(tmp_path: Path) -> None:
     )
 
     assert ended.returncode == 1
-    assert ended.stderr.startswith("Error: No such file or directory.\n")
+    assert ended.stderr.startswith("Error: The working folder does not exist any more.\n")

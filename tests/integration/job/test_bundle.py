@@ -68,6 +68,7 @@ def test_the_templates_and_the_example_are_found() -> None:
         ({"HOME": "/h"}, "/h/.cache/fruits"),
         ({"HOME": "/h", "XDG_CACHE_HOME": "/x"}, "/x/fruits"),
         ({"HOME": "/h", "XDG_CACHE_HOME": ""}, "/h/.cache/fruits"),
+        ({"HOME": "/h", "XDG_CACHE_HOME": "~/x"}, "/h/.cache/fruits"),
     ],
 )
 def test_the_cache_lies_where_the_user_wants_caches(environ: dict[str, str], place: str) -> None:

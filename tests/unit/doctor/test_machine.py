@@ -46,7 +46,7 @@ def test_a_weights_file_is_here_or_fails(tmp_path: Path) -> None:
 def test_a_disk_has_room_and_lets_us_write(
     free_gib: float, is_writable: bool, said: str, verdict: Verdict
 ) -> None:
-    found = machine.disk(Path("/data"), lambda folder: (folder, free_gib, is_writable))
+    found = machine.disk(lambda: Path("/data"), lambda folder: (folder, free_gib, is_writable))
 
     assert (found.said, found.verdict) == (said, verdict)
 
@@ -61,6 +61,6 @@ def test_a_folder_that_is_still_to_be_made_is_measured_at_its_parent(tmp_path: P
 def test_a_run_writes_to_three_folders(tmp_path: Path) -> None:
     found = machine.folders({"XDG_CACHE_HOME": "/c"}, tmp_path)
 
-    assert found["working folder"] == tmp_path
-    assert found["cache"] == Path("/c/fruits")
-    assert found["temporary folder"].is_dir()
+    assert found["working folder"]() == tmp_path
+    assert found["cache"]() == Path("/c/fruits")
+    assert found["temporary folder"]().is_dir()

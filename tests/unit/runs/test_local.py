@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 
 from fruits_cli.config import Config, Layer, Target, configured
 from fruits_cli.dataset.images import local_images
-from fruits_cli.errors import ConfigError, UsageError
+from fruits_cli.errors import ConfigError, MachineError, UsageError
 from fruits_cli.ledger import Ledger, RunRecord
 from fruits_cli.runs import local
 from fruits_cli.runs.results import run_summary
+from fruits_cli.screen import Screen
 
 RUN_ID = "20260823-141502-k3f9"
 COUNTS = {
@@ -248,3 +250,18 @@ def test_the_summary_as_json_has_stable_keys(pictures: Path) -> None:
         *("counts", "seconds", "pca_k", "cumulative_variance", "model_fingerprint"),
         *("dataset_digest", "wall_seconds"),
     }
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_a_model_is_made(
+    pictures: Path, ledger: Ledger, tmp_path: Path
+) -> None:
+    if not os.getuid():
+        pytest.skip("root may write everywhere")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    plan = local.new_run(config(output_dir=closed / "run"), pictures, run_id=RUN_ID)
+
+    with pytest.raises(MachineError, match="closed/run cannot be written"):
+        local.execute(plan, Screen(), ledger, {"HOME": str(tmp_path)})
+
+    assert not (tmp_path / ".cache").exists()
