@@ -5,9 +5,12 @@ Precedence: flag, environment, ./fruits.toml, $XDG_CONFIG_HOME/fruits/fruits.tom
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -25,8 +28,8 @@ from pydantic import (
     field_validator,
 )
 
-from fruits_cli.errors import ConfigError
-from fruits_cli.files import expanded
+from fruits_cli.errors import ConfigError, MachineError
+from fruits_cli.files import expanded, xdg_folder
 from fruits_cli.s3uri import is_bucket_name
 
 
@@ -54,7 +57,9 @@ class Target(StrEnum):
 
 
 FILE_NAME = "fruits.toml"
-_PREFIX = re.compile(r"([A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*)?")
+# No part of dots alone: programs take it for a folder above.
+_PART = r"(?!\.+(/|$))[A-Za-z0-9._=-]+"
+_PREFIX = re.compile(rf"({_PART}(/{_PART})*)?")
 _ENV_PREFIX = "FRUITS_"
 COMMAND_LINE, _ENVIRONMENT = "command line", "environment"
 # A choice of one of these in a stronger layer drops the other from the weaker ones.
@@ -92,7 +97,7 @@ HomePath = Annotated[Path, AfterValidator(expanded)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -103,6 +108,8 @@ class _Section(BaseModel):
             and cls.model_fields[str(info.field_name)].annotation is not bool
         ):
             raise ValueError("cannot be true or false")
+        if "\0" in str(value):
+            raise ValueError("cannot have a NUL character")
         return value
 
 
@@ -284,11 +291,14 @@ def load_layers(
     flags: Mapping[str, Mapping[str, Any]], *, environ: Mapping[str, str], folder: Path
 ) -> list[Layer]:
     """The layers of the configuration, the strongest first."""
-    files = (folder / FILE_NAME, user_config_file(environ))
+    files = [folder / FILE_NAME]
+    # A user without a home has no file there.
+    with suppress(MachineError):
+        files.append(user_config_file(environ))
     return [
         Layer(COMMAND_LINE, flags),
         Layer(_ENVIRONMENT, _environment_values(environ)),
-        *(Layer(str(file), _file_values(file)) for file in files if file.is_file()),
+        *(Layer(str(file), _file_values(file)) for file in files if os.path.lexists(file)),
     ]
 
 
@@ -324,15 +334,18 @@ def merged(layers: Iterable[Layer]) -> tuple[dict[str, dict[str, Any]], dict[str
 
 def user_config_file(environ: Mapping[str, str]) -> Path:
     """The user's own fruits.toml, under $XDG_CONFIG_HOME or ~/.config."""
-    base = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".config"
-    return Path(base) / "fruits" / FILE_NAME
+    return xdg_folder("XDG_CONFIG_HOME", ".config", environ) / FILE_NAME
 
 
 def _file_values(file: Path) -> dict[str, dict[str, Any]]:
     try:
+        # A pipe would block its reader for ever.
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            raise ConfigError(f"{file} cannot be read: it is not a file.")
         values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{file} cannot be read: {said}") from error
     for section, keys in values.items():
         if section not in SECTIONS:
             raise ConfigError(
@@ -388,6 +401,8 @@ def _rule(key: str, fault: Any) -> str:
         return "is not a key of this table"
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
+    if fault["type"] == "path_type":
+        return "must be a path"
     section, _, name = key.partition(".")
     limits = SECTIONS[section].model_fields[name].metadata if section in SECTIONS else []
     least = next((limit.ge for limit in limits if isinstance(limit, Ge)), None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -193,6 +194,53 @@ def test_a_file_that_is_no_toml_is_told_with_its_name(
     file = world.project(content)
 
     assert world.complaint()[0].startswith(f"{file} {reason}")
+
+
+def test_a_file_nested_without_end_is_told_with_its_name(world: World) -> None:
+    file = world.project(f"[job]\nextensions = {'[' * 5000}{']' * 5000}\n")
+
+    assert world.complaint()[0].startswith(f"{file} cannot be read: maximum recursion")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to nowhere"])
+def test_what_is_no_file_in_the_files_place_is_refused(
+    world: World, tmp_path: Path, kind: str
+) -> None:
+    file = world.project("")
+    file.unlink()
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to(tmp_path / "nowhere")
+
+    reason = "No such file or directory" if kind == "link to nowhere" else "it is not a file."
+    assert world.complaint() == [f"{file} cannot be read: {reason}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("[cluster]\nbudget_usd = inf", "cluster.budget_usd must be a finite number"),
+        ("[job]\npca_variance = nan", "job.pca_variance must be a finite number"),
+        ('[job]\nweights = "a\\u0000b"', "job.weights cannot have a NUL character"),
+        ('[job]\noutput_dir = "a\\u0000b"', "job.output_dir cannot have a NUL character"),
+        ("[job]\noutput_dir = 5", "job.output_dir must be a path"),
+        ('[storage]\nprefix = "../x"', "storage.prefix may have letters"),
+        ('[storage]\nprefix = "a/./x"', "storage.prefix may have letters"),
+    ],
+)
+def test_a_value_that_nothing_can_use_is_refused(world: World, line: str, rule: str) -> None:
+    file = world.project(f"{line}\n")
+
+    assert world.complaint()[0].startswith(f"{file}: {rule}")
+
+
+def test_a_prefix_may_have_dots(world: World) -> None:
+    world.project('[storage]\nprefix = "a.b/.c/..d"\n')
+
+    assert world.load().storage.prefix == "a.b/.c/..d"
 
 
 def test_a_variable_that_fruits_does_not_know_is_refused(world: World) -> None:
