@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import importlib
 import io
@@ -176,8 +177,10 @@ def main() -> None:
     _open_streams()
     # In a terminal of another encoding, a letter that it lacks must not end the command.
     for stream in (sys.stdin, sys.stdout):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+        # Refused where `report.early` has read from stdin already.
+        with contextlib.suppress(io.UnsupportedOperation):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="fruits")
     except OSError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import getpass
+import json
+import math
 import os
 import secrets
 import shutil
@@ -12,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from fruits_cli.errors import MachineError, UsageError
 
@@ -55,6 +58,23 @@ def xdg_folder(variable: str, otherwise: str, environ: Mapping[str, str]) -> Pat
 def cache_dir(environ: Mapping[str, str]) -> Path:
     """Where fruits keeps what it can make again: $XDG_CACHE_HOME/fruits or ~/.cache/fruits."""
     return xdg_folder("XDG_CACHE_HOME", ".cache", environ)
+
+
+def parse_json(content: str | bytes) -> Any:
+    """A JSON document that anybody may have written. Raises ValueError where it is none.
+
+    NaN becomes None, so that what is made of it is JSON again.
+    """
+    try:
+        return json.loads(content, parse_constant=lambda _: None, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
 
 
 # The job begins its half-written files so, too; Spark and pyarrow skip such names.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import string
@@ -15,7 +16,7 @@ from typing import Any
 
 from fruits_cli.config import Target
 from fruits_cli.errors import MachineError, UsageError
-from fruits_cli.files import write_private
+from fruits_cli.files import parse_json, write_private
 from fruits_cli.s3uri import S3Uri, is_s3_uri, parse_s3_uri
 
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
@@ -110,6 +111,7 @@ def find_run(wanted: str, ledger: Ledger, runs: S3Uri | None) -> tuple[S3Uri, Ru
 
 FOLDER = ".fruits"
 _LAST = "last"
+_TEXTS = tuple(field.name for field in fields(RunRecord) if field.type == "str")
 _FIELDS = frozenset(field.name for field in fields(RunRecord)) - {"extra"}
 
 
@@ -176,14 +178,23 @@ def ledger_here(folder: Path | None = None) -> Ledger:
 
 def _parsed(file: Path) -> RunRecord | None:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        return _record(values)
+        return _record(parse_json(file.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # A half-written or foreign file must not hide the other records.
         return None
 
 
 def _record(values: Mapping[str, Any]) -> RunRecord:
+    """The record of these values. Raises ValueError, KeyError or TypeError where they are none."""
+    for name in _TEXTS:
+        # Most are places, which can neither have a NUL nor a lone surrogate.
+        if b"\0" in os.fsencode(values.get(name, "")):
+            raise ValueError(name)
+    if not isinstance(values.get("job", {}), dict):
+        raise TypeError("job")
+    for name in ("cost_usd", "cluster_seconds"):
+        if not isinstance(values.get(name), int | float | None):
+            raise TypeError(name)
     known = {name: value for name, value in values.items() if name in _FIELDS}
     known["target"] = Target(known["target"])
     known["phase"] = RunPhase(known["phase"])

@@ -331,9 +331,13 @@ def table(rows: Sequence[Sequence[object]]) -> list[str]:
     ]
 
 
+# Below a picture in an hour no time can be told.
+_LEAST_RATE = 1 / 3600
+
+
 def time_left(state: Progress) -> str:
     """Minutes and seconds until the last picture, or nothing while no rate is known."""
-    if state.rate <= 0 or state.done >= state.total:
+    if state.rate < _LEAST_RATE or state.done >= state.total:
         return ""
     seconds = round((state.total - state.done) / state.rate)
     hours, rest = divmod(seconds, 3600)

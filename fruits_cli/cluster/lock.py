@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.errors import CloudError, Locked
-from fruits_cli.files import user_name
+from fruits_cli.files import parse_json, user_name
 from fruits_cli.s3uri import S3Uri
 
 # A launch that takes longer has died: RunJobFlow answers within seconds.
@@ -97,7 +97,7 @@ def read_lock(storage: Storage, uri: S3Uri) -> Held | None:
     if found is None:
         return None
     try:
-        values = json.loads(found.content)
+        values = parse_json(found.content)
         pid = int(values.get("pid") or 0)
         holder = Holder(values["launch_id"], values["owner"], values["host"], pid)
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -17,7 +17,7 @@ from fruits_cli.errors import UsageError
 from fruits_cli.files import expanded
 from fruits_cli.job.embedding import embed_picture
 from fruits_cli.job.model import ModelArtefact, cached_artefact, obtain_model
-from fruits_cli.job.results import REPORT_DIR, load_manifest
+from fruits_cli.job.results import MANIFEST_FILE, REPORT_DIR, load_manifest
 from fruits_cli.ledger import RunRecord, ledger_here
 from fruits_cli.options import with_config
 from fruits_cli.screen import Outcome, Screen, Table
@@ -73,6 +73,9 @@ def similar(
     picture = expanded(picture).absolute()
     folder, record = find_place(run, ledger_here())
     manifest = load_manifest(folder)
+    for key in ("engine", "precision", "image_size"):
+        if not manifest.get(key):
+            raise UsageError(f"{folder / MANIFEST_FILE} does not tell the run's {key}.")
     artefact = run_model(manifest, record, weights, screen, os.environ)
     with screen.waiting("Comparing"):
         computed = precision.value if precision else manifest["precision"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
+from fruits_cli.files import parse_json
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from fruits_cli.screen import Progress, shown
 
@@ -19,6 +19,8 @@ STOPPED = "stopped"
 _KINDS: dict[int, type[FruitsError]] = {2: UsageError, 4: JobFailed}
 # A sentence of ours is shorter; what is longer was not written by the job.
 _MOST_CHARACTERS = 2000
+# Nor are there so many pictures anywhere.
+_TOO_MANY = 10**15
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def parse_report(content: bytes) -> JobReport:
     Whoever may write to the bucket may have written it: texts are cut, and shown escaped.
     """
     try:
-        values = json.loads(content)
+        values = parse_json(content)
         progress = Progress(
             stage=shown(values["stage"])[:_MOST_CHARACTERS],
             done=int(values.get("pictures_done") or 0),
@@ -89,13 +91,15 @@ def parse_report(content: bytes) -> JobReport:
             rate=float(values.get("images_per_s") or 0.0),
         )
         error, attempt = values.get("error"), str(values.get("attempt") or "")
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        exact = max(progress.done, progress.total) < _TOO_MANY and abs(progress.rate) < _TOO_MANY
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return JobReport()
-    return JobReport(progress, _parse_error(error), attempt)
+    return JobReport(progress, _parse_error(error), attempt) if exact else JobReport()
 
 
 def _parse_error(error: object) -> Mapping[str, Any] | None:
     if not isinstance(error, dict):
         return None
     texts = {key: str(error.get(key, ""))[:_MOST_CHARACTERS] for key in ("message", "hint")}
-    return {**error, **texts}
+    code = error.get("exit_code")
+    return {"exit_code": code if isinstance(code, int) else 1, **texts}

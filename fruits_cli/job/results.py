@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+
 from fruits_cli.errors import UsageError
+from fruits_cli.files import parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +23,40 @@ FEATURES_DIR, PCA_DIR, REJECTED_DIR = "features", "pca", "rejected"
 # What `fruits report` adds: the page, and a folder of numbers and lists.
 REPORT_FILE, REPORT_DIR = "report.html", "report"
 _BATCH_ROWS = 8192
-_KEYS = {"counts", "seconds", "settings", "pca_k", "cumulative_variance"}
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(strict=True, protected_namespaces=())
+
+
+class _Counts(_Checked):
+    pictures: int
+    features: int
+    rejected: int
+    rejected_by_reason: dict[str, int]
+    # Older runs have no such counts.
+    inferences: int = 0
+    reused: int = 0
+    twins: int = 0
+    lost: int = 0
+    gone: int = 0
+    unread: int = 0
+
+
+class _Manifest(_Checked):
+    """What is read of a manifest, which whoever may write to the bucket may have written."""
+
+    counts: _Counts
+    seconds: dict[str, FiniteFloat]
+    settings: dict[str, Any]
+    pca_k: int | None
+    cumulative_variance: FiniteFloat | None
+    engine: str = ""
+    precision: str = ""
+    image_size: int = 0
+    weights: str = ""
+    model_fingerprint: str = ""
+    reused_from: list[str] = []
 
 
 def parts(folder: Path) -> list[Path]:
@@ -48,7 +83,7 @@ def planned_model(plan: bytes | None) -> str:
     plan: the bytes of PLAN_FILE.
     """
     try:
-        return str(json.loads(plan or b"")["fingerprint"])
+        return str(parse_json(plan or b"")["fingerprint"])
     except (ValueError, KeyError, TypeError):
         return ""
 
@@ -56,12 +91,17 @@ def planned_model(plan: bytes | None) -> str:
 def parse_manifest(content: bytes, name: object) -> dict[str, Any]:
     """A manifest out of the bytes of the file of that name. Raises UsageError where it is none."""
     try:
-        manifest = json.loads(content)
+        manifest = parse_json(content)
+        _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])[:100]
+        said = f"it has no {place}" if fault["type"] == "missing" else f"its {place} is wrong"
+        raise UsageError(
+            f"{name} is not a manifest: {said if place else 'it is no object'}."
+        ) from error
     except ValueError as error:
         raise UsageError(f"{name} is not a manifest: {error}.") from error
-    missing = _KEYS - manifest.keys() if isinstance(manifest, dict) else _KEYS
-    if missing:
-        raise UsageError(f"{name} is not a manifest: it has no {min(missing)}.")
     return dict(manifest)
 
 

@@ -139,11 +139,12 @@ def _quality_facts(quality: Quality | None) -> dict[str, Any] | None:
 def command_again(manifest: Mapping[str, Any]) -> str:
     """The command line that makes a run with the same settings; empty without a manifest."""
     settings = manifest.get("settings", {})
-    if "images" not in settings:
+    keys = ("engine", "precision", "image_size", "weights")
+    if "images" not in settings or not all(manifest.get(key) for key in keys):
         return ""
     words = ["fruits", "run", str(settings["images"])]
-    words += ["--engine", manifest["engine"], "--precision", manifest["precision"]]
-    words += ["--image-size", str(manifest["image_size"]), "--weights", manifest["weights"]]
+    for key in keys:
+        words += [f"--{key.replace('_', '-')}", str(manifest[key])]
     for key in ("pca_k", "pca_variance", "max_rejected"):
         if settings.get(key) is not None:
             words += [f"--{key.replace('_', '-')}", str(settings[key])]
@@ -152,5 +153,5 @@ def command_again(manifest: Mapping[str, Any]) -> str:
     if not settings.get("keep_features", True):
         words.append("--no-keep-features")
     if settings.get("extensions", _DEFAULT_EXTENSIONS) != _DEFAULT_EXTENSIONS:
-        words += ["--extensions", ",".join(settings["extensions"])]
+        words += ["--extensions", ",".join(map(str, settings["extensions"] or ()))]
     return shlex.join(words)

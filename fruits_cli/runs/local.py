@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from fruits_cli.dataset.images import local_images
 from fruits_cli.dataset.listing import require_a_picture
 from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
-from fruits_cli.files import expanded, require_writable
+from fruits_cli.files import expanded, parse_json, require_writable
 from fruits_cli.job.class_archive import made_meanwhile
 from fruits_cli.job.java import find_java
 from fruits_cli.job.model import obtain_model
@@ -132,7 +131,7 @@ def _record_of(ledger: Ledger, wanted: str) -> RunRecord:
 def _record_in(folder: Path) -> RunRecord:
     """What a run's folder tells of a run that another working folder started."""
     try:
-        facts = json.loads((folder / PLAN_FILE).read_bytes())
+        facts = parse_json((folder / PLAN_FILE).read_bytes())
         keys = ("engine", "precision", "image_size", "weights", "extensions")
         job = {key: facts[key] for key in keys}
         return RunRecord(

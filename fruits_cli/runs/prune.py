@@ -8,7 +8,6 @@ a killed worker left go too: a bucket that fruits did not make may have no rule 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from fruits_cli.cloud.layout import Places, places_of_logs
 from fruits_cli.cloud.protocols import Clock, Cloud, Storage, StoredObject
 from fruits_cli.dataset.manifest import DATASET_FILE, MANIFESTS, parse_manifest
 from fruits_cli.errors import AccessDenied, UsageError
+from fruits_cli.files import parse_json
 from fruits_cli.job.results import MANIFEST_FILE, PLAN_FILE
 from fruits_cli.s3uri import S3Uri
 
@@ -82,7 +82,7 @@ def _facts(run: S3Uri, storage: Storage) -> Mapping[str, Any]:
     for name in (MANIFEST_FILE, PLAN_FILE):
         found = storage.fetch_bytes(run / name)
         with suppress(ValueError):
-            if found and isinstance(facts := json.loads(found.content), dict):
+            if found and isinstance(facts := parse_json(found.content), dict):
                 return facts
     return {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -197,9 +197,14 @@ def manifest_lines(
 def _price_lines(manifest: Mapping[str, Any]) -> list[str]:
     """What int8 cost beside f32, measured when the model was made."""
     precision = manifest.get("precision")
-    price = (manifest.get("model") or {}).get("prices", {}).get(precision)
-    if price is None:
-        return []
+    # The artefact's own words, by which version of fruits ever.
+    with suppress(AttributeError, KeyError, TypeError, ValueError):
+        price = (manifest.get("model") or {}).get("prices", {}).get(precision)
+        return _told_price(str(precision), price) if price else []
+    return []
+
+
+def _told_price(precision: str, price: Mapping[str, Any]) -> list[str]:
     cosine = f"cosine {price['median_cosine']:.3f}, smallest {price['smallest_cosine']:.3f}"
     neighbour = f"same nearest neighbour {price['equal_neighbours']:.0%}"
     label = f"its label right {price['accuracy']:.1%}, in f32 {price['accuracy_f32']:.1%}"
@@ -220,9 +225,9 @@ def _pictures_line(counts: Mapping[str, Any]) -> str:
 def _reuse_lines(counts: Mapping[str, Any]) -> Iterator[str]:
     reused, twins, lost = (counts.get(key, 0) for key in ("reused", "twins", "lost"))
     if reused or twins:
-        parts = [f"{reused} copied from earlier runs", f"{counts['inferences']} computed"]
+        parts = [f"{reused} copied from earlier runs", f"{counts.get('inferences', 0)} computed"]
         parts += [f"{twins} doubles of them"] if twins else []
-        parts += [f"{counts['gone']} of the last run are gone"] if counts["gone"] else []
+        parts += [f"{counts['gone']} of the last run are gone"] if counts.get("gone") else []
         yield f"Reused: {', '.join(parts)}"
     if lost:
         yield f"{lost} were computed again: a file of an earlier run is gone or was changed."
@@ -235,7 +240,8 @@ def _components_line(manifest: Mapping[str, Any]) -> str:
         few = manifest["counts"]["features"] < 2
         return f"No PCA: {'it needs two pictures' if few else 'too many pictures were rejected'}."
     share = f"{manifest['cumulative_variance']:.1%} of the variance"
-    unasked = manifest["settings"]["pca_k"] is None and manifest["settings"]["pca_variance"] is None
+    settings = manifest["settings"]
+    unasked = settings.get("pca_k") is None and settings.get("pca_variance") is None
     default = " (pca_k unset: min(50, pictures - 1))" if unasked else ""
     return f"Components: {manifest['pca_k']}, {share}{default}"
 
@@ -244,7 +250,7 @@ def _time_line(manifest: Mapping[str, Any], waits: Mapping[str, float]) -> str:
     counts, seconds = manifest["counts"], manifest["seconds"]
     # So that the parts add up to the time that the user waited.
     times = ", ".join(f"{what} {spent:.1f} s" for what, spent in {**waits, **seconds}.items())
-    if seconds.get("features", 0) > 0 and counts["inferences"] and not counts.get("reused"):
+    if seconds.get("features", 0) > 0 and counts.get("inferences") and not counts.get("reused"):
         times += f" ({counts['inferences'] / seconds['features']:.0f} images/s)"
     return f"Time: {_wall_s(manifest, waits):.1f} s: {times}" if waits else f"Time: {times}"
 

@@ -119,3 +119,25 @@ def test_a_change_keeps_what_another_command_has_written_since(tmp_path: Path) -
     after = ledger.load(read.run_id)
     assert after is not None
     assert (after.phase, after.cost_usd, after.folder) == (RunPhase.DONE, 1.25, "/fetched")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"run_id": 5},
+        {"output": 7},
+        {"output": "\ud800"},
+        {"images": "a\0b"},
+        {"job": 7},
+        {"cost_usd": "much"},
+        {"cluster_id": {}},
+    ],
+    ids=str,
+)
+def test_a_record_of_another_shape_hides_no_other(ledger: Ledger, wrong: dict[str, object]) -> None:
+    ledger.write(FIRST)
+    file = file_of(ledger, ledger.write(SECOND))
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    (ledger.folder / "20260825-090000-nest.json").write_text("[" * 5000)
+
+    assert [record.run_id for record in ledger.records()] == [FIRST.run_id]

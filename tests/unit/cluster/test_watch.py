@@ -16,9 +16,9 @@ from fruits_cli.errors import (
     FruitsError,
     UsageError,
 )
-from fruits_cli.job.progress import JobReport, parse_report
+from fruits_cli.job.progress import JobReport, job_error, parse_report
 from fruits_cli.s3uri import S3Uri
-from fruits_cli.screen import Progress
+from fruits_cli.screen import Progress, time_left
 from tests.support.fakes import FakeAws, Script
 from tests.support.worlds import PYTHON, RUN_ID, config, job, observed
 
@@ -277,7 +277,16 @@ def test_a_cluster_is_watched_until_it_takes_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"{}", b'{"stage": "x", "pictures": "many"}', b"\xff\xfe"]
+    "content",
+    [
+        *(b"", b"{", b"[]", b"{}", b'{"stage": "x", "pictures": "many"}', b"\xff\xfe"),
+        *(b"[" * 5000, b'{"stage": "x", "images_per_s": 1e999}'),
+        *(
+            b'{"stage": "x", "pictures": 1%s}' % (b"0" * 400),
+            b'{"stage": "x", "pictures": Infinity}1',
+        ),
+    ],
+    ids=range(10),
 )
 def test_a_progress_file_that_is_not_one_is_no_progress(content: bytes) -> None:
     assert parse_report(content) == JobReport()
@@ -293,6 +302,22 @@ def test_the_report_of_an_earlier_attempt_is_ignored() -> None:
     states = list(watched(aws, cluster_id))
 
     assert states[-1].error is None
+
+
+@pytest.mark.parametrize("rate", [b"NaN", b"Infinity", b"1e-300", b"-5"])
+def test_a_rate_that_is_none_is_shown_as_none(rate: bytes) -> None:
+    report = parse_report(b'{"stage": "x", "pictures": 9, "images_per_s": %s}' % rate)
+
+    assert report.progress is not None
+    assert time_left(report.progress) == ""
+
+
+@pytest.mark.parametrize("error", ['{"exit_code": "x"}', '{"exit_code": []}', '{"message": {}}'])
+def test_an_error_of_another_shape_is_still_an_error(error: str) -> None:
+    report = parse_report(f'{{"stage": "failed", "error": {error}}}'.encode())
+
+    assert report.error is not None
+    assert job_error(report.error).exit_code == 1
 
 
 def test_progress_written_by_others_is_escaped() -> None:

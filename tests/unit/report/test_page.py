@@ -49,8 +49,9 @@ def test_the_page_tells_what_the_report_found(tmp_path: Path) -> None:
 
 def test_what_earlier_runs_had_computed_is_told(tmp_path: Path) -> None:
     run = clouds()
-    counts = {"inferences": 3, "reused": len(run.paths) - 3, "twins": 0, "gone": 2}
-    report = made(replace(run, facts={"counts": counts}), tmp_path)
+    counts = {"pictures": len(run.paths), "features": len(run.paths), "rejected": 0}
+    counts |= {"inferences": 3, "reused": len(run.paths) - 3, "twins": 0, "gone": 2}
+    report = made(replace(run, facts={"counts": {**counts, "rejected_by_reason": {}}}), tmp_path)
 
     assert "of earlier runs; 3 computed, 2 gone" in report_page(report, Album())
     assert report_facts(report)["reused"] == len(run.paths) - 3

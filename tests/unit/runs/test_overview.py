@@ -17,7 +17,13 @@ from tests.support.worlds import config
 BELOW = places_of(config()).runs
 FIRST, SECOND, THIRD = (f"2026080{n}-100000-{4 * 'abc'[n - 1]}" for n in (1, 2, 3))
 MANIFEST = {
-    "counts": {"pictures": 9, "rejected": 1, "reused": 5},
+    "counts": {
+        "pictures": 9,
+        "features": 8,
+        "rejected": 1,
+        "rejected_by_reason": {"truncated": 1},
+        "reused": 5,
+    },
     "seconds": {"listing": 6.0, "features": 54.0},
     "settings": {"images": "s3://elsewhere/"},
     "engine": "openvino",

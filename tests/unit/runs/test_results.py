@@ -184,12 +184,50 @@ def test_a_folder_without_a_manifest_is_no_finished_run(tmp_path: Path) -> None:
         load_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "\udcff", "[" * 5000, '{"pca_k": 1e999}'], ids=repr
+)
 def test_a_broken_manifest_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
 
     with pytest.raises(UsageError, match=r"manifest\.json is not a manifest"):
         load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"counts": 5}, "its counts is wrong"),
+        ({"counts": {}}, "it has no counts.pictures"),
+        ({"seconds": {"features": "a"}}, "its seconds.features is wrong"),
+        ({"seconds": {"features": float("nan")}}, "its seconds.features is wrong"),
+        ({"settings": []}, "its settings is wrong"),
+        ({"pca_k": "x"}, "its pca_k is wrong"),
+        ({"cumulative_variance": float("inf")}, "its cumulative_variance is wrong"),
+        ({"image_size": "big"}, "its image_size is wrong"),
+    ],
+)
+def test_a_manifest_of_another_shape_is_named(
+    tmp_path: Path, wrong: dict[str, object], said: str
+) -> None:
+    told = manifest(6) | {"cumulative_variance": 0.5} | wrong
+    (tmp_path / "manifest.json").write_text(json.dumps(told))
+
+    if "cumulative_variance" in wrong:
+        # Null is what a run without components has.
+        assert load_manifest(tmp_path)["cumulative_variance"] is None
+        return
+    with pytest.raises(UsageError, match=rf"manifest\.json is not a manifest: {said}\."):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "prices", [5, {"int8": 5}, {"int8": {"pictures": "many"}}, {"int8": {}}], ids=str
+)
+def test_prices_of_another_shape_are_not_told(prices: object) -> None:
+    told = manifest(6) | {"precision": "int8"}
+
+    assert manifest_lines({**told, "model": {"prices": prices}}) == manifest_lines(told)
 
 
 def test_a_run_is_told_in_pictures_components_and_time() -> None:
