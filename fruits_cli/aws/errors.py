@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any, TypeVar
 
 from botocore import exceptions as boto
@@ -56,6 +57,8 @@ _THROTTLED = frozenset(
 )
 # json.JSONDecodeError is a ValueError, a helper that is not executable a PermissionError.
 _RAISED_BY_HELPERS = (ValueError, OSError, EOFError)
+# What a helper prints is taken apart here, and so raises anything at all.
+_CREDENTIALS = ("botocore.credentials", "botocore.tokens")
 # Where the right has another name than the operation (S3 user guide, actions and permissions).
 _S3_RIGHTS = {
     "CompleteMultipartUpload": "PutObject",
@@ -101,12 +104,20 @@ def asking(doing: str, *, paid: bool = False, right: str = "") -> Iterator[None]
         raise _of_silence(error, doing, paid=paid) from error
     except FruitsError:
         raise
-    except _RAISED_BY_HELPERS as error:
+    except Exception as error:
         # What a credential_process prints or fails with reaches us as botocore met it.
+        if not isinstance(error, _RAISED_BY_HELPERS) and not _is_of_credentials(error):
+            raise
         raise CloudError(
-            f"AWS could not be asked to {doing}: {type(error).__name__}: {error}",
+            f"AWS could not be asked to {doing}: {type(error).__name__}: {_said(error)}",
             hint="The profile's credential helper may fail: try aws sts get-caller-identity.",
         ) from error
+
+
+def _is_of_credentials(error: Exception) -> bool:
+    """Whether it was raised while botocore looked for credentials."""
+    frames = walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") in _CREDENTIALS for frame, _ in frames)
 
 
 def code_of(error: boto.ClientError) -> str:
@@ -141,7 +152,8 @@ def is_throttle(error: boto.ClientError) -> bool:
 
 # A refused signature comes with the canonical request, and the session's token in it.
 _SECRET = re.compile(
-    r"(x-amz-security-token|x-amz-signature|x-amz-credential|signature|://[^/\s:@]+)([:=]\s*)[^\s&,'\"@]+",
+    r"(x-amz-security-token|x-amz-signature|x-amz-credential|signature)([:=]\s*)[^\s&,'\"@]+"
+    r"|(://[^/\s:@]*)(:)[^\s/]+(?=@)",
     re.IGNORECASE,
 )
 _MOST_CHARS = 1000
@@ -150,7 +162,12 @@ _ON_THIS_MACHINE = re.compile(r"https?://(?:127\.0\.0\.1|localhost)\b")
 
 def redacted(text: str) -> str:
     """A text of AWS or botocore without tokens, signatures and passwords."""
-    return _SECRET.sub(r"\1\2(left out)", text)
+    return _SECRET.sub(r"\1\2\3\4(left out)", text)
+
+
+def _said(error: Exception) -> str:
+    """What it says, without secrets; a helper may have printed without end."""
+    return redacted(str(error)[: 10 * _MOST_CHARS])[:_MOST_CHARS]
 
 
 def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -> FruitsError:
@@ -198,13 +215,15 @@ def _needed(operation: str, code: str) -> str:
 
 
 def _of_silence(error: boto.BotoCoreError, doing: str, *, paid: bool) -> FruitsError:
-    said = redacted(str(error))
+    said = _said(error)
     # With these the request cannot have arrived.
     unsent = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError)
     lost = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError)
     if isinstance(error, unsent):
         hint = "Check the network, HTTPS_PROXY and --region."
-        if _ON_THIS_MACHINE.search(said):
+        if isinstance(error, boto.ProxyConnectionError):
+            hint = "Check HTTPS_PROXY: no proxy answers there."
+        elif _ON_THIS_MACHINE.search(said):
             hint = "Nothing answers there: a stopped rehearsal? Then unset AWS_ENDPOINT_URL."
         return CloudError(f"AWS cannot be reached to {doing}: {said}", hint=hint)
     if isinstance(error, lost):
