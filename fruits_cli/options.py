@@ -15,6 +15,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from fruits_cli.config import SECTIONS, load_config
+from fruits_cli.errors import UsageError
 from fruits_cli.files import working_folder
 from fruits_cli.screen import Outcome, Screen
 
@@ -50,6 +51,8 @@ def with_config(*sections: str) -> Callable[[Callable[..., Outcome | None]], Cal
 
     def decorate(command: Callable[..., Outcome | None]) -> Callable[..., None]:
         def called(**given: Any) -> None:
+            for parameter in own:
+                _refuse_empty(parameter, given.get(parameter.name))
             flags: dict[str, dict[str, Any]] = {}
             for section, key, _ in keys:
                 if (value := given.pop(f"{section}__{key}")) is not None:
@@ -80,6 +83,20 @@ def with_config(*sections: str) -> Callable[[Callable[..., Outcome | None]], Cal
         return called
 
     return decorate
+
+
+def _refuse_empty(parameter: inspect.Parameter, value: object) -> None:
+    """Raise UsageError for an empty text, as a variable that is not set leaves it.
+
+    `terminate --cluster "$NAME"` would end another cluster, `upload "$FOLDER"` send this folder.
+    """
+    if value != "" and not (isinstance(value, list) and "" in value):
+        return
+    (info,) = parameter.annotation.__metadata__
+    flags = [] if isinstance(info, typer.models.ArgumentInfo) else list(info.param_decls or ())
+    if isinstance(info, typer.models.OptionInfo):
+        flags = flags or [f"--{parameter.name.replace('_', '-')}"]
+    raise UsageError(f"{flags[0] if flags else parameter.name.upper()} is empty.")
 
 
 def _option(section: str, key: str, field: FieldInfo) -> inspect.Parameter:

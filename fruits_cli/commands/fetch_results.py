@@ -16,7 +16,7 @@ from fruits_cli.config import Config
 from fruits_cli.errors import ConfigError
 from fruits_cli.files import expanded
 from fruits_cli.job.results import RUNS_DIR
-from fruits_cli.ledger import find_run
+from fruits_cli.ledger import find_run, ledger_here
 from fruits_cli.options import DryRun, with_config
 from fruits_cli.runs.results import (
     fetch_manifest,
@@ -45,11 +45,12 @@ def fetch_results(
     flags: Mapping[str, Mapping[str, Any]],
 ) -> Outcome:
     """Fetch features, components, rejected pictures and manifest of a run, with pca.csv."""
-    session = open_session(config, screen)
     runs: S3Uri | None = None
     with suppress(ConfigError):
         runs = places_of(config).runs
-    uri, record = find_run(run, session.ledger, runs)
+    # Before AWS is connected to, for which a run of this machine has no need.
+    uri, record = find_run(run, ledger_here(), runs)
+    session = open_session(config, screen)
     run_id = uri.key.rstrip("/").rpartition("/")[2]
     target = (expanded(output_dir) if output_dir else Path(RUNS_DIR) / run_id).absolute()
     manifest = fetch_manifest(session.cloud.storage, uri)

@@ -152,6 +152,10 @@ def start_project(
 def _checked(file: Path, former: str, values: Mapping[str, Mapping[str, Any]]) -> str:
     """The file's new text. A value that it may not hold is refused before it is written."""
     text = changed(former, values)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{file} cannot hold a value that is not UTF-8.") from error
     configured([Layer(str(file), tomllib.loads(text))])
     return text
 

@@ -20,6 +20,7 @@ MANIFEST_FILE, MODEL_FILE = "manifest.json", "pca_model/pca.npz"
 # What a resumed run is compared with.
 PLAN_FILE = "_plan/job.json"
 FEATURES_DIR, PCA_DIR, REJECTED_DIR = "features", "pca", "rejected"
+_TEXTS = ("path", "label", "sha256", "error", "message")
 # What `fruits report` adds: the page, and a folder of numbers and lists.
 REPORT_FILE, REPORT_DIR = "report.html", "report"
 _BATCH_ROWS = 8192
@@ -124,6 +125,8 @@ def read_columns(
     def values(name: str, column: pa.Array) -> Any:
         if name.endswith("features"):
             return _feature_rows(column)
+        if name in _TEXTS:
+            column = _texts(column, may_be_null=name not in ("path", "label"))
         return column if as_arrow else column.to_pylist()
 
     for file in files:
@@ -138,6 +141,18 @@ def read_columns(
                         yield {name: values(name, batch[name]) for name in wanted}
         except (OSError, KeyError, pa.ArrowException) as error:
             raise UsageError(f"{file} cannot be read: {error.args[0]}.") from error
+
+
+def _texts(column: pa.Array, *, may_be_null: bool) -> pa.Array:
+    """The cells as text that is valid everywhere, numbers too, and none of them missing."""
+    import pyarrow as pa
+
+    texts = column.cast(pa.string())
+    # A column that says it is text may have been written as any bytes.
+    texts.validate(full=True)
+    if texts.null_count and not may_be_null:
+        raise pa.ArrowInvalid("it has rows without a path or a label")
+    return texts.fill_null("") if texts.null_count else texts
 
 
 def _feature_rows(column: pa.Array) -> Any:

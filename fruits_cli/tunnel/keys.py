@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
 from base64 import b64decode
@@ -27,6 +28,8 @@ from paramiko import Agent, ECDSAKey, Ed25519Key, Message, PKey, RSAKey, SSHExce
 from fruits_cli.errors import LoginRefused, UsageError
 
 Keys = list[PKey]
+# No key is as long; a device may be endless.
+_MOST_BYTES = 2**20
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # Attributes or blank lines may stand before it, as OpenSSL writes them.
 _PRIVATE = re.compile(
@@ -117,14 +120,25 @@ def _load_key(path: Path) -> PKey:
         raise _not_readable(path) from error
     certificate = path.with_name(f"{path.name}-cert.pub")
     if certificate.exists():
-        key.load_certificate(str(certificate))
+        _add_certificate(key, certificate)
     return key
+
+
+def _add_certificate(key: PKey, file: Path) -> None:
+    try:
+        key.load_certificate(file.read_bytes()[:_MOST_BYTES].decode())
+    except (OSError, ValueError, SSHException) as error:
+        raise UsageError(
+            f"The certificate {file} of the key beside it cannot be read.",
+            hint="Renew it, or move it away: without one the key itself logs in.",
+        ) from error
 
 
 def _content(path: Path) -> bytes:
     """What the file holds. A private key that others may read is refused, as ssh refuses it."""
     try:
-        mode, content = path.stat().st_mode, path.read_bytes()
+        with path.open("rb") as file:
+            mode, content = os.fstat(file.fileno()).st_mode, file.read(_MOST_BYTES)
     except OSError as error:
         raise UsageError(f"The key file {path} cannot be read: {error.strerror}.") from error
     if mode & _OTHERS and not _PUBLIC.match(content):
@@ -187,7 +201,10 @@ def _public_of_locked(path: Path, block: re.Match[bytes]) -> bytes | None:
 
 def _public_blob(line: bytes) -> bytes | None:
     match = _PUBLIC.match(line)
-    return b64decode(match[1]) if match else None
+    # A line that was cut is nobody's key.
+    with suppress(ValueError):
+        return b64decode(match[1]) if match else None
+    return None
 
 
 def _agent_keys() -> Keys:

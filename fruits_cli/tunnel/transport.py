@@ -184,7 +184,8 @@ def _socket_to(endpoint: Endpoint) -> socket.socket:
     where = f"{endpoint.host} on port {endpoint.port}"
     try:
         sock = socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_TIMEOUT_S)
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:
+        # A label of more than 63 letters, or one that is not text, is refused before it is asked.
         raise HostUnreachable(f"The name {endpoint.host} is not known here.") from error
     except TimeoutError as error:
         raise HostUnreachable(

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from fruits_cli.config import Target
 from fruits_cli.ledger import RunRecord, ledger_here
 from tests.support.on_moto import Fruits
@@ -31,3 +33,33 @@ def test_an_invalid_address_is_exit_2(fruits: Fruits) -> None:
 
     assert result.exit_code == 2
     assert "is not an S3 address" in result.stderr
+
+
+def test_a_local_runs_results_need_no_aws(fruits: Fruits, tmp_path: Path) -> None:
+    ledger_here(tmp_path).write(RunRecord(RUN_ID, Target.LOCAL, output="/somewhere"))
+
+    result = fruits("fetch-results", "--profile", "there-is-none")
+
+    assert result.exit_code == 2
+    assert "its results are in /somewhere" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("fetch-results", ""), "RUN"),
+        (("terminate", "--cluster", "", "--yes"), "--cluster"),
+        (("run", "", "--yes"), "IMAGES"),
+        (("upload", "", "--yes"), "IMAGES"),
+        (("run", "--resume", ""), "--resume"),
+        (("report", ""), "RUNS"),
+        (("tunnel", "--host", ""), "--host"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_an_empty_word_means_nothing_that_has_a_default(
+    fruits: Fruits, words: tuple[str, ...], named: str
+) -> None:
+    result = fruits(*words, *(BUCKET if words[0] in ("run", "upload") else ()))
+
+    assert (result.exit_code, result.stderr) == (2, f"Error: {named} is empty.\n")

@@ -362,3 +362,13 @@ class Typed(Screen):
 
     def ask_for(self, question: str, suggestion: str, flag: str) -> str:
         return str(getattr(self, "answers").get(flag, suggestion))  # noqa: B009
+
+
+def test_a_value_that_is_no_utf8_is_exit_2(here: Path) -> None:
+    words = ["init", "--bucket", "abc-def", "--region", "eu-west-3", "--profile", "\udcff"]
+
+    result = CliRunner().invoke(app, words)
+
+    assert result.exit_code == 2
+    assert "fruits.toml cannot hold a value that is not UTF-8." in result.stderr
+    assert list(here.iterdir()) == []

@@ -102,6 +102,40 @@ def test_a_public_key_is_recognised_whatever_its_mode(
     assert "without .pub" in refused.value.hint
 
 
+def test_a_public_key_that_was_cut_is_a_public_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    file = tmp_path / "key.pub"
+    file.write_text("ssh-rsa AAAAB\n")
+
+    with pytest.raises(UsageError, match="is a public key"):
+        load_keys(file)
+
+
+@pytest.mark.parametrize(
+    "certificate", [b"garbage", b"ssh-ed25519-cert-v01@openssh.com AAAA x", b"\xff", None], ids=str
+)
+def test_a_broken_certificate_beside_a_key_is_named(
+    tmp_path: Path, certificate: bytes | None
+) -> None:
+    file = written(tmp_path, Ed25519PrivateKey.generate(), PrivateFormat.OpenSSH)
+    beside = tmp_path / "key.pem-cert.pub"
+    if certificate is None:
+        beside.mkdir()
+    else:
+        beside.write_bytes(certificate)
+
+    with pytest.raises(UsageError, match=r"certificate .*key\.pem-cert\.pub of the key"):
+        load_keys(file)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="only Linux has /dev/zero")
+def test_a_device_without_end_is_no_key() -> None:
+    with pytest.raises(UsageError, match="/dev/zero"):
+        load_keys(Path("/dev/zero"))
+
+
 @pytest.mark.parametrize(
     "form",
     [PrivateFormat.TraditionalOpenSSL, PrivateFormat.OpenSSH, PrivateFormat.PKCS8],

@@ -86,8 +86,24 @@ def test_a_parquet_file_of_another_program_is_a_source_too(tmp_path: Path) -> No
             {"path": ["1", "2"], "label": ["a", "a"], "pca_features": [[1.0], [1.0, 2.0]]},
             "not equally long",
         ),
+        (
+            {"path": ["1", None], "label": ["a", "a"], "pca_features": [[1.0], [1.0]]},
+            "rows without a path or a label",
+        ),
+        (
+            {"path": [b"\xff"], "label": ["a"], "pca_features": [[1.0]]},
+            "[Ii]nvalid UTF8",
+        ),
+        (
+            {
+                "path": pa.array([b"\xff"]).view(pa.string()),
+                "label": ["a"],
+                "pca_features": [[1.0]],
+            },
+            "[Ii]nvalid UTF8",
+        ),
     ],
-    ids=["missing", "ragged"],
+    ids=["missing", "ragged", "null", "bytes", "bytes as text"],
 )
 def test_a_file_that_cannot_be_read_is_named(
     columns: dict[str, object], told: str, tmp_path: Path
@@ -98,6 +114,14 @@ def test_a_file_that_cannot_be_read_is_named(
         load_source(file)
 
     assert "x.parquet" in str(refused.value)
+
+
+def test_labels_that_are_numbers_are_shown_as_they_are(tmp_path: Path) -> None:
+    file = foreign(
+        tmp_path / "x.parquet", path=["1.jpg", "2.jpg"], label=[7, 8], pca_features=[[1.0], [2.0]]
+    )
+
+    assert load_source(file).label_counts == {"7": 1, "8": 1}
 
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
