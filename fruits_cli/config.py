@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import tomllib
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -28,8 +25,8 @@ from pydantic import (
     field_validator,
 )
 
-from fruits_cli.errors import ConfigError, MachineError
-from fruits_cli.files import expanded, xdg_folder
+from fruits_cli.errors import ConfigError
+from fruits_cli.files import expanded, read_toml
 from fruits_cli.s3uri import is_bucket_name
 
 
@@ -57,9 +54,7 @@ class Target(StrEnum):
 
 
 FILE_NAME = "fruits.toml"
-# No part of dots alone: programs take it for a folder above.
-_PART = r"(?!\.+(/|$))[A-Za-z0-9._=-]+"
-_PREFIX = re.compile(rf"({_PART}(/{_PART})*)?")
+_PREFIX = re.compile(r"([A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*)?")
 _ENV_PREFIX = "FRUITS_"
 COMMAND_LINE, _ENVIRONMENT = "command line", "environment"
 # A choice of one of these in a stronger layer drops the other from the weaker ones.
@@ -85,8 +80,8 @@ Extensions = Annotated[tuple[str, ...], BeforeValidator(_extensions), Field(min_
 
 
 def _checked_prefix(prefix: str) -> str:
-    # It becomes part of addresses and of an IAM policy, where * and ? stand for anything.
-    if not _PREFIX.fullmatch(prefix.strip("/")):
+    # It becomes part of addresses, and of an IAM policy, where * and ? stand for anything.
+    if not _PREFIX.fullmatch(prefix.strip("/")) or {".", ".."} & {*prefix.split("/")}:
         raise ValueError("may have letters, digits, dots, dashes, underscores and single slashes")
     return prefix
 
@@ -103,10 +98,8 @@ class _Section(BaseModel):
     @classmethod
     def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
         # In Python True is 1: `pca_k = true` would ask for one component.
-        if (
-            isinstance(value, bool)
-            and cls.model_fields[str(info.field_name)].annotation is not bool
-        ):
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation is not bool:
             raise ValueError("cannot be true or false")
         if "\0" in str(value):
             raise ValueError("cannot have a NUL character")
@@ -291,10 +284,7 @@ def load_layers(
     flags: Mapping[str, Mapping[str, Any]], *, environ: Mapping[str, str], folder: Path
 ) -> list[Layer]:
     """The layers of the configuration, the strongest first."""
-    files = [folder / FILE_NAME]
-    # A user without a home has no file there.
-    with suppress(MachineError):
-        files.append(user_config_file(environ))
+    files = (folder / FILE_NAME, user_config_file(environ))
     return [
         Layer(COMMAND_LINE, flags),
         Layer(_ENVIRONMENT, _environment_values(environ)),
@@ -334,18 +324,16 @@ def merged(layers: Iterable[Layer]) -> tuple[dict[str, dict[str, Any]], dict[str
 
 def user_config_file(environ: Mapping[str, str]) -> Path:
     """The user's own fruits.toml, under $XDG_CONFIG_HOME or ~/.config."""
-    return xdg_folder("XDG_CONFIG_HOME", ".config", environ) / FILE_NAME
+    # Where the user has no home, `~` stays, and there is no such file.
+    home = os.path.expanduser(environ.get("HOME") or "~")
+    return Path(environ.get("XDG_CONFIG_HOME") or f"{home}/.config") / "fruits" / FILE_NAME
 
 
 def _file_values(file: Path) -> dict[str, dict[str, Any]]:
     try:
-        # A pipe would block its reader for ever.
-        if not stat.S_ISREG(os.stat(file).st_mode):
-            raise ConfigError(f"{file} cannot be read: it is not a file.")
-        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{file} cannot be read: {said}") from error
+        values = read_toml(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read: {getattr(error, 'strerror', error)}") from error
     for section, keys in values.items():
         if section not in SECTIONS:
             raise ConfigError(

@@ -9,8 +9,10 @@ import math
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -58,6 +60,17 @@ def xdg_folder(variable: str, otherwise: str, environ: Mapping[str, str]) -> Pat
 def cache_dir(environ: Mapping[str, str]) -> Path:
     """Where fruits keeps what it can make again: $XDG_CACHE_HOME/fruits or ~/.cache/fruits."""
     return xdg_folder("XDG_CACHE_HOME", ".cache", environ)
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """What a TOML file says. Raises OSError, and ValueError where it is none."""
+    # A pipe would block its reader for ever.
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        raise ValueError("it is not a file.")
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply.") from error
 
 
 def parse_json(content: str | bytes) -> Any:

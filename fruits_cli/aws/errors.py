@@ -59,6 +59,7 @@ _THROTTLED = frozenset(
 _RAISED_BY_HELPERS = (ValueError, OSError, EOFError)
 # What a helper prints is taken apart here, and so raises anything at all.
 _CREDENTIALS = ("botocore.credentials", "botocore.tokens")
+_RAISED_WITHIN = (AttributeError, LookupError, RuntimeError, TypeError)
 # Where the right has another name than the operation (S3 user guide, actions and permissions).
 _S3_RIGHTS = {
     "CompleteMultipartUpload": "PutObject",
@@ -104,9 +105,9 @@ def asking(doing: str, *, paid: bool = False, right: str = "") -> Iterator[None]
         raise _of_silence(error, doing, paid=paid) from error
     except FruitsError:
         raise
-    except Exception as error:
+    except (*_RAISED_BY_HELPERS, *_RAISED_WITHIN) as error:
         # What a credential_process prints or fails with reaches us as botocore met it.
-        if not isinstance(error, _RAISED_BY_HELPERS) and not _is_of_credentials(error):
+        if isinstance(error, _RAISED_WITHIN) and not _is_of_credentials(error):
             raise
         raise CloudError(
             f"AWS could not be asked to {doing}: {type(error).__name__}: {_said(error)}",
