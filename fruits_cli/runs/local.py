@@ -26,6 +26,7 @@ from fruits_cli.runs import results
 from fruits_cli.runs.results import run_summary
 from fruits_cli.runs.reuse import reuse_here
 from fruits_cli.screen import Outcome, Screen
+from fruits_cli.signals import termination_as_interrupt
 
 
 def run_here(
@@ -66,7 +67,8 @@ def run_here(
         return Outcome(plan_lines(plan), plan_facts(plan))
     if images is not None:
         require_a_picture(Path(plan.images), plan.job.extensions)
-    manifest, waits = execute(plan, screen, ledger, environ)
+    with termination_as_interrupt():
+        manifest, waits = execute(plan, screen, ledger, environ)
     known_s = sum(waits.values()) + sum(manifest["seconds"].values())
     waits["all else"] = max(0.0, time.monotonic() - began_s - known_s)
     return run_summary(manifest, record=_record(plan), output=plan.output, waits=waits)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -258,6 +259,28 @@ def test_a_user_without_a_home_is_told_to_set_one(tmp_path: Path) -> None:
     assert told.stderr == (
         "Error: This user has no home folder.\nHint: Set HOME to a folder that you may write to.\n"
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
+def test_a_run_here_that_is_ended_from_outside_ends_in_order(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    (tmp_path / "one.jpg").touch()
+
+    with subprocess.Popen(
+        [FRUITS, "run", ".", "--weights", "random", "--no-report"],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as running:
+        assert running.stderr is not None
+        assert running.stderr.readline().startswith(b"Run ")
+        running.send_signal(number)
+        _, told = running.communicate()
+
+    assert running.returncode == 130
+    assert b"Traceback" not in told
 
 
 def test_a_terminal_with_another_encoding_is_not_a_bug(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ import pytest
 
 from fruits_cli.errors import HostUnreachable, TunnelError
 from fruits_cli.tunnel.connection import Back, Link, Lost, Retrying
+from fruits_cli.tunnel.goal import Endpoint
 from fruits_cli.tunnel.ports import Acceptor, Serve, listen_on
 from fruits_cli.tunnel.reachable import reachable_from_host
 from fruits_cli.tunnel.relay import OpenFailed
 from fruits_cli.tunnel.servers import file_server, forward_server
 from fruits_cli.tunnel.socks import Reply, Target
+from fruits_cli.tunnel.transport import open_connection
 from tests.support.ssh_servers import (
     PATIENCE_S,
     SshServer,
@@ -404,6 +406,18 @@ def test_a_connection_that_never_opened_says_why() -> None:
     with pytest.raises(TunnelError):
         link.run("true")
     link.close()
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "\udcff"], ids=["long", "not text"])
+def test_what_is_no_name_of_a_host_is_told(name: str) -> None:
+    with pytest.raises(HostUnreachable, match="is not known here"):
+        open_connection(
+            Endpoint(name, 22, "hadoop", name),
+            [],
+            check=lambda key: None,
+            known_kinds=(),
+            try_all_kinds=False,
+        )
 
 
 def test_streams_give_their_window_back(ssh_server: SshServer, key_file: Path) -> None:
