@@ -53,9 +53,10 @@ def made_meanwhile(environ: Mapping[str, str], *, cores: int) -> Iterator[None]:
     """
     maker = _Maker(environ)
     timer = threading.Timer(BEGIN_S, maker.begin)
-    if cores > 1:
-        timer.start()
     try:
+        # Within, for Ctrl-C while it starts would leave a timer that nobody stops.
+        if cores > 1:
+            timer.start()
         yield
         timer.cancel()
         maker.wait()
