@@ -192,7 +192,7 @@ def _record(values: Mapping[str, Any]) -> RunRecord:
             raise ValueError(name)
     if not isinstance(values.get("job", {}), dict):
         raise TypeError("job")
-    for name in ("cost_usd", "cluster_seconds"):
+    for name in ("cost_usd", "cluster_seconds", "lifetime_min"):
         if not isinstance(values.get(name), int | float | None):
             raise TypeError(name)
     known = {name: value for name, value in values.items() if name in _FIELDS}

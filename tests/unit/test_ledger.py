@@ -130,6 +130,7 @@ def test_a_change_keeps_what_another_command_has_written_since(tmp_path: Path) -
         {"images": "a\0b"},
         {"job": 7},
         {"cost_usd": "much"},
+        {"lifetime_min": []},
         {"cluster_id": {}},
     ],
     ids=str,
