@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
-from spark_job import schema
+from spark_job import headers, schema
 
 # Without this list Pillow would start Ghostscript for an EPS file named .jpg.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -32,16 +33,32 @@ _PIXEL_BYTES = {
     "YCbCr": 8,
     "LAB": 8,
     "I;16": 9,
+    "I;16B": 9,
     "LA": 13,
 }
 _MOST_PIXEL_BYTES = 20
 # What decoders hold beside the picture: frames, strips, the coefficients of a progressive JPEG.
 _FORMAT_BYTES = {"WEBP": 12, "TIFF": 4}
-_PROGRESSIVE_BYTES, _TURNED_BYTES, _TEXTS = 6, 4, (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+_COEFFICIENT_BYTES, _TURNED_BYTES, _TEXTS = 6, 4, (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+# The weights by which Pillow resizes: four of 8 bytes for each column and row.
+_LINE_BYTES = 32
+_COPIES = 3
 # simplejpeg's array and the copy that Pillow makes of it, and coefficients.
-_PLAIN_BYTES = 3 + 4 + _PROGRESSIVE_BYTES
+_PLAIN_BYTES = 3 + 4 + _COEFFICIENT_BYTES
 # Tables, comment, JFIF; frames of 8 bits a sample, baseline and progressive; the first scan.
-_PLAIN_SEGMENTS, _FRAMES, _SCAN = frozenset(b"\xc4\xdb\xdd\xe0\xfe"), frozenset(b"\xc0\xc2"), 0xDA
+_PLAIN_SEGMENTS, _PLAIN_FRAMES = frozenset(b"\xc4\xdb\xdd\xe0\xfe"), frozenset(b"\xc0\xc2")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# The largest value of a picture in floats that is nearly black where 255 is white.
+_FAINT = 16
 
 # Our own limit is checked before decoding; Pillow's would warn below it and raise above.
 Image.MAX_IMAGE_PIXELS = None
@@ -80,19 +97,23 @@ def decoded(content: bytes, side_px: int) -> npt.NDArray[np.uint8]:
 
 def _pixels(content: bytes, side_px: int) -> npt.NDArray[np.uint8]:
     try:
-        return _resized(content, side_px)
+        return _resized(content, side_px, file_bytes=len(content))
     except ValueError as error:
         # Pillow limits the length of texts: without them the picture is still whole.
         if "MAX_TEXT" not in str(error):
             raise
-    return _resized(_without_texts(content), side_px)
+    bare = _without_texts(content)
+    return _resized(bare, side_px, file_bytes=len(content) + len(bare))
 
 
-def _resized(content: bytes, side_px: int) -> npt.NDArray[np.uint8]:
+def _resized(content: bytes, side_px: int, *, file_bytes: int) -> npt.NDArray[np.uint8]:
+    """file_bytes: of the file, with a copy of it that is held beside."""
     upright = plain_jpeg(content, side_px)
     if upright is None:
+        reading = file_bytes + headers.reading_bytes(content)
+        _require(reading, "The file's header")
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
-        _require_room(picture, len(content), side_px)
+        _require_room(picture, content, reading, side_px)
         upright = _rgb(_upright(picture))
     resized = upright.resize((side_px, side_px), Image.Resampling.BICUBIC)
     # Gray is resized once, not three times over.
@@ -121,17 +142,14 @@ def plain_jpeg(content: bytes, side_px: int) -> Image.Image | None:
 
 def _plain_frame(content: bytes) -> tuple[int, int, int] | None:
     """Height, width and components of a JPEG with nothing else before its first scan."""
-    frame, start = None, 2
-    # Source: ITU-T T.81, B.1: segments of FF, marker, two bytes of length (its own included).
-    while content[:2] == b"\xff\xd8" and content[start : start + 1] == b"\xff":
-        head = content[start + 1 : start + 10]
-        if len(head) < 9 or head[0] == _SCAN:
+    frame = None
+    for marker, head in headers.segments(content):
+        if marker == headers.SCAN:
             return frame
-        if head[0] in _FRAMES and head[3] == 8 and frame is None:
-            frame = int.from_bytes(head[4:6]), int.from_bytes(head[6:8]), head[8]
-        elif head[0] not in _PLAIN_SEGMENTS:
+        if marker in _PLAIN_FRAMES and head[2] == 8 and frame is None:
+            frame = int.from_bytes(head[3:5]), int.from_bytes(head[5:7]), head[7]
+        elif marker not in _PLAIN_SEGMENTS:
             return None
-        start += 2 + int.from_bytes(head[1:3])
     return None
 
 
@@ -145,42 +163,70 @@ def _without_texts(png: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _require_room(picture: Image.Image, file_bytes: int, side_px: int) -> None:
+def _require_room(picture: Image.Image, content: bytes, reading_bytes: int, side_px: int) -> None:
     """Raise Refusal where decoding would take more memory than a worker has."""
     pixels = picture.width * picture.height
     size = f"{picture.width} x {picture.height}"
     if pixels > MAX_PIXELS:
         raise Refusal(schema.TOO_LARGE, f"{size} pixels; the limit is {MAX_PIXELS:,}.")
+    needed = reading_bytes + _held_bytes(picture, content)
+    # Before the orientation is looked for, which reads all of the EXIF.
+    _require(needed, f"{size} {picture.mode}")
     pixel_bytes = _PIXEL_BYTES.get(picture.mode, _MOST_PIXEL_BYTES)
-    if picture.mode in ("L", "RGB") and "transparency" in picture.info:
+    if picture.mode in ("1", "L", "RGB") and "transparency" in picture.info:
         pixel_bytes = 12
     pixel_bytes += _FORMAT_BYTES.get(picture.format or "", 0)
-    if picture.info.get("progressive"):
-        pixel_bytes += _PROGRESSIVE_BYTES
-    if _is_turned(picture):
+    if picture.format in ("JPEG", "MPO") and not (
+        headers.is_read_at_once(content) and "progressive" not in picture.info
+    ):
+        pixel_bytes += _COEFFICIENT_BYTES
+    if _orientation(picture) in _TURNS:
         pixel_bytes += _TURNED_BYTES
     # Resizing makes the picture narrow first: of a tall line it makes side_px columns.
-    needed = file_bytes + pixels * pixel_bytes + picture.height * side_px * 4
+    needed += pixels * pixel_bytes + picture.height * side_px * 4
+    _require(needed + (picture.width + picture.height) * _LINE_BYTES, f"{size} {picture.mode}")
+
+
+def _require(needed: int, what: str) -> None:
     if needed > MAX_DECODING_BYTES:
         limit = f"the limit is {MAX_DECODING_BYTES // 2**20} MiB"
-        sentence = f"{size} {picture.mode} takes {needed // 2**20:,} MiB to decode; {limit}."
+        sentence = f"{what} takes {needed // 2**20:,} MiB to decode; {limit}."
         raise Refusal(schema.TOO_LARGE, sentence)
 
 
-def _is_turned(picture: Image.Image) -> bool:
+def _held_bytes(picture: Image.Image, content: bytes) -> int:
+    """Bytes that the open picture holds beside its pixels and its file."""
+    held = sum(map(sys.getsizeof, picture.info.values()))
+    if exif := picture.info.get("exif"):
+        held += _COPIES * len(exif) + headers.tag_bytes(exif.removeprefix(b"Exif\0\0"))
+    if picture.format == "WEBP":
+        # Pillow and its decoder have each a copy of the file.
+        held += 2 * len(content)
+    if picture.format == "TIFF":
+        tags = picture.tag_v2  # type: ignore[attr-defined]
+        # Decoded as a whole, however small the picture is.
+        tile = tags.get(TiffImagePlugin.TILEWIDTH, 0) * tags.get(TiffImagePlugin.TILELENGTH, 0)
+        bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))
+        held += tile * max(-(-sum(bits) // 8), 4)
+    return held
+
+
+def _orientation(picture: Image.Image) -> int:
     # Only a picture that carries EXIF or TIFF tags can be turned.
     if "exif" not in picture.info and picture.format not in ("TIFF", "MPO"):
-        return False
+        return 1
     try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1)) in range(2, 9)
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # a broken EXIF block beside good pixels: the picture counts
-        return False
+        return 1
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    if picture.format == "PNG":
-        picture.load()  # EXIF may stand behind the pixels.
-    return ImageOps.exif_transpose(picture) if _is_turned(picture) else picture
+    # EXIF may stand behind the pixels of a PNG, and a TIFF is turned by loading it.
+    picture.load()
+    # Pillow's own exif_transpose writes the EXIF anew, and fails where that is broken.
+    turn = _TURNS.get(_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
@@ -219,12 +265,17 @@ def _scaled_integers(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _scaled_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """0 to 255 as they are; 0 to 1, and what reaches beyond 255 or below 0, by their range."""
+    """0 to 255 as they are; 0 to 1, and what reaches beyond 255 or below 0, by their range.
+
+    0 to 1 may reach somewhat beyond 1, which between 0 and 255 would be black.
+    """
     finite = np.isfinite(values)
+    if not finite.any():
+        raise Refusal(schema.NOT_A_PICTURE, "None of its values is a number.")
     lowest = float(values.min(where=finite, initial=np.inf))
     highest = float(values.max(where=finite, initial=-np.inf))
-    if lowest >= 0 and highest <= 1:
-        values = values * np.float32(255)
+    if lowest >= 0 and highest <= _FAINT:
+        values = values * np.float32(255 / max(highest, 1))
     elif lowest < highest and (lowest < 0 or highest > 255):
         values = (values - np.float32(lowest)) * np.float32(255 / (highest - lowest))
     return np.asarray(np.clip(np.nan_to_num(values), 0, 255), np.uint8)

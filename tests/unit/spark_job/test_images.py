@@ -345,8 +345,15 @@ def test_long_texts_are_no_reason_to_reject(kind: bytes, is_behind: bool) -> Non
 
 @pytest.mark.parametrize(
     ("scale", "kind"),
-    [(1 / 255, np.float32), (1, np.int32), (16, np.uint16), (2**20, np.int32)],
-    ids=["float-0-to-1", "int32-0-to-255", "12-bit", "int32-beyond-16-bit"],
+    [
+        (1 / 255, np.float32),
+        (1.05 / 255, np.float32),
+        (1, np.int32),
+        (1, np.float32),
+        (16, np.uint16),
+        (2**20, np.int32),
+    ],
+    ids=["float-0-to-1", "float-beyond-1", "int32", "float", "12-bit", "int32-beyond-16-bit"],
 )
 def test_gray_is_scaled_by_its_own_range(scale: float, kind: type[np.generic]) -> None:
     ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64)
@@ -354,6 +361,12 @@ def test_gray_is_scaled_by_its_own_range(scale: float, kind: type[np.generic]) -
     seen = pixels(saved(Image.fromarray((ramp * scale).astype(kind)), "TIFF"))
 
     assert np.abs(seen - expected(Image.fromarray(ramp.astype(np.uint8)))).max() <= 1
+
+
+def test_floats_that_are_no_numbers_are_no_picture() -> None:
+    nothing = Image.fromarray(np.full((8, 8), np.nan, np.float32))
+
+    assert refusal(saved(nothing, "TIFF")).error == schema.NOT_A_PICTURE
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
