@@ -43,15 +43,14 @@ class ChunkResult:
         """Add a row, whose features come later."""
         self.paths.append(picture.path)
         self.labels.append(picture.label)
-        self.digests.append(hashlib.sha256(picture.content).hexdigest())
+        self.digests.append(_digest_of(picture))
 
     def reject(self, picture: Picture, why: images.Refusal) -> None:
         """Add a rejected row."""
         row = (picture.path, picture.label, picture.length, why.error, why.message)
         self.rejected.append(row)
         if picture.refusal is None and not isinstance(why.__cause__, MemoryError):
-            digest = hashlib.sha256(picture.content).hexdigest()
-            self.refusals[digest] = (why.error, why.message)
+            self.refusals[_digest_of(picture)] = (why.error, why.message)
 
     def tally(self, copied: int = 0) -> Tally:
         """The counts of this chunk, with so many rows that were copied."""
@@ -72,6 +71,18 @@ class ChunkResult:
         columns = list(zip(*self.rejected, strict=True)) or [()] * len(schema.REJECTED_ROWS)
         arrays = [pa.array(c, t) for c, t in zip(columns, schema.REJECTED_ROWS.types, strict=True)]
         return pa.Table.from_arrays(arrays, schema=schema.REJECTED_ROWS)
+
+
+def _digest_of(picture: Picture) -> str:
+    """sha256 of its bytes. Raises JobError (1) where a dataset has it with other bytes."""
+    digest = hashlib.sha256(picture.content).hexdigest()
+    if picture.sha256 not in ("", digest):
+        raise JobError(
+            1,
+            f"{picture.path} has other bytes in its shard than the dataset says.",
+            hint="Pack the pictures again.",
+        )
+    return digest
 
 
 def list_column(rows: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> pa.ListArray:

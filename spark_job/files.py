@@ -29,6 +29,8 @@ from spark_job.listing import (
 )
 
 DOWNLOAD_TIMEOUT_S = 20.0
+# With pauses that double up to 20 s: about half a minute.
+_S3_ATTEMPTS = 8
 # Names of half-written files begin with this; Spark and pyarrow skip them.
 SCRATCH = "._writing-"
 
@@ -172,15 +174,20 @@ def place(uri: str) -> Place:
 def _s3(environ: dict[str, str]) -> pafs.FileSystem:
     endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-    # A small object is put by one request, not by an upload in parts, which takes three.
+    options: dict[str, Any] = {
+        # A small object is put by one request, not by an upload in parts, which takes three.
+        "allow_delayed_open": True,
+        # Three, pyarrow's own number, are over within two seconds; S3 slows down for longer.
+        "retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=_S3_ATTEMPTS),
+    }
     if not endpoint:
-        return pafs.S3FileSystem(region=region, allow_delayed_open=True)
+        return pafs.S3FileSystem(region=region, **options)
     parts = urlsplit(endpoint)
     return pafs.S3FileSystem(
         region=region or "us-east-1",
         endpoint_override=parts.netloc,
         scheme=parts.scheme,
-        allow_delayed_open=True,
+        **options,
     )
 
 

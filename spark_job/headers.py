@@ -1,4 +1,4 @@
-"""What the headers of a picture file tell of the memory that reading it takes, before it is read."""
+"""What a picture file's headers tell of the memory that reading it takes."""
 
 from __future__ import annotations
 

@@ -322,3 +322,16 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_marker(folder: Path, tmp_path: 
 )
 def test_only_a_full_disk_is_called_full(tmp_path: Path, error: OSError, is_full: bool) -> None:
     assert (features.no_space(error, run_place(tmp_path)) is not None) == is_full
+
+
+@pytest.mark.parametrize("content", [jpeg(7), b"no picture"], ids=["picture", "text"])
+def test_other_bytes_than_the_dataset_says_end_the_chunk(tmp_path: Path, content: bytes) -> None:
+    path, label, sha256, _, _ = row("a/1.jpg", "a", jpeg(1))
+    rows = write_packed(tmp_path / "data", [(path, label, sha256, len(content), content)])
+    plan = plan_for(tmp_path / "data", "dataset")
+    pictures = pictures_of(plan, files.place(plan.images), rows, check=False)
+
+    with pytest.raises(JobError, match="a/1.jpg has other bytes in its shard") as error:
+        features.embed_chunk(pictures, brightness, side_px=SIDE)
+
+    assert error.value.exit_code == 1
