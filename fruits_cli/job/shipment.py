@@ -45,17 +45,28 @@ def shipped_job(
     """
     with scratch_folder("fruits-code-") as scratch:
         made = job_bundle(scratch)
-        code, model = places.code(made.digest), places.model(artefact.fingerprint)
-        files = [(made.main, code / made.main.name), (made.zip, code / made.zip.name)]
-        files += [(file, model / file.name) for file in sorted(artefact.folder.iterdir())]
-        send_new([sending_of(file, uri) for file, uri in files if file.is_file()], storage)
+        code = places.code(made.digest)
+        files = [file for file in sorted(artefact.folder.iterdir()) if file.is_file()]
+        model = places.model(artefact.fingerprint) / f"{_digest_of(files)}/"
+        addresses = {file: code / file.name for file in (made.main, made.zip)}
+        addresses |= {file: model / file.name for file in files}
+        send_new([sending_of(file, uri) for file, uri in addresses.items()], storage)
     identity = JobIdentity(dataset, artefact.fingerprint, made.digest, python)
     job_places = JobPlaces(str(images), str(places.run(run_id)), str(model), identity, reuse)
     return Job(code / made.main.name, code / made.zip.name, job_places, resume=resume)
 
 
+def _digest_of(files: Iterable[Path]) -> str:
+    """Of what a model's files hold: another machine makes others of the same weights, and must not
+    replace those that a run is reading."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:32]
+
+
 def planned_job(places: Places, *, images: S3Uri, run_id: str, resume: bool = False) -> Job:
     """The job as a dry run shows it: code and model are made when it is carried out."""
-    code, model = places.code("<digest>"), places.model("<fingerprint>")
+    code, model = places.code("<digest>"), places.model("<fingerprint>") / "<digest>/"
     job_places = JobPlaces(str(images), str(places.run(run_id)), str(model))
     return Job(code / "main.py", code / "spark_job.zip", job_places, resume=resume)
