@@ -285,6 +285,7 @@ class Job:
         changed = fitted.changed_sums(self.base, tally.features) if self.base else None
         self.base = self.base if changed else None
         sums = changed or fitted.all_sums()
+        self._require_counted(sums.n, tally)
         model = pca.fit(
             sums,
             k=self.asked.pca_k,
@@ -304,6 +305,16 @@ class Job:
         numbers.mapPartitions(task).sum()
         self._clock("pca", began_s)
         return model
+
+    def _require_counted(self, rows: int, tally: Tally) -> None:
+        if rows != tally.features:
+            raise JobError(
+                1,
+                f"The features files of the run have {rows} rows, but {tally.features} were "
+                "counted when they were written.",
+                hint=f"Remove {self.output.at(schema.CHUNKS_DIR)} and continue with fruits run "
+                "--resume: all pictures are computed again.",
+            )
 
     # manifest
 

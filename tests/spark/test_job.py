@@ -246,6 +246,21 @@ def test_resume_computes_only_what_is_missing(
     assert {name for name in before if before[name] != after[name]} == {"0000001.parquet"}
 
 
+def test_features_files_with_other_rows_than_were_counted_are_exit_1(
+    hundred: Path, run_job: RunJob, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    assert run_job(hundred, output, "--slots", "6") == 0
+    features = output / "features" / "0000001.parquet"
+    pq.write_table(pq.read_table(features).slice(1), features)
+
+    assert run_job(hundred, output, "--resume") == 1
+
+    assert "have 99 rows, but 100 were counted" in Results(output).error["message"]
+    shutil.rmtree(output / "_chunks")
+    assert run_job(hundred, output, "--resume") == 0
+
+
 def test_resume_rejects_what_changed_since_the_listing(
     hundred: Path, run_job: RunJob, tmp_path: Path
 ) -> None:
