@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from spark_job import __version__, chunks, daemon, features, files, probe, schema
+from spark_job import __version__, chunks, daemon, features, files, images, probe, schema
 from spark_job.chunks import Plan
 from spark_job.files import Found, Place
 from spark_job.pictures import packed_columns, pictures_of
@@ -56,7 +56,7 @@ def key_of(plan: Plan) -> str:
     The versions of decoders do not count, their pixels do.
     """
     engine = importlib.metadata.version(plan.engine)
-    facts = [plan.fingerprint, plan.engine, engine, plan.precision, plan.image_size]
+    facts = [images.RULES, plan.fingerprint, plan.engine, engine, plan.precision, plan.image_size]
     return hashlib.sha256(json.dumps([*facts, probe.digest(plan.image_size)]).encode()).hexdigest()
 
 
