@@ -29,7 +29,7 @@ from spark_job.listing import (
 )
 
 DOWNLOAD_TIMEOUT_S = 20.0
-# With pauses that double up to 20 s: about half a minute.
+# With pauses that double up to 20 s: about a minute.
 _S3_ATTEMPTS = 8
 # Names of half-written files begin with this; Spark and pyarrow skip them.
 SCRATCH = "._writing-"
