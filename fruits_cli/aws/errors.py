@@ -9,6 +9,7 @@ from traceback import walk_tb
 from typing import Any, TypeVar
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from fruits_cli.errors import (
     AccessDenied,
@@ -26,6 +27,7 @@ _DENIED = frozenset(
     {
         "AccessDenied",
         "AccessDeniedException",
+        "NotAuthorized",
         "UnauthorizedOperation",
         "UnauthorizedException",
         "403",
@@ -38,12 +40,24 @@ _BAD_CREDENTIALS = frozenset(
         "ExpiredTokenException",
         "InvalidAccessKeyId",
         "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "InvalidToken",
         "RequestExpired",
         "SignatureDoesNotMatch",
         "UnrecognizedClientException",
     }
 )
+# A region that the account has not enabled knows no key of it, and answers with one of these.
+# Source: github.com/turbot/steampipe-plugin-aws/issues/75, github.com/aws/aws-cli/issues/8413.
+_OF_DISABLED_REGIONS = frozenset(
+    {"AuthFailure", "InvalidClientTokenId", "InvalidToken", "UnrecognizedClientException"}
+)
 _SKEWED = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"})
+# S3 alone has codes for it: STS and IAM say SignatureDoesNotMatch, EMR InvalidSignatureException.
+# Source: github.com/convox/rack/issues/235, github.com/aws/aws-sdk-js/issues/254.
+_SKEWED_SIGNATURE = re.compile(r"signature (expired|not yet current)", re.IGNORECASE)
+# EMR's model names no HTTP status for these.
+_FAILED = frozenset({"InternalFailure", "InternalServerError", "InternalServerException"})
 _THROTTLED = frozenset(
     {
         "RequestLimitExceeded",
@@ -78,6 +92,8 @@ _S3_RIGHTS = {
 }
 _ACTION = re.compile(r"perform:? ([a-z0-9-]+:[A-Za-z*]+)")
 _NO_SUCH_CLUSTER = re.compile(r"cluster id .* (is not valid|does not exist)", re.IGNORECASE)
+# "Failed to authorize instance profile" comes as AccessDeniedException. Source:
+# github.com/hashicorp/terraform-provider-aws/pull/3050.
 _ROLE = re.compile(r"instance ?profile|service ?role|jobflowrole|role .* is invalid", re.IGNORECASE)
 
 
@@ -100,6 +116,12 @@ def asking(doing: str, *, paid: bool = False, right: str = "") -> Iterator[None]
         raise CloudError(
             "No AWS credentials were found.",
             hint="Run aws configure, or aws sso login, or give --profile NAME.",
+        ) from error
+    except ResponseParserError as error:
+        kind = Unanswered if paid else CloudError
+        raise kind(
+            f"What came back when AWS was asked to {doing} is not an answer of AWS.",
+            hint="A proxy may have answered in its place: check HTTPS_PROXY.",
         ) from error
     except boto.BotoCoreError as error:
         raise _of_silence(error, doing, paid=paid) from error
@@ -174,8 +196,12 @@ def _said(error: Exception) -> str:
 def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -> FruitsError:
     code, text = code_of(error), str(error.response.get("Error", {}).get("Message", ""))
     text = redacted(text)[:_MOST_CHARS].rstrip(". ") or "no reason given"
-    if paid and _status(error) >= 500 and code not in _THROTTLED:
+    failed = code in _FAILED or _status(error) >= 500
+    if paid and failed and code not in _THROTTLED:
         return Unanswered(f"AWS failed while it was asked to {doing}: {text} ({code}).")
+    if paid and not _ACTION.search(text) and _ROLE.search(text):
+        hint = "If it stays so, you lack iam:PassRole on the role." if code in _DENIED else ""
+        return RoleNotReady(f"EMR cannot use the role yet: {text} ({code}).", hint=hint)
     if code in _DENIED:
         named = _ACTION.search(text)
         action = named[1] if named else right or _needed(error.operation_name, code)
@@ -184,16 +210,16 @@ def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -
             # S3 answers the same where the bucket has another owner than the one we expect.
             hint = f"The right {action} is missing, or the bucket belongs to another account."
         return AccessDenied(f"AWS does not let you {doing}: {text} ({code}).", hint=hint)
-    if code in _BAD_CREDENTIALS:
-        return CloudError(
-            f"AWS does not accept the credentials: {text} ({code}).",
-            hint="Renew them with aws sso login or aws configure, or give --profile NAME.",
-        )
-    if code in _SKEWED:
+    if code in _SKEWED or _SKEWED_SIGNATURE.search(text):
         return CloudError(
             f"AWS does not take the clock of this machine, while it was asked to {doing}: {text}.",
             hint="Set the clock: AWS allows five minutes of difference.",
         )
+    if code in _BAD_CREDENTIALS:
+        hint = "Renew them with aws sso login or aws configure, or give --profile NAME."
+        if code in _OF_DISABLED_REGIONS:
+            hint += " A --region that the account has not enabled answers the same."
+        return CloudError(f"AWS does not accept the credentials: {text} ({code}).", hint=hint)
     if code in _THROTTLED:
         return CloudError(f"AWS asked to slow down, again and again, while we tried to {doing}.")
     if _NO_SUCH_CLUSTER.search(text):
@@ -201,8 +227,6 @@ def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -
             f"EMR does not know the cluster: {text}.",
             hint="The region or the account may be another: fruits status --all-regions",
         )
-    if paid and _ROLE.search(text):
-        return RoleNotReady(f"EMR cannot use the role yet: {text} ({code}).")
     return CloudError(f"AWS refused to {doing}: {text} ({code}).")
 
 
@@ -210,7 +234,8 @@ def _needed(operation: str, code: str) -> str:
     """The right an operation needs, for EC2 and S3, whose refusals do not name it."""
     if code == "UnauthorizedOperation":
         return f"ec2:{operation}"
-    if code == "AccessDenied":
+    # HEAD has no body that could hold a code.
+    if code == "AccessDenied" or (code == "403" and operation.startswith("Head")):
         return f"s3:{_S3_RIGHTS.get(operation, operation)}"
     return ""
 
@@ -229,7 +254,10 @@ def _of_silence(error: boto.BotoCoreError, doing: str, *, paid: bool) -> FruitsE
         return CloudError(f"AWS cannot be reached to {doing}: {said}", hint=hint)
     if isinstance(error, lost):
         kind = Unanswered if paid else CloudError
-        return kind(f"AWS did not answer when asked to {doing}: {said}", hint="Try again.")
+        hint = "Try again."
+        if isinstance(error, boto.SSLError):
+            hint = "A proxy with a certificate of its own? AWS_CA_BUNDLE names the file of it."
+        return kind(f"AWS did not answer when asked to {doing}: {said}", hint=hint)
     return CloudError(f"AWS could not be asked to {doing}: {said}")
 
 

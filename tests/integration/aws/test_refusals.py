@@ -75,6 +75,15 @@ def test_a_launch_that_failed_with_500_counts_as_unanswered(
         clusters.start_cluster(SPEC)
 
 
+def test_emrs_own_failure_counts_as_unanswered_whatever_its_status(
+    stubs: Stubs, clusters: AwsClusters
+) -> None:
+    refused(stubs, "run_job_flow", "InternalServerError", "oops", status=400)
+
+    with pytest.raises(Unanswered):
+        clusters.start_cluster(SPEC)
+
+
 def test_a_refused_launch_did_not_happen(stubs: Stubs, clusters: AwsClusters) -> None:
     refused(stubs, "run_job_flow", "ValidationException", "The release label is wrong.")
 
@@ -84,14 +93,37 @@ def test_a_refused_launch_did_not_happen(stubs: Stubs, clusters: AwsClusters) ->
     assert not isinstance(error.value, Unanswered)
 
 
-@pytest.mark.parametrize("text", ["Invalid InstanceProfile: fruits-ec2-1.", "ServiceRole is bad"])
+_DENIED, _INVALID = "AccessDeniedException", "ValidationException"
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (_INVALID, "Invalid InstanceProfile: fruits-ec2-1."),
+        (_INVALID, "ServiceRole is bad"),
+        (_INVALID, "Service-linked role 'AWSServiceRoleForEMRCleanup' for EMR is required."),
+        (_DENIED, "Failed to authorize instance profile arn:aws:iam::1:instance-profile/x"),
+    ],
+)
 def test_a_role_that_emr_does_not_see_yet_has_its_own_error(
-    stubs: Stubs, clusters: AwsClusters, text: str
+    stubs: Stubs, clusters: AwsClusters, code: str, text: str
 ) -> None:
-    refused(stubs, "run_job_flow", "ValidationException", text)
+    refused(stubs, "run_job_flow", code, text)
 
     with pytest.raises(RoleNotReady):
         clusters.start_cluster(SPEC)
+
+
+def test_a_right_that_is_missing_for_a_role_is_not_waited_for(
+    stubs: Stubs, clusters: AwsClusters
+) -> None:
+    text = "User: ada is not authorized to perform: iam:PassRole on resource: service role x"
+    refused(stubs, "run_job_flow", _DENIED, text)
+
+    with pytest.raises(AccessDenied) as denied:
+        clusters.start_cluster(SPEC)
+
+    assert denied.value.hint == "The right that is missing is iam:PassRole."
 
 
 @pytest.mark.parametrize(
@@ -246,6 +278,15 @@ def test_a_denied_object_may_lie_in_another_accounts_bucket(stubs: Stubs) -> Non
     assert denied.value.hint == (
         "The right s3:PutObject is missing, or the bucket belongs to another account."
     )
+
+
+def test_a_look_at_an_object_that_is_refused_names_the_right(stubs: Stubs) -> None:
+    refused(stubs, "head_object", "403", "Forbidden", status=403, service="s3")
+
+    with pytest.raises(AccessDenied) as denied:
+        AwsStorage(stubs, "eu-west-3").stored_sha256(S3Uri("figs", "x"))
+
+    assert "s3:GetObject" in denied.value.hint
 
 
 def test_a_bucket_name_that_is_taken_is_reported(stubs: Stubs) -> None:
