@@ -68,6 +68,9 @@ def take_lock(storage: Storage, uri: S3Uri, holder: Holder) -> str:
         held = read_lock(storage, uri)
         if held is None:
             continue
+        if held.holder.launch_id == holder.launch_id:
+            # It was written, and its answer got lost: botocore's next attempt found it there.
+            return
         if held.age <= _STALE_AFTER and not held.holder.has_died:
             raise Locked(
                 f"{held.holder.owner} on {held.holder.host} has been launching the same thing for "

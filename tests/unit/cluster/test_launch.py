@@ -23,9 +23,9 @@ from fruits_cli.errors import (
     RoleNotReady,
 )
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord
-from fruits_cli.s3uri import parse_s3_uri
+from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from spark_job.schema import stop_file
-from tests.support.fakes import FakeAws, FakeRights
+from tests.support.fakes import FakeAws, FakeClock, FakeRights, FakeStorage
 from tests.support.scenes import session
 from tests.support.worlds import BUCKET, PYTHON, RUN_ID, config, job, observed
 
@@ -104,6 +104,24 @@ def test_a_launch_that_slept_past_its_lock_starts_nothing(aws: FakeAws, ledger: 
     assert aws.clusters.starts == 0
     # Grace's launch has found it.
     assert set(aws.rights.groups) == {"fruits-fruits-ssh"}
+
+
+class _LosesAnswers(FakeStorage):
+    """S3 that writes, and whose answer gets lost: a second attempt finds the object there."""
+
+    def put_if_absent(self, content: bytes, uri: S3Uri) -> bool:
+        super().put_if_absent(content, uri)
+        return super().put_if_absent(content, uri)
+
+
+def test_a_lock_whose_answer_got_lost_is_not_taken_for_somebody_elses() -> None:
+    storage, lock = _LosesAnswers(FakeClock()), S3Uri(BUCKET, "locks/fruits")
+    storage.create_bucket(BUCKET)
+
+    take_lock(storage, lock, this_process("l1"))
+
+    with pytest.raises(Locked):
+        take_lock(storage, lock, this_process("l2"))
 
 
 def test_a_crash_at_launch_leaves_a_planned_record(aws: FakeAws, ledger: Ledger) -> None:
