@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import threading
@@ -15,14 +16,19 @@ from fruits_cli.aws.errors import redacted
 from fruits_cli.errors import UsageError
 
 _REQUEST = "fruits_request"
+# S3 names the owner by its canonical id, which is another form of the account's.
 _SECRET = re.compile(
-    r"secret|password|token|keymaterial|accesskeyid|presigned|userdata|authorization", re.IGNORECASE
+    r"secret|password|token|keymaterial|accesskeyid|presigned|userdata|authorization|signature"
+    r"|^(owner|initiator)$",
+    re.IGNORECASE,
 )
 # The tokens of pages reveal nothing, and the comparison needs them.
 _NOT_SECRET = re.compile(r"^(next|continuation|nextcontinuation)?token$|marker", re.IGNORECASE)
-_ACCOUNT_ID = re.compile(r"(?<![0-9a-zA-Z])\d{12}(?![0-9a-zA-Z])")
+# Not within a digest; a bucket's name may run into it.
+_ACCOUNT_ID = re.compile(r"(?<![0-9a-fA-F])\d{12}(?![0-9a-fA-F])")
 _ACCESS_KEY = re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b")
 _LEFT_OUT = "(left out)"
+_LOG = logging.getLogger(__name__)
 
 
 def trace_to(file: Path, session: boto3.Session) -> None:
@@ -34,7 +40,7 @@ def trace_to(file: Path, session: boto3.Session) -> None:
         os.close(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
     except OSError as error:
         raise UsageError(f"The trace {file} cannot be written: {error.strerror}.") from error
-    writing = threading.Lock()
+    writing, lost = threading.Lock(), threading.Event()
 
     def note_request(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         context[_REQUEST] = dict(params)
@@ -43,12 +49,23 @@ def trace_to(file: Path, session: boto3.Session) -> None:
         line = trace_line(
             model.service_model.service_name, model.name, context.get(_REQUEST, {}), parsed
         )
-        with writing, file.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        with writing:
+            try:
+                if not lost.is_set():
+                    _append(line, file)
+            except OSError as error:
+                # Never raised: the request had its effect, and may have started a cluster.
+                lost.set()
+                _LOG.warning("The trace %s ends here: %s.", file, error.strerror)
 
     events: Any = session.events
     events.register("before-parameter-build", note_request)
     events.register("after-call", note_answer)
+
+
+def _append(line: str, file: Path) -> None:
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(line + "\n")
 
 
 def trace_line(service: str, operation: str, request: Any, parsed: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What AWS refuses or leaves unanswered, and step states that moto never reaches."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -11,7 +12,9 @@ from botocore.exceptions import (
     NoCredentialsError,
     ReadTimeoutError,
 )
+from moto import mock_aws
 
+from fruits_cli.aws import connect
 from fruits_cli.aws.account import AwsAccount
 from fruits_cli.aws.emr import AwsClusters
 from fruits_cli.aws.errors import asking
@@ -19,6 +22,7 @@ from fruits_cli.aws.rights import AwsRights
 from fruits_cli.aws.s3 import AwsStorage
 from fruits_cli.cloud.clusters import ClusterState, Market, Role, StepState
 from fruits_cli.cluster.plan import plan_cluster, plan_run
+from fruits_cli.config import AwsConfig
 from fruits_cli.errors import AccessDenied, CloudError, ClusterNotFound, RoleNotReady, Unanswered
 from fruits_cli.s3uri import S3Uri
 from tests.support.fakes import FakeClock
@@ -56,6 +60,22 @@ def test_an_expired_login_says_how_to_renew_it(stubs: Stubs, clusters: AwsCluste
         clusters.find_clusters(live=True)
 
     assert "aws sso login" in expired.value.hint
+
+
+@mock_aws
+def test_a_trace_that_cannot_be_written_any_more_loses_no_cluster(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cloud = connect(AwsConfig(region="eu-west-3", trace=Path("/dev/full")))
+
+    cluster_id = cloud.clusters.start_cluster(SPEC)
+
+    assert [cluster.cluster_id for cluster in cloud.clusters.find_clusters(live=True)] == [
+        cluster_id
+    ]
+    assert [record.getMessage() for record in caplog.records] == [
+        "The trace /dev/full ends here: No space left on device."
+    ]
 
 
 def test_a_throttled_launch_is_repeated(stubs: Stubs, clusters: AwsClusters) -> None:

@@ -42,3 +42,30 @@ def test_an_error_stands_in_the_place_of_the_answer() -> None:
 
     assert entry["error"] == {"Code": "AccessDenied", "Message": "account 000000000000"}
     assert "answer" not in entry
+
+
+def test_what_s3_repeats_of_a_refused_signature_is_left_out() -> None:
+    refused = {
+        "Code": "SignatureDoesNotMatch",
+        "AWSAccessKeyId": "AKIAABCDEFGHIJKLMNOP",
+        "SignatureProvided": "5bf1d0ad",
+        "CanonicalRequest": "PUT\nx-amz-security-token:FwoGZXI=\n",
+        "Token-0": "FwoGZXI=",
+    }
+
+    line = trace_line("s3", "PutObject", {}, {"Error": refused})
+
+    assert not [word for word in ("AKIA", "5bf1d0ad", "FwoGZXI") if word in line]
+
+
+def test_an_account_is_not_told_in_other_forms() -> None:
+    owner = {"ID": "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a"}
+    digest = "a123456789012f"
+    answer = {"Uploads": [{"Key": digest, "Owner": owner}], "Bucket": "logs123456789012"}
+
+    entry = json.loads(trace_line("s3", "ListMultipartUploads", {}, answer))
+
+    assert entry["answer"] == {
+        "Uploads": [{"Key": digest, "Owner": "(left out)"}],
+        "Bucket": "logs000000000000",
+    }
