@@ -123,9 +123,15 @@ class AwsRights(Service):
         payload = payloads.security_configuration_payload(
             name, hop_limit=hop_limit, kms_key=kms_key
         )
-        if not self.has_security_configuration(name):
-            with asking(f"create security configuration {name}"):
+        if self.has_security_configuration(name):
+            return
+        with asking(f"create security configuration {name}"):
+            try:
                 self._emr.create_security_configuration(**payload)
+            except ClientError:
+                # Another launch made it, or our own first attempt, whose answer got lost.
+                if not self.has_security_configuration(name):
+                    raise
 
     def import_key(self, key_name: str, public: bytes) -> bool:
         payload = payloads.import_key_pair_payload(key_name, public, _TAGS)
@@ -140,6 +146,21 @@ class AwsRights(Service):
 
         Of that one, rules are taken away that are wider than a tunnel's.
         """
+        if group_id := self._reused_group(name, vpc_id):
+            return group_id
+        payload = payloads.ssh_group_payload(name, vpc_id, tags)
+        with asking(f"create security group {name}"):
+            try:
+                return str(self._ec2.create_security_group(**payload)["GroupId"])
+            except ClientError as error:
+                # A first attempt, whose answer got lost, made it.
+                if code_of(error) == "InvalidGroup.Duplicate" and (
+                    group_id := self._reused_group(name, vpc_id)
+                ):
+                    return group_id
+                raise
+
+    def _reused_group(self, name: str, vpc_id: str) -> str:
         for group in self._groups(name, {"vpc-id": vpc_id}):
             if not has_tag(group, LAUNCH_ID_TAG):
                 raise ConfigError(
@@ -153,11 +174,7 @@ class AwsRights(Service):
                         GroupId=group["GroupId"], IpPermissions=[permission]
                     )
             return str(group["GroupId"])
-        with asking(f"create security group {name}"):
-            answer = self._ec2.create_security_group(
-                **payloads.ssh_group_payload(name, vpc_id, tags)
-            )
-        return str(answer["GroupId"])
+        return ""
 
     def delete_ssh_group(self, name: str) -> bool:
         try:
@@ -226,21 +243,26 @@ class AwsRights(Service):
     def _remove_profile(self, name: str) -> None:
         if not self._is_our_profile(name):
             return
-        with tolerating("NoSuchEntity"):
-            for role in _roles_in(self._profile(name) or {}):
+        for role in _roles_in(self._profile(name) or {}):
+            with tolerating("NoSuchEntity"):
                 self._iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=role)
+        with tolerating("NoSuchEntity"):
             self._iam.delete_instance_profile(InstanceProfileName=name)
 
     def _remove_role(self, name: str) -> None:
-        """Its policies first: IAM deletes no role that has any. Interrupted, it can be repeated."""
+        """Its policies first: IAM deletes no role that has any. Interrupted, it can be repeated.
+
+        Each act may find nothing left: botocore repeats one whose answer got lost.
+        """
         if not self._is_our_role(name):
             return
-        with tolerating("NoSuchEntity"):
-            for policy in self._iam.list_role_policies(RoleName=name)["PolicyNames"]:
+        for policy in self._iam.list_role_policies(RoleName=name)["PolicyNames"]:
+            with tolerating("NoSuchEntity"):
                 self._iam.delete_role_policy(RoleName=name, PolicyName=policy)
-            attached = self._iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
-            for policy in attached:
+        for policy in self._iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
+            with tolerating("NoSuchEntity"):
                 self._iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
+        with tolerating("NoSuchEntity"):
             self._iam.delete_role(RoleName=name)
 
 

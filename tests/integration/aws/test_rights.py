@@ -112,6 +112,62 @@ def make_foreign(*, role: bool = True) -> Any:
     return iam
 
 
+def test_a_removal_whose_answer_got_lost_goes_on_to_the_end() -> None:
+    stubs, service = Stubs(), Remnant(Foundation.SERVICE_ROLE, "fruits-emr-1")
+    role = {
+        "Path": "/",
+        "RoleName": service.name,
+        "RoleId": "AROA0123456789ABCDEF",
+        "Arn": f"arn:aws:iam::123456789012:role/{service.name}",
+        "CreateDate": "2026-08-23T14:00:00Z",
+        "Tags": [{"Key": "fruits:tool", "Value": "fruits"}],
+    }
+    iam = stubs.of("iam")
+    iam.add_response("get_role", {"Role": role})
+    iam.add_response("list_role_policies", {"PolicyNames": ["fruits"]})
+    refused(stubs, "delete_role_policy", "NoSuchEntity", "gone", status=404, service="iam")
+    iam.add_response("list_attached_role_policies", {"AttachedPolicies": []})
+    iam.add_response("delete_role", {}, {"RoleName": service.name})
+
+    AwsRights(stubs).remove(service)
+
+    iam.assert_no_pending_responses()
+
+
+def test_a_group_whose_answer_got_lost_is_taken() -> None:
+    stubs = Stubs()
+    group = {
+        "GroupId": "sg-1",
+        "GroupName": "fruits-x-ssh",
+        "Tags": [{"Key": LAUNCH_ID_TAG, "Value": "l1"}],
+        "IpPermissions": [],
+    }
+    stubs.of("ec2").add_response("describe_security_groups", {"SecurityGroups": []})
+    refused(stubs, "create_security_group", "InvalidGroup.Duplicate", "exists", service="ec2")
+    stubs.of("ec2").add_response("describe_security_groups", {"SecurityGroups": [group]})
+
+    made = AwsRights(stubs).create_ssh_group(
+        "fruits-x-ssh", vpc_id="vpc-1", tags={LAUNCH_ID_TAG: "l1"}
+    )
+
+    assert made == "sg-1"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_security_configuration_whose_answer_got_lost_is_taken(is_there: bool) -> None:
+    stubs, code = Stubs(), "InvalidRequestException"
+    refused(stubs, "describe_security_configuration", code, "does not exist")
+    refused(stubs, "create_security_configuration", code, "already exists")
+    if is_there:
+        found = {"Name": "imds", "SecurityConfiguration": "{}"}
+        stubs.of("emr").add_response("describe_security_configuration", found)
+        AwsRights(stubs).create_security_configuration("imds", hop_limit=1, kms_key=None)
+        return
+    refused(stubs, "describe_security_configuration", code, "does not exist")
+    with pytest.raises(CloudError, match="refused to create security configuration"):
+        AwsRights(stubs).create_security_configuration("imds", hop_limit=1, kms_key=None)
+
+
 def test_a_role_with_our_name_but_not_our_tag_is_neither_used_nor_removed(aws: Cloud) -> None:
     iam = make_foreign()
 
