@@ -10,6 +10,7 @@ import boto3
 from botocore.config import Config as ClientConfig
 
 from fruits_cli import __version__
+from fruits_cli.aws.errors import asking
 
 # As many as uploads ever use at once.
 _CONNECTIONS = 64
@@ -38,7 +39,8 @@ class Clients:
     def __call__(self, service: str, *, region: str | None = None, once: bool = False) -> Any:
         """The client of a service; with `once` a request is never sent a second time."""
         key = (service, region or self.region, once)
-        with self._lock:
+        # The first client asks the profile's credential helper, wherever it is made.
+        with self._lock, asking("take your credentials"):
             if key not in self._made:
                 self._made[key] = client = self._session.client(
                     service,  # type: ignore[call-overload]

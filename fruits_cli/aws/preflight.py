@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import boto3
 from botocore.exceptions import ClientError
+from botocore.loaders import create_loader
+from botocore.regions import EndpointResolver
 
 from fruits_cli.aws.answers import address_ranges, is_for_emr, parse_subnets, private_names
 from fruits_cli.aws.arguments import filters_payload
@@ -38,11 +39,13 @@ class AwsPreflight(Service):
         self._principal = ""
 
     def known_regions(self) -> frozenset[str]:
-        session = boto3.Session()
+        # botocore's own table: a session would want the profile of AWS_PROFILE, which --profile
+        # stands in for.
+        endpoints = EndpointResolver(create_loader().load_data("endpoints"))
         return frozenset(
             region
-            for partition in session.get_available_partitions()
-            for region in session.get_available_regions("emr", partition_name=partition)
+            for partition in endpoints.get_available_partitions()
+            for region in endpoints.get_available_endpoints("elasticmapreduce", partition)
         )
 
     def clock_ahead_s(self) -> float | None:

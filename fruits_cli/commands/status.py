@@ -168,7 +168,12 @@ def _step_facts(step: Step) -> dict[str, Any]:
 
 
 def all_clusters(clouds: Iterable[Cloud], screen: Screen, clock: Clock) -> Outcome:
-    """Every live cluster of fruits, region by region, with what each cost so far."""
+    """Every live cluster of fruits, region by region, with what each cost so far.
+
+    Raises CloudError where no region answered.
+    """
+    unseen: dict[str, CloudError] = {}
+    answered = False
     rows: list[Sequence[object]] = [("region", "cluster", "id", "state", "minutes", "about $")]
     facts = []
     for cloud in clouds:
@@ -177,7 +182,9 @@ def all_clusters(clouds: Iterable[Cloud], screen: Screen, clock: Clock) -> Outco
         except CloudError as error:
             # A region that is not enabled, or that a policy forbids, must not hide the others.
             screen.warn(f"{cloud.region}: {error}")
+            unseen[cloud.region] = error
             continue
+        answered = True
         for cluster in found:
             bill, _ = bill_of(cluster, cloud, clock)
             minutes = f"{bill.seconds / 60:.0f}" if bill else "?"
@@ -188,8 +195,12 @@ def all_clusters(clouds: Iterable[Cloud], screen: Screen, clock: Clock) -> Outco
             )
             usd = round(bill.usd, 4) if bill else None
             facts.append({**_cluster_facts(cluster), "region": cloud.region, "cost_usd": usd})
-    lines: list[str | Table] = [Table(rows)] if len(rows) > 1 else ["No cluster of fruits is live."]
-    return Outcome(lines, {"clusters": facts})
+    if unseen and not answered:
+        raise next(iter(unseen.values()))
+    where = " in the regions that answered" if unseen else ""
+    none = f"No cluster of fruits is live{where}."
+    lines: list[str | Table] = [Table(rows)] if len(rows) > 1 else [none]
+    return Outcome(lines, {"clusters": facts, "not_seen": sorted(unseen)})
 
 
 def local_status(ledger: Ledger) -> Outcome:

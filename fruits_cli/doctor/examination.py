@@ -19,7 +19,7 @@ from fruits_cli.screen import Outcome, Table
 
 _AT_ONCE = 16
 _NO_CLOUD = "no bucket is configured, so nothing runs on AWS (fruits run stays on this machine)"
-_UNKNOWN_TO_AWS = "AWS does not accept the credentials, see above"
+_UNKNOWN_TO_AWS = "AWS did not say who you are, see above"
 
 # Name, function, and the rights that asking needs; in the order of the table.
 Row = tuple[str, Callable[[Ask], Finding], tuple[str, ...]]

@@ -201,7 +201,11 @@ def test_zones_are_listed_by_instance_type(aws: Cloud) -> None:
     assert found["m9z.xlarge"] == frozenset()
 
 
-def test_regions_are_known_without_a_request(stubbed: AwsPreflight) -> None:
+def test_regions_are_known_without_a_request_or_a_profile(
+    stubbed: AwsPreflight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "missing")
+
     assert {"eu-west-3", "us-east-1", "cn-north-1"} <= stubbed.known_regions()
 
 

@@ -25,6 +25,7 @@ from fruits_cli.errors import CloudError, Unanswered
         ("no way to http://me:pass@proxy:3128", "no way to http://me:(left out)@proxy:3128"),
         ("no way to http://me:p@ss@proxy:3128", "no way to http://me:(left out)@proxy:3128"),
         ("no way to http://127.0.0.1:3128/", "no way to http://127.0.0.1:3128/"),
+        ("could not reach http://127.0.0.1:40123/", "could not reach http://127.0.0.1:40123/"),
         ("Credential=AKIA/2026 is fine", "Credential=AKIA/2026 is fine"),
         ("s3://bucket/key: no such key", "s3://bucket/key: no such key"),
     ],

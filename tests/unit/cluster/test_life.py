@@ -1,12 +1,12 @@
 import os
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from fruits_cli.cloud.clusters import ErrorDetail, StepState
+from fruits_cli.cloud.clusters import Cluster, ErrorDetail, StepState
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.cluster.launch import forget_dead_launches
@@ -18,6 +18,7 @@ from fruits_cli.commands.submit import submit_job
 from fruits_cli.commands.terminate import terminate_cluster
 from fruits_cli.config import Engine, Target
 from fruits_cli.errors import (
+    AccessDenied,
     CloudError,
     ClusterNotFound,
     JobFailed,
@@ -29,7 +30,7 @@ from fruits_cli.job.node_python import node_python
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.session import Session
-from tests.support.fakes import EPOCH, FakeAws, Script
+from tests.support.fakes import EPOCH, FakeAws, FakeClusters, Script
 from tests.support.scenes import DATASET, put, results, session
 from tests.support.worlds import BUCKET, RUN_ID, config
 
@@ -562,6 +563,27 @@ def test_all_clusters_are_listed_with_what_they_cost(tmp_path: Path) -> None:
     (cluster,) = outcome.facts["clusters"]
     assert cluster["region"] == "eu-west-3"
     assert cluster["cost_usd"] > 0
+
+
+class _Denied(FakeClusters):
+    def find_clusters(
+        self, *, live: bool, emr_name: str | None = None, since: datetime | None = None
+    ) -> list[Cluster]:
+        raise AccessDenied("An organisation's policy forbids the region.")
+
+
+def test_a_region_that_does_not_answer_is_not_taken_for_one_without_clusters(
+    tmp_path: Path,
+) -> None:
+    aws = FakeAws()
+    here, shut = session(aws, tmp_path), replace(aws.cloud, clusters=_Denied(aws.clock))
+
+    outcome = all_clusters([shut, aws.cloud], here.screen, aws.clock)
+
+    assert outcome.lines == ["No cluster of fruits is live in the regions that answered."]
+    assert outcome.facts["not_seen"] == ["eu-west-3"]
+    with pytest.raises(AccessDenied):
+        all_clusters([shut], here.screen, aws.clock)
 
 
 def test_settings_that_a_running_cluster_ignores_are_named(

@@ -141,7 +141,7 @@ def test_without_credentials_nothing_else_is_asked(examined: Examine, aws: FakeA
 
     assert found["credentials"].verdict is UNASKED
     assert found["credentials"].fix == "Run aws configure."
-    assert found["subnets"].said == "AWS does not accept the credentials, see above"
+    assert found["subnets"].said == "AWS did not say who you are, see above"
     assert aws.preflight.asked == ["clock_ahead_s"]
 
 
