@@ -26,7 +26,7 @@ from fruits_cli.cloud.policies import (
 from fruits_cli.cloud.protocols import Cloud
 from fruits_cli.cluster.nodes import node_groups, uses_spot
 from fruits_cli.config import Config
-from fruits_cli.errors import AccessDenied, BucketElsewhere
+from fruits_cli.errors import AccessDenied, BucketElsewhere, ConfigError
 from fruits_cli.session import Session
 
 
@@ -89,7 +89,7 @@ def ensure_bucket(bucket: str, session: Session, *, yes: bool) -> None:
 def observe(config: Config, cloud: Cloud, *, keep_alive: bool) -> Observed:
     """The account as the plan needs to know it; changes nothing.
 
-    What AWS does not let us ask about counts as present. Raises BucketElsewhere.
+    What AWS does not let us ask about counts as present. Raises BucketElsewhere, ConfigError.
     """
     identity, account = cloud.account.identity(), cloud.account
     types = [group.instance_type for group in node_groups(config.cluster)]
@@ -122,10 +122,20 @@ def check_bucket(cloud: Cloud, bucket: str) -> bool:
 
 
 def _network(config: Config, cloud: Cloud) -> Network | None:
+    """The network that the cluster will lie in, None where we may not look at it.
+
+    Raises ConfigError where there is none: EMR would refuse the launch, after all has been made.
+    """
     try:
-        return cloud.account.network(config.cluster.subnets)
+        found = cloud.account.network(config.cluster.subnets)
     except AccessDenied:
         return None
+    if found is None:
+        raise ConfigError(
+            f"There is no default VPC in {cloud.region} for the cluster to lie in.",
+            hint=f"Give --subnets, or make one: aws ec2 create-default-vpc --region {cloud.region}",
+        )
+    return found
 
 
 def _missing(

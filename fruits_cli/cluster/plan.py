@@ -295,7 +295,7 @@ def _notes(config: Config, observed: Observed) -> Iterator[str]:
     if observed.on_demand is None:
         yield "The vCPU quota could not be read; AWS may refuse the launch for it."
     if observed.network is None:
-        yield "No subnet was found; EMR chooses one of the default VPC."
+        yield "The subnets could not be read; EMR looks for one in the default VPC."
     if on_demand_falls_short(config.cluster, observed):
         yield "Should Spot have no capacity: the quota leaves no room on demand instead."
     if managed_falls_short(config.cluster, observed):

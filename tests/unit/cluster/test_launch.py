@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from fruits_cli.errors import (
 from fruits_cli.ledger import Ledger, RunPhase, RunRecord
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from spark_job.schema import stop_file
-from tests.support.fakes import FakeAws, FakeClock, FakeRights, FakeStorage
+from tests.support.fakes import FakeAccount, FakeAws, FakeClock, FakeRights, FakeStorage
 from tests.support.scenes import session
 from tests.support.worlds import BUCKET, PYTHON, RUN_ID, config, job, observed
 
@@ -122,6 +123,20 @@ def test_a_lock_whose_answer_got_lost_is_not_taken_for_somebody_elses() -> None:
 
     with pytest.raises(Locked):
         take_lock(storage, lock, this_process("l2"))
+
+
+class _NoNetwork(FakeAccount):
+    def network(self, subnets: Sequence[str]) -> None:
+        return None
+
+
+def test_an_account_without_a_default_vpc_is_told_before_anything_is_made(aws: FakeAws) -> None:
+    cloud = replace(aws.cloud, account=_NoNetwork())
+
+    with pytest.raises(ConfigError, match="no default VPC in eu-west-3") as refused:
+        observe(config(), cloud, keep_alive=True)
+
+    assert "--subnets" in refused.value.hint
 
 
 def test_a_crash_at_launch_leaves_a_planned_record(aws: FakeAws, ledger: Ledger) -> None:
