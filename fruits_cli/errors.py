@@ -4,6 +4,7 @@ FruitsError                1  we could not: network, refusal, disk full, decline
 ├── Declined               1  the user said no at a prompt
 ├── CloudError             1  AWS said no, or did not answer
 │   ├── AccessDenied
+│   │   └── Forbidden         by a policy of the organisation
 │   ├── BucketElsewhere
 │   ├── ClusterNotFound
 │   ├── QuotaTooSmall
@@ -49,6 +50,10 @@ class CloudError(FruitsError):
 
 class AccessDenied(CloudError):
     """The caller lacks a right; the message names it where AWS does."""
+
+
+class Forbidden(AccessDenied):
+    """A policy of the organisation denies it; no right of the account helps."""
 
 
 class BucketElsewhere(CloudError):

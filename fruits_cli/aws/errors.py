@@ -16,6 +16,7 @@ from fruits_cli.errors import (
     CloudError,
     ClusterNotFound,
     ConfigError,
+    Forbidden,
     FruitsError,
     RoleNotReady,
     Unanswered,
@@ -91,6 +92,8 @@ _S3_RIGHTS = {
     "UploadPart": "PutObject",
 }
 _ACTION = re.compile(r"perform:? ([a-z0-9-]+:[A-Za-z*]+)")
+# Source: IAM User Guide, troubleshoot access denied error messages.
+_OF_ORGANISATION = "service control policy"
 _NO_SUCH_CLUSTER = re.compile(r"cluster id .* (is not valid|does not exist)", re.IGNORECASE)
 # "Failed to authorize instance profile" comes as AccessDeniedException. Source:
 # github.com/hashicorp/terraform-provider-aws/pull/3050.
@@ -202,6 +205,11 @@ def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -
     if paid and not _ACTION.search(text) and _ROLE.search(text):
         hint = "If it stays so, you lack iam:PassRole on the role." if code in _DENIED else ""
         return RoleNotReady(f"EMR cannot use the role yet: {text} ({code}).", hint=hint)
+    if code in _DENIED and _OF_ORGANISATION in text:
+        return Forbidden(
+            f"A policy of your organisation does not let you {doing}: {text} ({code}).",
+            hint="It may allow another --region; its administrators know.",
+        )
     if code in _DENIED:
         named = _ACTION.search(text)
         action = named[1] if named else right or _needed(error.operation_name, code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ from fruits_cli.cluster.launch import forget_dead_launches, look_for
 from fruits_cli.cluster.life import bill_of, end_cluster
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config
-from fruits_cli.errors import CloudError, ClusterNotFound, UsageError
+from fruits_cli.errors import CloudError, ClusterNotFound, Forbidden, UsageError
 from fruits_cli.ledger import RunPhase
 from fruits_cli.options import ClusterChoice, DryRun, Yes, with_config
 from fruits_cli.screen import Outcome, Screen
@@ -205,7 +206,9 @@ def _live_everywhere(
     try:
         for where in session.cloud.account.regions():
             cloud = session.cloud if where == session.cloud.region else region_cloud(where)
-            found += [(where, cluster) for cluster in cloud.clusters.find_clusters(live=True)]
+            # An organisation that shuts a region lets nobody list in it, nor launch.
+            with suppress(Forbidden):
+                found += [(where, cluster) for cluster in cloud.clusters.find_clusters(live=True)]
     except CloudError as error:
         raise CloudError(
             f"Whether fruits has a live cluster in {where} could not be checked, and it may use "

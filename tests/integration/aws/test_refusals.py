@@ -23,7 +23,14 @@ from fruits_cli.aws.s3 import AwsStorage
 from fruits_cli.cloud.clusters import ClusterState, Market, Role, StepState
 from fruits_cli.cluster.plan import plan_cluster, plan_run
 from fruits_cli.config import AwsConfig
-from fruits_cli.errors import AccessDenied, CloudError, ClusterNotFound, RoleNotReady, Unanswered
+from fruits_cli.errors import (
+    AccessDenied,
+    CloudError,
+    ClusterNotFound,
+    Forbidden,
+    RoleNotReady,
+    Unanswered,
+)
 from fruits_cli.s3uri import S3Uri
 from tests.support.fakes import FakeClock
 from tests.support.stubs import Stubs, refused
@@ -51,6 +58,21 @@ def test_a_missing_right_is_named(stubs: Stubs, clusters: AwsClusters) -> None:
         clusters.start_cluster(SPEC)
 
     assert denied.value.hint == "The right that is missing is elasticmapreduce:RunJobFlow."
+
+
+def test_what_an_organisation_forbids_is_not_a_missing_right(
+    stubs: Stubs, clusters: AwsClusters
+) -> None:
+    text = (
+        "User: ada is not authorized to perform: elasticmapreduce:ListClusters on resource: * "
+        "with an explicit deny in a service control policy"
+    )
+    refused(stubs, "list_clusters", "AccessDeniedException", text)
+
+    with pytest.raises(Forbidden, match="A policy of your organisation") as forbidden:
+        clusters.find_clusters(live=True)
+
+    assert "another --region" in forbidden.value.hint
 
 
 def test_an_expired_login_says_how_to_renew_it(stubs: Stubs, clusters: AwsClusters) -> None:

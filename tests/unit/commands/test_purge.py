@@ -1,6 +1,6 @@
 """Purging against the fake AWS: what is refused, what is stuck, and what a second run does."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from fruits_cli.cluster.foundations import foundation_names
 from fruits_cli.cluster.plan import plan_cluster
 from fruits_cli.commands.terminate import purge_account
 from fruits_cli.config import Config
-from fruits_cli.errors import CloudError, ConfigError, UsageError
+from fruits_cli.errors import CloudError, ConfigError, Forbidden, UsageError
 from fruits_cli.job.model import model_artefact
 from fruits_cli.ledger import Ledger
 from fruits_cli.screen import Outcome, Screen
@@ -116,19 +116,35 @@ def test_without_a_bucket_purge_refuses_and_ends_nothing(tmp_path: Path) -> None
     assert aws.live_clusters() == ["fruits-fruits"]
 
 
+class TwoRegions(FakeAccount):
+    def regions(self) -> list[str]:
+        return ["eu-west-3", "us-east-1"]
+
+
+@dataclass
+class Refusing:
+    error: CloudError
+
+    def find_clusters(self, **_: object) -> None:
+        raise self.error
+
+
+def test_a_region_that_the_organisation_shuts_does_not_keep_roles(tmp_path: Path) -> None:
+    aws = with_roles()
+    aws.account = TwoRegions()
+    shut = replace(aws.cloud, clusters=Refusing(Forbidden("no")))  # type: ignore[arg-type]
+
+    purged(aws, tmp_path, elsewhere=shut)
+
+    assert aws.rights.made == set()
+
+
 def test_a_region_that_cannot_be_asked_is_a_refusal_before_anything_ends(tmp_path: Path) -> None:
-    class TwoRegions(FakeAccount):
-        def regions(self) -> list[str]:
-            return ["eu-west-3", "us-east-1"]
-
-    class Silent:
-        def find_clusters(self, **_: object) -> None:
-            raise CloudError("AWS did not answer.")
-
     aws = with_roles()
     aws.account = TwoRegions()
     start(aws)
-    silent = replace(aws.cloud, clusters=Silent())  # type: ignore[arg-type]
+    silence = Refusing(CloudError("AWS did not answer."))
+    silent = replace(aws.cloud, clusters=silence)  # type: ignore[arg-type]
 
     with pytest.raises(CloudError, match="cluster in us-east-1 could not be checked") as refused:
         purged(aws, tmp_path, elsewhere=silent)
