@@ -296,6 +296,11 @@ def _notes(config: Config, observed: Observed) -> Iterator[str]:
         yield "The vCPU quota could not be read; AWS may refuse the launch for it."
     if observed.network is None:
         yield "The subnets could not be read; EMR looks for one in the default VPC."
+    if config.cluster.kms_key:
+        # Source: EMR Management Guide, create keys and certificates for data encryption.
+        names = foundation_names(config, keep_alive=True)
+        roles = f"{names.instance_role} and {names.service_role}"
+        yield f"No node starts unless the KMS key names the roles {roles} among its users."
     if on_demand_falls_short(config.cluster, observed):
         yield "Should Spot have no capacity: the quota leaves no room on demand instead."
     if managed_falls_short(config.cluster, observed):

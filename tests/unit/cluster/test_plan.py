@@ -333,3 +333,17 @@ def test_a_plan_says_that_the_quota_keeps_managed_scaling_from_its_maximum() -> 
 
     assert not [note for note in plan.notes if "managed scaling" in note]
     assert [note for note in small.notes if "keeps managed scaling from its maximum" in note]
+
+
+def test_a_key_for_the_disks_needs_its_users_named() -> None:
+    plan = plan_cluster(
+        config(cluster={"kms_key": "arn:aws:kms:eu-west-3:123456789012:key/k"}),
+        observed(),
+        run_id=RUN_ID,
+        launch_id="l1",
+        python=PYTHON,
+    )
+
+    (note,) = [note for note in plan.notes if "KMS key" in note]
+    assert plan.spec.instance_profile in note
+    assert plan.spec.service_role in note
