@@ -235,7 +235,10 @@ def _of_answer(error: boto.ClientError, doing: str, *, paid: bool, right: str) -
             f"EMR does not know the cluster: {text}.",
             hint="The region or the account may be another: fruits status --all-regions",
         )
-    return CloudError(f"AWS refused to {doing}: {text} ({code}).")
+    # IAM may not see for seconds what it has just made. Source: terraform-provider-aws, iam/
+    # instance_profile.go, which repeats AddRoleToInstanceProfile for it.
+    kind = RoleNotReady if code == "NoSuchEntity" else CloudError
+    return kind(f"AWS refused to {doing}: {text} ({code}).")
 
 
 def _needed(operation: str, code: str) -> str:

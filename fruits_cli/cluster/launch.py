@@ -175,7 +175,7 @@ def launch_record(config: Config, plan: RunPlan, region: str, *, images: str = "
     )
 
 
-# A new role or profile takes seconds until EMR sees it.
+# A new role or profile takes seconds until EMR, or IAM itself, sees it.
 _ROLE_WAIT_S = 60.0
 _CLOCK_SKEW = timedelta(minutes=15)
 
@@ -233,9 +233,17 @@ def _note_start(
 
 def _make_role(spec: policies.RoleSpec, session: Session) -> None:
     """Create or update the role; where that is denied, one that suffices is left as it is."""
-    rights = session.cloud.rights
+    rights, clock = session.cloud.rights, session.clock
+    until = clock.monotonic() + _ROLE_WAIT_S
     try:
-        rights.make_role(spec)
+        while True:
+            try:
+                return rights.make_role(spec)
+            except RoleNotReady:
+                # What is made already is found: it can be repeated.
+                if clock.monotonic() >= until:
+                    raise
+                clock.sleep(LOOK_EVERY_S)
     except AccessDenied as error:
         facts = rights.role(spec)
         if facts is None or spec.lacks(facts):

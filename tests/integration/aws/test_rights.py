@@ -11,7 +11,7 @@ from fruits_cli.cloud import policies
 from fruits_cli.cloud.account import Foundation, Remnant
 from fruits_cli.cloud.clusters import LAUNCH_ID_TAG
 from fruits_cli.cloud.protocols import Cloud
-from fruits_cli.errors import AccessDenied, CloudError, ConfigError
+from fruits_cli.errors import AccessDenied, CloudError, ConfigError, RoleNotReady
 from tests.support.stubs import Stubs, refused
 
 ROLE = "fruits-ec2-1"
@@ -112,18 +112,21 @@ def make_foreign(*, role: bool = True) -> Any:
     return iam
 
 
-def test_a_removal_whose_answer_got_lost_goes_on_to_the_end() -> None:
-    stubs, service = Stubs(), Remnant(Foundation.SERVICE_ROLE, "fruits-emr-1")
-    role = {
+def _role(name: str) -> dict[str, Any]:
+    return {
         "Path": "/",
-        "RoleName": service.name,
+        "RoleName": name,
         "RoleId": "AROA0123456789ABCDEF",
-        "Arn": f"arn:aws:iam::123456789012:role/{service.name}",
+        "Arn": f"arn:aws:iam::123456789012:role/{name}",
         "CreateDate": "2026-08-23T14:00:00Z",
         "Tags": [{"Key": "fruits:tool", "Value": "fruits"}],
     }
+
+
+def test_a_removal_whose_answer_got_lost_goes_on_to_the_end() -> None:
+    stubs, service = Stubs(), Remnant(Foundation.SERVICE_ROLE, "fruits-emr-1")
     iam = stubs.of("iam")
-    iam.add_response("get_role", {"Role": role})
+    iam.add_response("get_role", {"Role": _role(service.name)})
     iam.add_response("list_role_policies", {"PolicyNames": ["fruits"]})
     refused(stubs, "delete_role_policy", "NoSuchEntity", "gone", status=404, service="iam")
     iam.add_response("list_attached_role_policies", {"AttachedPolicies": []})
@@ -132,6 +135,17 @@ def test_a_removal_whose_answer_got_lost_goes_on_to_the_end() -> None:
     AwsRights(stubs).remove(service)
 
     iam.assert_no_pending_responses()
+
+
+def test_a_role_that_iam_does_not_see_yet_has_its_own_error() -> None:
+    stubs = Stubs()
+    refused(stubs, "get_role", "NoSuchEntity", "no", status=404, service="iam")
+    stubs.of("iam").add_response("create_role", {"Role": _role(ROLE)})
+    text = f"The role with name {ROLE} cannot be found."
+    refused(stubs, "put_role_policy", "NoSuchEntity", text, status=404, service="iam")
+
+    with pytest.raises(RoleNotReady, match="cannot be found"):
+        AwsRights(stubs).make_role(SPEC)
 
 
 def test_a_group_whose_answer_got_lost_is_taken() -> None:

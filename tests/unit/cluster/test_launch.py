@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -186,6 +186,33 @@ def test_a_role_that_emr_does_not_see_yet_is_waited_for(aws: FakeAws, ledger: Le
     aws.script.refusals = [RoleNotReady("not yet"), RoleNotReady("not yet")]
 
     assert launched(aws, ledger, standing()).cluster_id == "j-0001"
+
+
+@dataclass
+class _SlowIam(FakeRights):
+    unseen: int = 2
+
+    def make_role(self, spec: RoleSpec) -> None:
+        if self.unseen:
+            self.unseen -= 1
+            raise RoleNotReady("The role cannot be found.")
+        super().make_role(spec)
+
+
+@pytest.mark.parametrize("unseen", [2, 99])
+def test_a_role_that_iam_does_not_see_yet_is_made_to_its_end(
+    aws: FakeAws, ledger: Ledger, unseen: int
+) -> None:
+    aws.rights = _SlowIam(unseen=unseen)
+    plan = standing(missing=frozenset({Foundation.SERVICE_ROLE}))
+
+    if unseen == 2:
+        assert launched(aws, ledger, plan).cluster_id == "j-0001"
+        assert plan.names.service_role in aws.rights.made
+        return
+    with pytest.raises(RoleNotReady):
+        launched(aws, ledger, plan)
+    assert aws.clusters.starts == 0
 
 
 def test_a_role_that_never_becomes_valid_ends_the_wait(aws: FakeAws, ledger: Ledger) -> None:
