@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from fruits_cli.cloud.clusters import MANAGED_POLICY_TAG
 from fruits_cli.doctor.ask import Ask
-from fruits_cli.doctor.findings import Finding, failing, ok
+from fruits_cli.doctor.findings import Finding, failing, ok, warning
 
 _API_GATEWAY = ".execute-api"
 
@@ -112,6 +112,16 @@ def idle_end(ask: Ask) -> Finding:
             "notice that they are idle.",
             "Switch off its private DNS (aws ec2 modify-vpc-endpoint --no-private-dns-enabled "
             f"--vpc-endpoint-id VPCE --region {ask.region}), or give --subnets of another VPC.",
+        )
+    if shut := [
+        subnet.subnet_id
+        for subnet in ask.found_subnets()
+        if not (subnet.has_internet or subnet.has_nat)
+    ]:
+        return warning(
+            f"{_list(shut)} has no way to API Gateway: clusters in it do not notice that they are "
+            "idle, and end by their lifetime alone.",
+            "Give --subnets with NAT, or a shorter --max-lifetime-min.",
         )
     return ok("nothing keeps EMR from ending idle clusters")
 

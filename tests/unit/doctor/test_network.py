@@ -123,3 +123,10 @@ def test_an_api_gateway_endpoint_with_private_dns_keeps_idle_clusters_running() 
 
     assert network.idle_end(ask_of(with_network(PUBLIC, vpc=trapped))).verdict is FAILING
     assert network.idle_end(ask_of(with_network(PUBLIC, vpc=other))).verdict is OK
+
+
+def test_a_subnet_without_a_way_out_ends_no_idle_cluster() -> None:
+    shut, open_ = but(PRIVATE, has_s3=True), but(PRIVATE, has_nat=True)
+
+    assert network.idle_end(ask_of(with_network(shut))).verdict is Verdict.WARNING
+    assert network.idle_end(ask_of(with_network(open_))).verdict is OK
