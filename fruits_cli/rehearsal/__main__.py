@@ -133,6 +133,9 @@ def _compare(file: Path, reference: Path) -> int:
     except (OSError, UsageError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return 2
+    except UnicodeDecodeError as error:
+        sys.stderr.write(f"Error: {file} and {reference} are not both traces: {error}.\n")
+        return 2
     for line in differences:
         sys.stdout.write(f"{line}\n")
     sys.stdout.write(f"{len(differences)} differences\n")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fruits_cli.errors import UsageError
+from fruits_cli.rehearsal.__main__ import main
 from fruits_cli.rehearsal.comparison import compare
 
 
@@ -87,3 +89,13 @@ def test_a_line_that_is_no_trace_is_named(line: str) -> None:
 def test_an_operation_that_does_not_exist_is_named() -> None:
     with pytest.raises(UsageError, match="emr has no DescribeClutter"):
         compare([entry("DescribeClutter", answer={})], [])
+
+
+def test_a_file_that_is_no_text_is_no_trace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "picture.jpg"
+    file.write_bytes(b"\xff\xd8\xff\xe0")
+
+    assert main(["--compare", str(file), str(file)]) == 2
+    assert "are not both traces" in capsys.readouterr().err
