@@ -120,6 +120,8 @@ def asking(doing: str, *, paid: bool = False, right: str = "") -> Iterator[None]
             "No AWS credentials were found.",
             hint="Run aws configure, or aws sso login, or give --profile NAME.",
         ) from error
+    except boto.InvalidRegionError as error:
+        raise ConfigError(str(error), hint="Give --region, such as eu-west-3.") from error
     except ResponseParserError as error:
         kind = Unanswered if paid else CloudError
         raise kind(

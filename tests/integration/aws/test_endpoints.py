@@ -4,7 +4,7 @@ import pytest
 
 from fruits_cli.aws import connect, is_s3_here
 from fruits_cli.config import AwsConfig
-from fruits_cli.errors import CloudError
+from fruits_cli.errors import CloudError, ConfigError
 from fruits_cli.s3uri import S3Uri
 
 
@@ -49,3 +49,10 @@ def test_a_credential_helper_that_fails_is_told_by_whatever_asks_first(
             ask()
         assert "credential helper" in told.value.hint
     assert "built-in table" in cloud.account.prices(["m5.xlarge"]).source
+
+
+def test_a_name_that_no_region_can_have_is_a_wrong_setting() -> None:
+    with pytest.raises(ConfigError, match="'eu west 3'") as refused:
+        connect(AwsConfig(region="eu west 3")).account.identity()
+
+    assert "--region" in refused.value.hint
