@@ -196,8 +196,8 @@ def all_clusters(clouds: Iterable[Cloud], screen: Screen, clock: Clock) -> Outco
             facts.append({**_cluster_facts(cluster), "region": cloud.region, "cost_usd": usd})
     if unseen and not answered:
         raise next(iter(unseen.values()))
-    for region, error in unseen.items():
-        screen.warn(f"{region}: {error}")
+    for region, refusal in unseen.items():
+        screen.warn(f"{region}: {refusal}")
     where = " in the regions that answered" if unseen else ""
     none = f"No cluster of fruits is live{where}."
     lines: list[str | Table] = [Table(rows)] if len(rows) > 1 else [none]
