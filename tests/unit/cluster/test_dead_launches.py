@@ -133,7 +133,7 @@ def test_terminate_leaves_the_group_to_the_cluster_that_another_terminal_starts(
     assert set(aws.rights.groups) == {"fruits-fruits-ssh"}
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), _NO_PROCESS])
+@pytest.mark.parametrize("pid", [os.getpid(), _NO_PROCESS], ids=["at work", "dead"])
 def test_terminate_leaves_the_group_to_a_launch_that_is_under_way(tmp_path: Path, pid: int) -> None:
     aws = FakeAws()
     here = session(aws, tmp_path)
