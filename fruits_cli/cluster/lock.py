@@ -61,7 +61,7 @@ def take_lock(storage: Storage, uri: S3Uri, holder: Holder) -> str:
     The launch id of that holder, who may have started something; empty where there was none.
     Raises Locked naming the holder.
     """
-    content = json.dumps(asdict(holder)).encode()
+    content, died = json.dumps(asdict(holder)).encode(), ""
     for _ in range(_ATTEMPTS):
         if storage.put_if_absent(content, uri):
             return ""
@@ -70,7 +70,7 @@ def take_lock(storage: Storage, uri: S3Uri, holder: Holder) -> str:
             continue
         if held.holder.launch_id == holder.launch_id:
             # It was written, and its answer got lost: botocore's next attempt found it there.
-            return
+            return died
         if held.age <= _STALE_AFTER and not held.holder.has_died:
             raise Locked(
                 f"{held.holder.owner} on {held.holder.host} has been launching the same thing for "
@@ -78,8 +78,9 @@ def take_lock(storage: Storage, uri: S3Uri, holder: Holder) -> str:
                 hint=f"Wait for it. If that launch has died, delete {uri}",
             )
         # Conditional: of two who find it stale, one wins.
+        died = held.holder.launch_id
         if storage.replace_if_same(content, uri, etag=held.etag):
-            return held.holder.launch_id
+            return died
     raise CloudError(f"The lock {uri} keeps changing its owner.", hint="Try again in a minute.")
 
 

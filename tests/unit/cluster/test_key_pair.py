@@ -182,7 +182,9 @@ def test_the_lines_of_a_pair_are_written_unless_they_are_there(
     (tmp_path / "fruits.toml").write_text(former)
     pair = KeyPair(NAME, Path("/h/k.pem"), "eu-west-3", is_new=True)
 
-    outcome = change_project({}, config(), Screen(), folder=tmp_path, make_key=lambda _: pair)
+    outcome = change_project(
+        {}, config(), Screen(), folder=tmp_path, environ={}, make_key=lambda _: pair
+    )
 
     assert outcome.lines[-1].endswith("was changed." if changes else "says so already.")
     assert (tmp_path / "fruits.toml").read_text() == (
