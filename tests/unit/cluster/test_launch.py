@@ -114,6 +114,10 @@ class _LosesAnswers(FakeStorage):
         super().put_if_absent(content, uri)
         return super().put_if_absent(content, uri)
 
+    def replace_if_same(self, content: bytes, uri: S3Uri, *, etag: str) -> bool:
+        super().replace_if_same(content, uri, etag=etag)
+        return super().replace_if_same(content, uri, etag=etag)
+
 
 def test_a_lock_whose_answer_got_lost_is_not_taken_for_somebody_elses() -> None:
     storage, lock = _LosesAnswers(FakeClock()), S3Uri(BUCKET, "locks/fruits")
@@ -123,6 +127,14 @@ def test_a_lock_whose_answer_got_lost_is_not_taken_for_somebody_elses() -> None:
 
     with pytest.raises(Locked):
         take_lock(storage, lock, this_process("l2"))
+
+
+def test_a_lock_taken_over_tells_whose_it_was_even_if_its_answer_got_lost() -> None:
+    storage, lock = _LosesAnswers(FakeClock()), S3Uri(BUCKET, "locks/fruits")
+    storage.create_bucket(BUCKET)
+    take_lock(storage, lock, replace(this_process("l1"), pid=2**22 + 1))
+
+    assert take_lock(storage, lock, this_process("l2")) == "l1"
 
 
 class _NoNetwork(FakeAccount):
