@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 from moto import mock_aws
+from moto.iam.models import SERVICE_NAME_CONVERSION
 from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner, Result
 
@@ -74,6 +75,9 @@ def fruits(s3_here: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
+    # Moto names the role after the service, AWS after what it does.
+    monkeypatch.setitem(SERVICE_NAME_CONVERSION, "elasticmapreduce", "EMRCleanup")
+    monkeypatch.setitem(SERVICE_NAME_CONVERSION, "spot", "EC2Spot")
     app = typer.Typer(cls=_Boundary, rich_markup_mode=None, pretty_exceptions_enable=False)
     for name, command in _COMMANDS:
         app.command(name)(command)
