@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX
@@ -9,7 +10,8 @@ from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd, run_end
 from fruits_cli.cluster.launch import look_for
 from fruits_cli.cluster.life import await_end, release_launch_lock, stop_cluster
 from fruits_cli.cluster.steps import cancel
-from fruits_cli.errors import FruitsError, JobCancelled, MachineError
+from fruits_cli.errors import CloudError, FruitsError, JobCancelled, MachineError
+from fruits_cli.job.progress import argument, ask_to_stop
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs.follow import step_of_run
 from fruits_cli.session import Session
@@ -23,6 +25,8 @@ class Attempt:
     """How far an attempt at a run got; `record` is the newest, even if it could not be written."""
 
     record: RunRecord
+    # Of its step, which ListSteps may not show yet.
+    step_args: Sequence[str] = ()
     job_ended: bool = False
     completed: bool = False
 
@@ -41,6 +45,7 @@ def close_attempt(attempt: Attempt, error: BaseException, session: Session, *, k
     end = run_end(error, job_ended=attempt.job_ended, completed=attempt.completed)
     record, interrupted = attempt.record, isinstance(error, KeyboardInterrupt)
     again = f"fruits run --resume {record.run_id}"
+    is_stopping = keep and end is RunEnd.INTERRUPTED
     try:
         if not record.cluster_id:
             record = _found_launch(record, session, patient=interrupted)
@@ -53,16 +58,22 @@ def close_attempt(attempt: Attempt, error: BaseException, session: Session, *, k
                 write_record(_closed(record, end, error), session)
             return
         if keep or not ENDS_CLUSTER[end]:
+            if is_stopping:
+                _stop_job(record, attempt.step_args, session)
             _leave(record, end, session, keep=keep)
             write_record(_closed(record, end, error), session)
         else:
             _end(record, session, end, error)
     except FruitsError as second:
-        session.screen.warn(
-            f"{second} End it with: fruits terminate --cluster {record.cluster_id or record.run_id}"
-        )
+        cluster, closed = record.cluster_id or record.run_id, _closed(record, end, error)
+        how = f"End it with: fruits terminate --cluster {cluster}"
+        if is_stopping and record.cluster_id:
+            # A job that could not be stopped is at work, for --resume and for cancel.
+            closed = replace(record, phase=RunPhase.SUBMITTED)
+            how = f"The job may go on; fruits cancel --cluster {cluster} stops it."
+        session.screen.warn(f"{second} {how}")
         heard_again()
-        write_record(_closed(record, end, error), session)
+        write_record(closed, session)
     session.screen.tell(f"What is finished stays in {record.output}; {again} continues from there.")
 
 
@@ -92,12 +103,21 @@ def _end(record: RunRecord, session: Session, end: RunEnd, error: BaseException)
     release_launch_lock(session.cloud.clusters.cluster(record.cluster_id), session)
 
 
+def _stop_job(record: RunRecord, step_args: Sequence[str], session: Session) -> None:
+    """Cancel the run's step. Raises CloudError where the job could not be told to stop."""
+    clusters, attempt = session.cloud.clusters, argument(step_args, "--attempt")
+    step = step_of_run(record.run_id, record.cluster_id, session)
+    if step is None or (attempt and argument(step.args, "--attempt") != attempt):
+        # ListSteps does not show ours yet, which nothing but its file can tell.
+        if not ask_to_stop(session.cloud.storage, step_args):
+            raise CloudError(f"EMR does not show the job on {record.cluster_id} yet.")
+        session.screen.tell("EMR does not show the job yet; it stops by itself once it has begun.")
+    elif not step.state.is_final and clusters.cluster(record.cluster_id).state.is_live:
+        cancel(replace(record, step_id=step.step_id), session.cloud)
+
+
 def _leave(record: RunRecord, end: RunEnd, session: Session, *, keep: bool) -> None:
-    cluster_id, clusters = record.cluster_id, session.cloud.clusters
-    if keep and end is RunEnd.INTERRUPTED:
-        step = step_of_run(record.run_id, cluster_id, session)
-        if step and not step.state.is_final and clusters.cluster(cluster_id).state.is_live:
-            cancel(replace(record, step_id=step.step_id), session.cloud)
+    cluster_id = record.cluster_id
     heard_again()
     if keep:
         session.screen.tell(f"Cluster {cluster_id} stays; fruits terminate ends it.")

@@ -183,7 +183,7 @@ def launch_and_follow(
 ) -> Outcome:
     job = plan.spec.step.args if plan.spec.step else ()
     digest = job[job.index("--dataset-digest") + 1] if "--dataset-digest" in job else ""
-    attempt = Attempt(replace(record, dataset_digest=digest))
+    attempt = Attempt(replace(record, dataset_digest=digest), job)
 
     def started(record: RunRecord) -> None:
         attempt.record = record

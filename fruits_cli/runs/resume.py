@@ -117,7 +117,8 @@ def _again_on(
         again = submit(step, replace(again, lifetime_min=lifetime), session)
         if detach:
             return detached(again, stays=True)
-        return follow_and_fetch(config, session, Attempt(again), pictures=None, keep=True)
+        attempt = Attempt(again, step.args)
+        return follow_and_fetch(config, session, attempt, pictures=None, keep=True)
 
 
 def _again_on_new_cluster(
@@ -207,7 +208,10 @@ def _joined(
     if detach:
         return detached(at_work, stays=stays)
     session.screen.tell(f"Run {at_work.run_id} is still at work; following it.")
-    return follow_and_fetch(config, session, Attempt(at_work), pictures=None, keep=stays)
+    # Those of a launch, by which its job is told to stop before ListSteps shows it.
+    args = ("--output", at_work.output, "--attempt", at_work.launch_id)
+    attempt = Attempt(at_work, () if at_work.step_id else args)
+    return follow_and_fetch(config, session, attempt, pictures=None, keep=stays)
 
 
 def resumed_config(

@@ -682,3 +682,66 @@ def test_results_of_other_pictures_are_refused(tmp_path: Path, folder: Path) -> 
 
     with pytest.raises(FruitsError, match="6 pictures were sent, and 27 were computed"):
         run(settings(tmp_path), session(aws, tmp_path), folder)
+
+
+def stop_files(aws: FakeAws) -> list[str]:
+    return [key for _, key in aws.storage.objects if "/_plan/stop-" in key]
+
+
+def test_ctrl_c_stops_the_job_of_a_kept_cluster_that_is_not_listed_yet(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = _Interrupting(1)
+    here = session(aws, tmp_path)
+    aws.clusters.steps = lambda cluster_id: []  # type: ignore[method-assign]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path), here, folder, keep=True)
+
+    record = here.ledger.load(RUN_ID)
+    assert record is not None
+    assert stop_files(aws) == [f"{OUTPUT.key}_plan/stop-{record.launch_id}"]
+    assert record.phase is RunPhase.CANCELLED
+    assert "it stops by itself once it has begun" in capsys.readouterr().err
+
+
+def test_ctrl_c_that_could_not_stop_the_job_leaves_it_at_work_in_the_ledger(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = _Interrupting(150)
+    here = session(aws, tmp_path)
+
+    def refused(cluster_id: str, step_id: str, *, force: bool = False) -> None:
+        raise AccessDenied("You may not cancel.")
+
+    aws.clusters.cancel_step = refused  # type: ignore[method-assign]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path), here, folder, keep=True)
+
+    record = here.ledger.load(RUN_ID)
+    assert record is not None
+    assert record.phase is RunPhase.SUBMITTED
+    assert "fruits cancel --cluster j-0001 stops it" in capsys.readouterr().err
+
+
+def test_ctrl_c_on_a_resumed_run_stops_its_new_step_and_takes_no_older_one_for_it(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    aws.script.step_ends = StepState.FAILED
+    with pytest.raises(JobFailed):
+        run(settings(tmp_path), here, folder, keep=True)
+    record = here.ledger.load(RUN_ID)
+    assert record is not None
+    listed = aws.clusters.steps
+    aws.clusters.steps = lambda cluster_id: listed(cluster_id)[-1:]  # type: ignore[method-assign]
+    aws.clock.sleep = lambda seconds: signal.raise_signal(signal.SIGINT)  # type: ignore[method-assign]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path), here, None, resume=record)
+
+    (file,) = stop_files(aws)
+    step = listed(record.cluster_id)[0]
+    assert file.endswith(step.args[step.args.index("--attempt") + 1])
