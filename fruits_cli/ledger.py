@@ -124,8 +124,10 @@ class Ledger:
     def write(self, record: RunRecord, *, now: datetime | None = None) -> RunRecord:
         """Store the record with its times; the file appears whole or not at all, mode 0600.
 
-        Raises MachineError where the folder cannot be written.
+        The end of its cluster stays where another command wrote it meanwhile. Raises MachineError
+        where the folder cannot be written.
         """
+        record = _with_known_end(record, self.load(record.run_id))
         moment = (now or datetime.now(UTC)).isoformat(timespec="seconds")
         stamped = replace(record, created_at=record.created_at or moment, updated_at=moment)
         values = asdict(stamped)
@@ -174,6 +176,18 @@ class Ledger:
 def ledger_here(folder: Path | None = None) -> Ledger:
     """The ledger of a working folder, the current one unless given."""
     return Ledger((folder or Path.cwd()) / FOLDER / "runs")
+
+
+_END = ("cluster_ended", "cost_usd", "cluster_seconds", "cluster_shape")
+
+
+def _with_known_end(record: RunRecord, known: RunRecord | None) -> RunRecord:
+    """The record with the end of its cluster, where that is known: no cluster comes back."""
+    if not (known and known.cluster_ended) or record.cluster_ended:
+        return record
+    if known.cluster_id != record.cluster_id:
+        return record
+    return replace(record, **{name: getattr(known, name) for name in _END})
 
 
 def _parsed(file: Path) -> RunRecord | None:

@@ -230,7 +230,7 @@ def fetch_and_end(
         close_attempt(attempt, error, session, keep=keep)
         raise
     record = replace(attempt.record, phase=RunPhase.DONE, folder=str(target))
-    write_record(record, session)
+    record = write_record(record, session)
     lines, bill = [], None
     if keep and record.cluster_id:
         if not record.cluster_ended:

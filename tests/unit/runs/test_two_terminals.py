@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from fruits_cli.cloud.clusters import Cluster, StepState
+from fruits_cli.cloud.clusters import Cluster, StepSpec, StepState
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.commands.cancel import cancel_job
 from fruits_cli.commands.create_cluster import create
 from fruits_cli.commands.status import cluster_status
 from fruits_cli.commands.submit import submit_job
 from fruits_cli.commands.terminate import terminate_cluster
-from fruits_cli.errors import CloudError, JobCancelled, UsageError
+from fruits_cli.errors import CloudError, FruitsError, JobCancelled, UsageError
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs.emr import run_on_emr
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.screen import Screen
 from fruits_cli.session import Session
 from tests.support.fakes import FakeAws, Script
-from tests.support.scenes import DATASET, pictures, put, session
+from tests.support.scenes import DATASET, pictures, put, results, session
 from tests.support.worlds import BUCKET, RUN_ID, config
 
 OTHER_RUN = "20260823-160000-abcd"
@@ -225,3 +225,39 @@ def test_a_cluster_that_another_terminal_ends_while_it_boots_keeps_its_bill(
     record = record_of(here, RUN_ID)
     assert record.cluster_ended
     assert record.cost_usd
+
+
+def test_a_kept_cluster_that_another_terminal_ends_keeps_its_bill(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    write = results(aws)
+
+    def completed(step: StepSpec) -> None:
+        write(step)
+        here.ledger.update(record_of(here, RUN_ID), cluster_ended=True, cost_usd=1.25)
+
+    aws.script.on_step_end = completed
+    settings = config(job={"output_dir": str(tmp_path / "out"), "weights": "random"})
+    folder = pictures(tmp_path / "Test")
+
+    outcome = run_on_emr(settings, here, RUN_ID, images=str(folder), keep=True, yes=True)
+
+    known = record_of(here, RUN_ID)
+    assert (known.phase, known.cluster_ended, known.cost_usd) == (RunPhase.DONE, True, 1.25)
+    assert "is kept" not in "".join(map(str, outcome.lines))
+
+
+def test_a_run_whose_kept_cluster_another_terminal_ended_keeps_its_bill(tmp_path: Path) -> None:
+    aws = FakeAws(script=Script(step_s=3600))
+    here = session(aws, tmp_path)
+    meanwhile(aws, 300, lambda: terminate_cluster(None, here, yes=True))
+    folder = pictures(tmp_path / "Test")
+
+    with pytest.raises(FruitsError):
+        run_on_emr(SETTINGS, here, RUN_ID, images=str(folder), keep=True, yes=True)
+
+    known = record_of(here, RUN_ID)
+    assert known.cluster_ended
+    assert known.cost_usd
