@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from fruits_cli.cloud.clusters import LAUNCH_ID_TAG, Cluster, ClusterState, ssh_group_name
@@ -91,7 +91,8 @@ def end_cluster(cluster_id: str, session: Session) -> Ended:
     """
     cluster = session.cloud.clusters.cluster(cluster_id)
     if cluster.state.is_live:
-        stop_cluster(cluster_id, session)
+        with _saying_that_it_ends(cluster_id, session):
+            stop_cluster(cluster_id, session)
     return await_end(cluster_id, session)
 
 
@@ -101,11 +102,25 @@ def stop_cluster(cluster_id: str, session: Session) -> None:
         session.cloud.clusters.stop_cluster(cluster_id)
 
 
+@contextmanager
+def _saying_that_it_ends(cluster_id: str, session: Session) -> Iterator[None]:
+    """Say of a cluster that was asked to end that an interrupt changes nothing about it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        session.screen.tell(
+            f"Not waiting: EMR goes on ending cluster {cluster_id}; "
+            f"fruits status --cluster {cluster_id} shows when it is gone."
+        )
+        raise
+
+
 def await_end(cluster_id: str, session: Session) -> Ended:
     """Wait until the cluster is gone; remove its security group, close its records; its bill."""
     cluster = session.cloud.clusters.cluster(cluster_id)
     if not cluster.state.is_final:
-        cluster = _followed(cluster_id, lambda state: state.is_final, session, _END_TIMEOUT_S)
+        with _saying_that_it_ends(cluster_id, session):
+            cluster = _followed(cluster_id, lambda state: state.is_final, session, _END_TIMEOUT_S)
     _delete_ssh_group(cluster, session)
     release_launch_lock(cluster, session)
     bill, line = bill_of(cluster, session.cloud, session.clock)

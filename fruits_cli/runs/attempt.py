@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX
@@ -93,13 +94,12 @@ def _end(record: RunRecord, session: Session, end: RunEnd, error: BaseException)
     session.screen.tell(f"Ending cluster {record.cluster_id}.")
     # Before we wait for its end, which may be cut: --resume must not take it for one at work.
     write_record(_closed(record, end, error), session)
-    try:
+    # Whoever interrupts us again is told that it ends all the same.
+    with suppress(KeyboardInterrupt):
         if not came_again:
             session.screen.tell(f"It ran {await_end(record.cluster_id, session).line}.")
             return
         session.screen.tell("EMR is ending it; fruits status shows when it is gone.")
-    except KeyboardInterrupt:
-        session.screen.tell(f"Not waiting: EMR goes on ending cluster {record.cluster_id}.")
     release_launch_lock(session.cloud.clusters.cluster(record.cluster_id), session)
 
 

@@ -1,4 +1,5 @@
 import os
+import signal
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -688,3 +689,40 @@ def test_the_locks_of_others_stay(tmp_path: Path) -> None:
     forget_dead_launches(places_of(config()), here)
 
     assert (BUCKET, LOCK.key) in aws.storage.objects
+
+
+def test_ctrl_c_while_a_cluster_ends_says_that_it_ends_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws()
+    cluster_id = created(aws, tmp_path)
+
+    def interrupted(seconds: float) -> NoReturn:
+        raise KeyboardInterrupt
+
+    aws.clock.sleep = interrupted  # type: ignore[method-assign]
+
+    with pytest.raises(KeyboardInterrupt):
+        terminate_cluster(None, session(aws, tmp_path), yes=True)
+
+    assert not aws.clusters.cluster(cluster_id).state.is_live
+    told = capsys.readouterr().err
+    assert f"EMR goes on ending cluster {cluster_id}; fruits status --cluster {cluster_id}" in told
+
+
+def test_ctrl_c_while_emr_is_asked_to_end_a_cluster_says_that_it_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws()
+    cluster_id, stop = created(aws, tmp_path), aws.clusters.stop_cluster
+
+    def stopped(cluster_id: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+        stop(cluster_id)
+
+    aws.clusters.stop_cluster = stopped  # type: ignore[method-assign]
+
+    with pytest.raises(KeyboardInterrupt):
+        terminate_cluster(None, session(aws, tmp_path), yes=True)
+
+    assert f"EMR goes on ending cluster {cluster_id}" in capsys.readouterr().err
