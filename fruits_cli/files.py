@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import getpass
 import json
@@ -71,6 +72,21 @@ def read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply.") from error
+
+
+# No document of ours comes near it, on this machine or on S3; anybody may have written one.
+MOST_DOCUMENT_BYTES = 64 << 20
+
+
+def read_document(file: Path) -> bytes:
+    """The bytes of a manifest or the like. Raises OSError, for a pipe and for gigabytes as well."""
+    found = os.stat(file)
+    # A pipe would block its reader for ever.
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a file", str(file))
+    if found.st_size > MOST_DOCUMENT_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MOST_DOCUMENT_BYTES >> 20} MiB", str(file))
+    return file.read_bytes()
 
 
 def parse_json(content: str | bytes) -> Any:

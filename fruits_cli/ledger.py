@@ -16,7 +16,7 @@ from typing import Any
 
 from fruits_cli.config import Target
 from fruits_cli.errors import MachineError, UsageError
-from fruits_cli.files import parse_json, write_private
+from fruits_cli.files import parse_json, read_document, write_private
 from fruits_cli.s3uri import S3Uri, is_s3_uri, parse_s3_uri
 
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
@@ -192,7 +192,7 @@ def _with_known_end(record: RunRecord, known: RunRecord | None) -> RunRecord:
 
 def _parsed(file: Path) -> RunRecord | None:
     try:
-        return _record(parse_json(file.read_bytes()))
+        return _record(parse_json(read_document(file)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # A half-written or foreign file must not hide the other records.
         return None

@@ -16,7 +16,7 @@ from fruits_cli.aws.clients import Clients, Service
 from fruits_cli.aws.errors import asking, code_of, found
 from fruits_cli.cloud.protocols import Fetched, StoredObject
 from fruits_cli.errors import AccessDenied, CloudError
-from fruits_cli.files import replacing
+from fruits_cli.files import MOST_DOCUMENT_BYTES, replacing
 from fruits_cli.s3uri import S3Uri
 
 _ABSENT = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
@@ -152,7 +152,8 @@ class AwsStorage(Service):
             modified_at = answer["LastModified"]
             date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
             served_at = parsedate_to_datetime(date) if date else modified_at
-            return Fetched(answer["Body"].read(), answer["ETag"], modified_at, served_at)
+            content = _document(answer["Body"], uri)
+            return Fetched(content, answer["ETag"], modified_at, served_at)
 
     def fetch_file(self, uri: S3Uri, path: Path) -> None:
         """Write the object to `path`, which appears whole or not at all."""
@@ -219,3 +220,17 @@ class AwsStorage(Service):
             self._s3.abort_multipart_upload(
                 Bucket=uri.bucket, Key=uri.key, UploadId=upload.upload_id
             )
+
+
+def _document(body: Any, uri: S3Uri) -> bytes:
+    """What S3 answers, piece by piece. Raises CloudError before it fills the memory."""
+    content = bytearray()
+    for piece in body.iter_chunks(_PIECE_BYTES):
+        content += piece
+        if len(content) > MOST_DOCUMENT_BYTES:
+            body.close()
+            raise CloudError(
+                f"{uri} has more than {MOST_DOCUMENT_BYTES >> 20} MiB: fruits did not write it.",
+                hint="Remove it, or choose another --prefix.",
+            )
+    return bytes(content)

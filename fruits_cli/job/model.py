@@ -13,7 +13,7 @@ from typing import Any
 
 from fruits_cli.config import Engine, JobConfig, Precision
 from fruits_cli.errors import FruitsError, MachineError, UsageError
-from fruits_cli.files import cache_dir, expanded, parse_json
+from fruits_cli.files import cache_dir, expanded, parse_json, read_document
 from fruits_cli.job.progress import job_error
 from fruits_cli.screen import Screen
 
@@ -72,7 +72,7 @@ def cached_artefact(fingerprint: str, environ: Mapping[str, str]) -> ModelArtefa
     """The artefact of that fingerprint, where an earlier run left it here."""
     folder = cache_dir(environ) / "models" / fingerprint
     try:
-        return ModelArtefact(folder, parse_json((folder / "model.json").read_bytes()))
+        return ModelArtefact(folder, parse_json(read_document(folder / "model.json")))
     except (OSError, ValueError):
         return None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fruits_cli.cloud.protocols import Storage
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
-from fruits_cli.files import parse_json
+from fruits_cli.files import parse_json, read_document
 from fruits_cli.s3uri import S3Uri, parse_s3_uri
 from fruits_cli.screen import Progress, shown
 
@@ -45,7 +45,7 @@ def job_error(facts: Mapping[str, Any]) -> FruitsError:
 def load_report(output: Path) -> JobReport:
     """The last report of a local run's job."""
     try:
-        return parse_report((output / PROGRESS_FILE).read_bytes())
+        return parse_report(read_document(output / PROGRESS_FILE))
     except OSError:
         return JobReport()
 

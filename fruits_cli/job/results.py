@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from fruits_cli.errors import UsageError
-from fruits_cli.files import parse_json
+from fruits_cli.files import parse_json, read_document
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +69,7 @@ def load_manifest(run_folder: Path) -> dict[str, Any]:
     """What manifest.json of the run says. Raises UsageError where there is none to read."""
     file = run_folder / MANIFEST_FILE
     try:
-        return parse_manifest(file.read_bytes(), file)
+        return parse_manifest(read_document(file), file)
     except FileNotFoundError as error:
         raise UsageError(
             f"There is no finished run in {run_folder}.", hint=f"A finished one has {file}."

@@ -15,7 +15,7 @@ from fruits_cli.dataset.images import local_images
 from fruits_cli.dataset.listing import require_a_picture
 from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.errors import FruitsError, JobFailed, MachineError, UsageError
-from fruits_cli.files import expanded, parse_json, require_writable
+from fruits_cli.files import expanded, parse_json, read_document, require_writable
 from fruits_cli.job.class_archive import made_meanwhile
 from fruits_cli.job.java import find_java
 from fruits_cli.job.model import obtain_model
@@ -133,7 +133,7 @@ def _record_of(ledger: Ledger, wanted: str) -> RunRecord:
 def _record_in(folder: Path) -> RunRecord:
     """What a run's folder tells of a run that another working folder started."""
     try:
-        facts = parse_json((folder / PLAN_FILE).read_bytes())
+        facts = parse_json(read_document(folder / PLAN_FILE))
         keys = ("engine", "precision", "image_size", "weights", "extensions")
         job = {key: facts[key] for key in keys}
         return RunRecord(
@@ -231,7 +231,7 @@ def _require_machine(plan: LocalPlan, ledger: Ledger, environ: Mapping[str, str]
 
 def _begun_model(plan: LocalPlan) -> str:
     with contextlib.suppress(OSError):
-        return planned_model((plan.output / PLAN_FILE).read_bytes()) if plan.resume else ""
+        return planned_model(read_document(plan.output / PLAN_FILE)) if plan.resume else ""
     return ""
 
 

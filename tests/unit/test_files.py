@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from fruits_cli.errors import MachineError
-from fruits_cli.files import replacing, write_new
+from fruits_cli.errors import MachineError, UsageError
+from fruits_cli.files import MOST_DOCUMENT_BYTES, read_document, replacing, write_new
+from fruits_cli.job.progress import JobReport, load_report
+from fruits_cli.job.results import load_manifest
+from fruits_cli.ledger import Ledger
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -49,3 +53,25 @@ def test_a_new_file_that_cannot_be_written_whole_is_none(tmp_path: Path) -> None
         write_new(tmp_path / "x", "\udc80")
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "progress.json"])
+def test_a_pipe_in_the_place_of_a_document_blocks_nobody(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+
+    with pytest.raises(OSError, match="it is not a file"):
+        read_document(tmp_path / name)
+    if name == "manifest.json":
+        with pytest.raises(UsageError, match="manifest.json cannot be read: it is not a file"):
+            load_manifest(tmp_path)
+    else:
+        assert load_report(tmp_path) == JobReport()
+    assert Ledger(tmp_path).records() == []
+
+
+def test_a_document_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "manifest.json").open("wb") as file:
+        file.truncate(MOST_DOCUMENT_BYTES + 1)
+
+    with pytest.raises(UsageError, match="cannot be read: it has more than 64 MiB"):
+        load_manifest(tmp_path)
