@@ -231,6 +231,6 @@ def _document(body: Any, uri: S3Uri) -> bytes:
             body.close()
             raise CloudError(
                 f"{uri} has more than {MOST_DOCUMENT_BYTES >> 20} MiB: fruits did not write it.",
-                hint="Remove it, or choose another --prefix.",
+                hint="Remove it, or move it away.",
             )
     return bytes(content)

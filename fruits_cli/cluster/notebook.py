@@ -34,10 +34,25 @@ def ship_notebook(places: Places, storage: Storage) -> S3Uri:
     return notebook.uri
 
 
-# Where EMR keeps the notebooks of JupyterHub's own user. Source: EMR Release Guide, JupyterHub,
-# Amazon S3 persistence.
-_FOLDER = "jupyter/jovyan"
+# Where EMR keeps the notebooks of JupyterHub's users, and those of its own. Source: EMR Release
+# Guide, JupyterHub, Amazon S3 persistence.
+_NOTEBOOKS = "jupyter/"
+_FOLDER = f"{_NOTEBOOKS}jovyan"
+# As `cluster_notebook` writes the address of the code.
+_CODE = re.compile(rb"/code/([0-9a-f]+)/")
 _PARAMETERS = "parameters"
+
+
+def code_of_notebooks(bucket: str, storage: Storage) -> frozenset[str]:
+    """The digests of the code that notebooks of the bucket read, those of copies too.
+
+    Raises CloudError where one cannot be read.
+    """
+    digests: set[bytes] = set()
+    for stored in storage.list_objects(S3Uri(bucket, _NOTEBOOKS)):
+        if stored.uri.key.endswith(".ipynb") and (found := storage.fetch_bytes(stored.uri)):
+            digests.update(_CODE.findall(found.content))
+    return frozenset(digest.decode() for digest in digests)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from fruits_cli.cloud.layout import Places, places_of_logs
 from fruits_cli.cloud.protocols import Clock, Cloud, Storage, StoredObject
+from fruits_cli.cluster.notebook import code_of_notebooks
 from fruits_cli.dataset.manifest import DATASET_FILE, MANIFESTS, parse_manifest
 from fruits_cli.errors import AccessDenied, UsageError
 from fruits_cli.files import parse_json
@@ -47,11 +48,11 @@ def find_unneeded(places: Places, cloud: Cloud, clock: Clock) -> list[Unneeded]:
     facts = [_facts(run, storage) for run in storage.list_folders(places.runs)]
     datasets = _digests(facts, "dataset_digest", "dataset")
     models = _digests(facts, "model_fingerprint", "fingerprint")
-    codes = _digests(facts, "code_digest")
+    codes = _digests(facts, "code_digest") | code_of_notebooks(places.bucket, storage)
     kinds = {
         "shards that no run and no dataset refers to": _shards(places, storage, datasets),
         "models of no run": _folders(places.model("x"), storage, models),
-        "code of no run": _folders(places.code("x"), storage, codes),
+        "code of no run and no notebook": _folders(places.code("x"), storage, codes),
     }
     found = [Unneeded(kind, tuple(_old(ones, now, _UNTOUCHED))) for kind, ones in kinds.items()]
     logs = storage.list_objects(places.logs)

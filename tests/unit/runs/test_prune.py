@@ -9,9 +9,11 @@ import pytest
 
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cloud.protocols import StoredObject
+from fruits_cli.cluster.notebook import cluster_notebook
 from fruits_cli.commands.create_cluster import create
 from fruits_cli.dataset.manifest import Shard, manifest_of
 from fruits_cli.errors import AccessDenied, UsageError
+from fruits_cli.files import templates_dir
 from fruits_cli.runs.prune import find_unneeded, remove_unneeded, unneeded_lines
 from fruits_cli.s3uri import S3Uri
 from tests.support.fakes import FakeAws
@@ -69,6 +71,21 @@ def test_only_what_no_run_refers_to_is_unneeded(aws: FakeAws) -> None:
         "models/m3/g",
         "code/c2/main.py",
     }
+
+
+def test_code_that_a_notebook_reads_is_needed(aws: FakeAws) -> None:
+    template = (templates_dir() / "notebook.ipynb").read_text(encoding="utf-8")
+    codes = [PLACES.code(letter * 32) / "spark_job.zip" for letter in "def"]
+    for code in codes:
+        aws.storage.put_bytes(b"", code)
+    own, copied = (cluster_notebook(template, runs=PLACES.runs, code=one) for one in codes[:2])
+    aws.storage.put_bytes(own.content, own.uri)
+    aws.storage.put_bytes(copied.content, S3Uri(BUCKET, "jupyter/ada/my look at figs.ipynb"))
+    aws.clock.sleep(2 * DAY_S)
+
+    found = {key for key in unneeded(aws) if key.startswith("code/")}
+
+    assert found == {"code/c2/main.py", f"code/{'f' * 32}/spark_job.zip"}
 
 
 def test_logs_are_kept_for_sixty_days(aws: FakeAws) -> None:
