@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import boto3
 from botocore.config import Config as ClientConfig
+from botocore.parsers import ResponseParserError
 
 from fruits_cli import __version__
 from fruits_cli.aws.errors import asking
@@ -47,6 +50,7 @@ class Clients:
                     region_name=key[1],
                     config=_client_config(service, once=once, is_hasty=self._is_hasty),
                 )
+                client.meta.events.register("before-parse", _refuse_page)
                 if service == "s3":
                     client.meta.events.register("provide-client-params.s3", self._name_owner)
             return self._made[key]
@@ -66,6 +70,36 @@ class Clients:
             if not self._account_id:
                 self._account_id = str(self("sts").get_caller_identity()["Account"])
             return self._account_id
+
+
+# How a page begins that is no answer of a service which speaks XML.
+_PAGE = re.compile(rb"\s*<(!doctype )?html", re.IGNORECASE)
+
+
+def _refuse_page(response_dict: dict[str, Any], operation_model: Any, **_: Any) -> None:
+    """Raise ResponseParserError for what a proxy answered in AWS's place.
+
+    botocore takes a page with status 200 for an answer in which every member is missing.
+    """
+    body, protocol = response_dict["body"], operation_model.service_model.resolved_protocol
+    if response_dict["status_code"] >= 300:
+        return
+    if operation_model.has_streaming_output:
+        # S3's GetObject, whose content may be a page.
+        is_answer = "etag" in response_dict["headers"]
+    elif protocol == "json":
+        is_answer = not body or _is_json_object(body)
+    else:
+        is_answer = not _PAGE.match(body)
+    if not is_answer:
+        raise ResponseParserError(f"no answer to {operation_model.name}")
+
+
+def _is_json_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False
 
 
 class Service:

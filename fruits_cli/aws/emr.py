@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from fruits_cli.aws import arguments as payloads
 from fruits_cli.aws.answers import parse_cluster, parse_node, parse_spark_ui, parse_step
@@ -42,7 +43,7 @@ class AwsClusters(Service):
         payload = payloads.run_job_flow_payload(spec)
         with asking(f"start the cluster {spec.emr_name}", paid=True):
             answer = self._once(lambda emr: emr.run_job_flow(**payload))
-        return str(answer["JobFlowId"])
+            return _told_id(answer.get("JobFlowId"))
 
     def add_step(self, cluster_id: str, step: StepSpec) -> str:
         steps = [payloads.step_payload(step)]
@@ -50,7 +51,7 @@ class AwsClusters(Service):
             answer = self._once(
                 lambda emr: emr.add_job_flow_steps(JobFlowId=cluster_id, Steps=steps)
             )
-        return str(answer["StepIds"][0])
+            return _told_id(*answer.get("StepIds", ())[:1])
 
     def _once(self, ask: Callable[[Any], Any]) -> Any:
         """The answer to a request without idempotency token.
@@ -153,3 +154,10 @@ class AwsClusters(Service):
         # EMR may give the address before it answers.
         ready = answer.get("PresignedURLReady")
         return str(answer["PresignedURL"]) if ready and answer.get("PresignedURL") else None
+
+
+def _told_id(told: str | None = None) -> str:
+    """The id in an answer to what costs money. Without one it is no answer of EMR's."""
+    if not told:
+        raise ResponseParserError("an answer without an id")
+    return told
