@@ -27,7 +27,7 @@ from pydantic import (
 
 from fruits_cli.errors import ConfigError
 from fruits_cli.files import expanded, read_toml
-from fruits_cli.s3uri import is_bucket_name
+from fruits_cli.s3uri import checked_bucket, checked_prefix
 
 
 class Engine(StrEnum):
@@ -54,7 +54,8 @@ class Target(StrEnum):
 
 
 FILE_NAME = "fruits.toml"
-_PREFIX = re.compile(r"([A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*)?")
+# It becomes part of a host's name.
+_REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
 _ENV_PREFIX = "FRUITS_"
 COMMAND_LINE, _ENVIRONMENT = "command line", "environment"
 # A choice of one of these in a stronger layer drops the other from the weaker ones.
@@ -79,14 +80,15 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Extensions = Annotated[tuple[str, ...], BeforeValidator(_extensions), Field(min_length=1)]
 
 
-def _checked_prefix(prefix: str) -> str:
-    # It becomes part of addresses, and of an IAM policy, where * and ? stand for anything.
-    if not _PREFIX.fullmatch(prefix.strip("/")) or {".", ".."} & {*prefix.split("/")}:
-        raise ValueError("may have letters, digits, dots, dashes, underscores and single slashes")
-    return prefix
+def _checked_region(region: str) -> str:
+    if region and not _REGION.fullmatch(region):
+        raise ValueError("must be the name of a region, such as eu-west-3")
+    return region
 
 
-Prefix = Annotated[str, AfterValidator(_checked_prefix)]
+Prefix = Annotated[str, AfterValidator(checked_prefix)]
+Region = Annotated[str, AfterValidator(_checked_region)]
+Bucket = Annotated[str, AfterValidator(checked_bucket)]
 # `~` is the home folder in every path, wherever it was written.
 HomePath = Annotated[Path, AfterValidator(expanded)]
 
@@ -108,25 +110,16 @@ class _Section(BaseModel):
 
 class AwsConfig(_Section):
     profile: str | None = Field(None, description="AWS profile, as in the aws command line")
-    region: str | None = Field(None, description="AWS region, as in the aws command line")
+    region: Region | None = Field(None, description="AWS region, as in the aws command line")
     trace: HomePath | None = Field(
         None, description="file to write AWS' requests and answers to, without secrets"
     )
 
 
 class StorageConfig(_Section):
-    bucket: str | None = Field(None, description="S3 bucket for pictures, runs and logs")
+    bucket: Bucket | None = Field(None, description="S3 bucket for pictures, runs and logs")
     prefix: Prefix = Field("fruits", description="folder inside the bucket")
     dataset: str | None = Field(None, description="name of the dataset to run on")
-
-    @field_validator("bucket")
-    @classmethod
-    def _allowed(cls, bucket: str | None) -> str | None:
-        if bucket and not is_bucket_name(bucket):
-            raise ValueError(
-                "must be a valid bucket name: 3 to 63 small letters, digits, dots and hyphens"
-            )
-        return bucket or None
 
 
 class JobConfig(_Section):

@@ -9,6 +9,8 @@ from fruits_cli.errors import UsageError
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
+_PREFIX = re.compile(r"([A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*)?")
+
 
 @dataclass(frozen=True)
 class S3Uri:
@@ -27,6 +29,23 @@ class S3Uri:
 def is_bucket_name(text: str) -> bool:
     """Whether S3 allows a bucket of that name. Source: S3 User Guide, bucket naming rules."""
     return _BUCKET.fullmatch(text) is not None
+
+
+def checked_bucket(bucket: str) -> str | None:
+    """The configured bucket, None for an empty one. Raises ValueError for a name that is none."""
+    if bucket and not is_bucket_name(bucket):
+        raise ValueError(
+            "must be a valid bucket name: 3 to 63 small letters, digits, dots and hyphens"
+        )
+    return bucket or None
+
+
+def checked_prefix(prefix: str) -> str:
+    """The configured prefix. Raises ValueError for what is no folder, or several."""
+    # It becomes part of addresses, and of an IAM policy, where * and ? stand for anything.
+    if not _PREFIX.fullmatch(prefix.strip("/")) or {".", ".."} & {*prefix.split("/")}:
+        raise ValueError("may have letters, digits, dots, dashes, underscores and single slashes")
+    return prefix
 
 
 def is_s3_uri(text: str) -> bool:

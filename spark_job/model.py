@@ -87,9 +87,10 @@ def _weights_file(weights: str, cache: Path, offline: bool) -> Path:
         return _imagenet_weights(cache / Path(IMAGENET_URL).name, offline)
     file = Path(weights).expanduser()
     if not file.is_file():
+        problem = "is not a file" if file.exists() else "does not exist"
         raise JobError(
             2,
-            f"The weights file {weights} does not exist.",
+            f"The weights file {weights} {problem}.",
             hint="Give --weights imagenet, random, or a .h5 or .weights.h5 file.",
         )
     if file.suffix != ".h5":

@@ -121,7 +121,9 @@ def asking(doing: str, *, paid: bool = False, right: str = "") -> Iterator[None]
             hint="Run aws configure, or aws sso login, or give --profile NAME.",
         ) from error
     except boto.InvalidRegionError as error:
-        raise ConfigError(str(error), hint="Give --region, such as eu-west-3.") from error
+        # --region and fruits.toml were checked before.
+        hint = "AWS_REGION or the profile names it; --region, such as eu-west-3, goes before."
+        raise ConfigError(str(error), hint=hint) from error
     except ResponseParserError as error:
         kind = Unanswered if paid else CloudError
         raise kind(

@@ -146,6 +146,10 @@ def test_a_key_that_a_record_holds_as_unset_excludes_nothing() -> None:
             "[cluster]\ncore_count = 0\n",
             "cluster.core_count must be 1 to 500 (given: 0)",
         ),
+        (
+            "[aws]\nregion = 'a.b'\n",
+            "aws.region must be the name of a region, such as eu-west-3 (given: a.b)",
+        ),
         ("[jobs]\n", "[jobs] is not a table that fruits knows."),
         ("pca_k = 5\n", "[pca_k] is not a table that fruits knows."),
         ("job = 5\n", "job must be a table, written [job]."),

@@ -51,8 +51,12 @@ def test_a_credential_helper_that_fails_is_told_by_whatever_asks_first(
     assert "built-in table" in cloud.account.prices(["m5.xlarge"]).source
 
 
-def test_a_name_that_no_region_can_have_is_a_wrong_setting() -> None:
-    with pytest.raises(ConfigError, match="'eu west 3'") as refused:
-        connect(AwsConfig(region="eu west 3")).account.identity()
+def test_a_name_that_no_region_can_have_is_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu west 3")
 
-    assert "--region" in refused.value.hint
+    with pytest.raises(ConfigError, match="'eu west 3'") as refused:
+        connect(AwsConfig()).account.identity()
+
+    assert "AWS_REGION" in refused.value.hint

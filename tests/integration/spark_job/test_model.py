@@ -50,6 +50,17 @@ def features_of(network: Any, pictures: npt.NDArray[np.float32]) -> npt.NDArray[
     return np.asarray(network(pictures, training=False))
 
 
+def test_weights_that_are_no_file_are_not_said_to_be_absent(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+
+    told = [refused(weights, cache).message for weights in (tmp_path, tmp_path / "figs.h5")]
+
+    assert told == [
+        f"The weights file {tmp_path} is not a file.",
+        f"The weights file {tmp_path}/figs.h5 does not exist.",
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain.weights.h5", "legacy.h5"])
 @pytest.mark.parametrize("classes", [0, 10, 1280])
