@@ -6,10 +6,11 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -18,7 +19,7 @@ from fruits_cli.config import Config
 from fruits_cli.dataset.sample import IF_ABSENT, ensure_sample, sample_folder
 from fruits_cli.doctor.machine import IMAGENET_URL
 from fruits_cli.errors import UsageError
-from fruits_cli.files import cache_dir, expanded
+from fruits_cli.files import cache_dir, expanded, parse_json
 from fruits_cli.ledger import new_run_id
 from fruits_cli.options import Yes, with_config
 from fruits_cli.rehearsal.child import wait_for
@@ -73,9 +74,14 @@ def rehearse(
         if not keep:
             raise typer.Exit(play_once(played))
         living = rehearsal.start(state)
-        code = play(played, living, state) if has_pictures else 0
+        code, run = 0, None
+        if has_pictures and screen.json_output:
+            code, run = play_aside(played, living, state)
+        elif has_pictures:
+            # A shell sources what stdout carries.
+            code = play(played, living, state, stdout=sys.stderr)
     screen.tell("The embedded AWS stays up; fruits rehearse --stop ends it. For another terminal:")
-    facts = {"environ": living.environ, "exit_code": code}
+    facts = {"environ": living.environ, "exit_code": code, "run": run}
     return Outcome(export_lines(living), facts, code)
 
 
@@ -159,15 +165,26 @@ def play_once(played: Played) -> int:
         return play(played, living, state)
 
 
-def play(played: Played, living: Rehearsal, state: Path) -> int:
-    """Play the run beside a living rehearsal; its exit code.
+def play(played: Played, living: Rehearsal, state: Path, *, stdout: TextIO | None = None) -> int:
+    """Play the run beside a living rehearsal; its exit code. stdout: where its answer goes.
 
     Its ledger lies in the rehearsal's state: the last run of the user's folder stays the last.
     """
     work = state / "work"
     work.mkdir(exist_ok=True)
     environ = rehearsal.environ_beside(living, os.environ) | dict.fromkeys(_REAL, "")
-    return wait_for(played.words(), environ, work)
+    return wait_for(played.words(), environ, work, stdout=stdout)
+
+
+def play_aside(played: Played, living: Rehearsal, state: Path) -> tuple[int, Any]:
+    """As `play`, with what the run answered: stdout carries one JSON document, which is ours."""
+    with (state / "answer.json").open("w+", encoding="utf-8") as answer:
+        code = play(played, living, state, stdout=answer)
+        answer.seek(0)
+        # A run that failed has answered nothing.
+        with suppress(ValueError):
+            return code, parse_json(answer.read())
+    return code, None
 
 
 def export_lines(living: Rehearsal) -> list[str]:

@@ -55,9 +55,15 @@ def fruits(
         os.close(ours)
 
 
-def wait_for(words: Sequence[str], environ: Mapping[str, str], folder: Path) -> int:
-    """The exit code of the command, 130 where a signal ended it or us."""
-    with fruits(words, environ, folder, stdout=None) as child:
+def wait_for(
+    words: Sequence[str],
+    environ: Mapping[str, str],
+    folder: Path,
+    *,
+    stdout: IO[str] | None = None,
+) -> int:
+    """The exit code of the command, 130 where a signal ended it or us. stdout: else ours."""
+    with fruits(words, environ, folder, stdout=stdout) as child:
         return ended(child)
 
 
