@@ -66,16 +66,24 @@ def close_attempt(attempt: Attempt, error: BaseException, session: Session, *, k
         else:
             _end(record, session, end, error)
     except FruitsError as second:
-        cluster, closed = record.cluster_id or record.run_id, _closed(record, end, error)
-        how = f"End it with: fruits terminate --cluster {cluster}"
-        if is_stopping and record.cluster_id:
-            # A job that could not be stopped is at work, for --resume and for cancel.
-            closed = replace(record, phase=RunPhase.SUBMITTED)
-            how = f"The job may go on; fruits cancel --cluster {cluster} stops it."
-        session.screen.warn(f"{second} {how}")
+        session.screen.warn(f"{second} {_way_out(record, is_stopping=is_stopping)}")
         heard_again()
-        write_record(closed, session)
+        if is_stopping:
+            # A job that could not be stopped is at work, for --resume and for cancel.
+            end = RunEnd.OUT_OF_SIGHT
+        # Without one, the launch's own record says that nobody knows whether there is a cluster.
+        if record.cluster_id:
+            write_record(_closed(record, end, error), session)
     session.screen.tell(f"What is finished stays in {record.output}; {again} continues from there.")
+
+
+def _way_out(record: RunRecord, *, is_stopping: bool) -> str:
+    if not record.cluster_id:
+        named = f"fruits terminate --cluster {record.run_id}"
+        return f"Whether a cluster was started is not known; {named} ends one."
+    if is_stopping:
+        return f"The job may go on; fruits cancel --cluster {record.cluster_id} stops it."
+    return f"End it with: fruits terminate --cluster {record.cluster_id}"
 
 
 def _closed(record: RunRecord, end: RunEnd, error: BaseException) -> RunRecord:

@@ -5,12 +5,12 @@ import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from fruits_cli.cloud.account import Quota
-from fruits_cli.cloud.clusters import Cluster, ErrorDetail, Market, StepState
+from fruits_cli.cloud.clusters import Cluster, ClusterSpec, ErrorDetail, Market, StepState
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.config import Config, Engine, Target
 from fruits_cli.errors import (
@@ -21,6 +21,7 @@ from fruits_cli.errors import (
     JobFailed,
     MachineError,
     QuotaTooSmall,
+    Unanswered,
     UsageError,
 )
 from fruits_cli.job.node_python import node_python
@@ -745,3 +746,33 @@ def test_ctrl_c_on_a_resumed_run_stops_its_new_step_and_takes_no_older_one_for_i
     (file,) = stop_files(aws)
     step = listed(record.cluster_id)[0]
     assert file.endswith(step.args[step.args.index("--attempt") + 1])
+
+
+def test_a_launch_that_nobody_could_look_for_is_followed_once_aws_can_be_seen(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    aws.script.on_step_end = results(aws)
+    start, find = aws.clusters.start_cluster, aws.clusters.find_clusters
+
+    def unseen(**_: object) -> NoReturn:
+        raise CloudError("AWS cannot be reached.")
+
+    def started(spec: ClusterSpec) -> str:
+        start(spec)
+        aws.clusters.find_clusters = unseen  # type: ignore[method-assign]
+        raise Unanswered("AWS did not answer.")
+
+    aws.clusters.start_cluster = started  # type: ignore[method-assign]
+    with pytest.raises(CloudError):
+        run(settings(tmp_path), here, folder)
+    aws.clusters.find_clusters = find  # type: ignore[method-assign]
+    record = here.ledger.load(RUN_ID)
+    assert record is not None
+
+    run(settings(tmp_path), here, None, resume=record)
+
+    assert record.phase is RunPhase.PLANNED
+    assert f"fruits terminate --cluster {RUN_ID}" in capsys.readouterr().err
+    assert (aws.clusters.starts, aws.live_clusters()) == (1, [])
