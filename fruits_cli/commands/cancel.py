@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fruits_cli.cloud.clusters import EMR_NAME_PREFIX, Cluster, Step, StepState
@@ -10,6 +11,7 @@ from fruits_cli.cluster.steps import cancel as cancel_step
 from fruits_cli.cluster.steps import is_housekeeping
 from fruits_cli.commands.wiring import open_session
 from fruits_cli.config import Config, Target
+from fruits_cli.errors import CloudError
 from fruits_cli.ledger import RunPhase, RunRecord, records_of
 from fruits_cli.options import ClusterChoice, DryRun, Yes, with_config
 from fruits_cli.screen import Outcome, Screen
@@ -41,6 +43,7 @@ def cancel_job(
     running = [step for step in jobs if step.state is not StepState.PENDING]
     step = next(iter(running or jobs[::-1]), None)
     if step is None:
+        _refuse_unlisted(cluster, steps, session)
         line = f"No job is running on {cluster.emr_name}."
         return Outcome([line], {"cluster_id": cluster.cluster_id, "step_id": None})
     job = f"{step.name} ({step.step_id}, {step.state})"
@@ -59,6 +62,17 @@ def cancel_job(
         [f"{step.name} was asked to stop; the cluster stays."],
         {**facts, "run_id": record.run_id},
     )
+
+
+def _refuse_unlisted(cluster: Cluster, steps: Sequence[Step], session: Session) -> None:
+    """Raise CloudError where this folder has just sent a job that ListSteps does not show yet."""
+    listed = {step.name.removeprefix(EMR_NAME_PREFIX) for step in steps}
+    for record in records_of(cluster.cluster_id, session.ledger):
+        if record.images and not record.phase.is_final and record.run_id not in listed:
+            raise CloudError(
+                f"EMR does not show the job of run {record.run_id} yet.",
+                hint="Nothing was cancelled; try again in some seconds.",
+            )
 
 
 def _record_of(cluster: Cluster, step: Step, session: Session) -> RunRecord:

@@ -261,3 +261,14 @@ def test_a_run_whose_kept_cluster_another_terminal_ended_keeps_its_bill(tmp_path
     known = record_of(here, RUN_ID)
     assert known.cluster_ended
     assert known.cost_usd
+
+
+def test_a_job_that_is_not_listed_yet_is_not_said_to_be_none(tmp_path: Path) -> None:
+    aws = FakeAws(script=Script(step_s=3600))
+    here = session(aws, tmp_path)
+    with_cluster(aws, here)
+    submit_job(SETTINGS, here, OTHER_RUN)
+    aws.clusters.steps = lambda cluster_id: []  # type: ignore[method-assign]
+
+    with pytest.raises(CloudError, match=f"does not show the job of run {OTHER_RUN} yet"):
+        cancel_job(None, here, yes=True)
