@@ -1,13 +1,13 @@
 import os
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from fruits_cli.cloud.clusters import Cluster, ErrorDetail, StepState
+from fruits_cli.cloud.clusters import Cluster, ErrorDetail, StepSpec, StepState
 from fruits_cli.cloud.layout import places_of
 from fruits_cli.cluster.find import find_cluster
 from fruits_cli.cluster.launch import forget_dead_launches
@@ -28,7 +28,7 @@ from fruits_cli.errors import (
     UsageError,
 )
 from fruits_cli.job.node_python import node_python
-from fruits_cli.ledger import RunPhase, RunRecord
+from fruits_cli.ledger import Ledger, RunPhase, RunRecord
 from fruits_cli.s3uri import S3Uri
 from fruits_cli.session import Session
 from tests.support.fakes import EPOCH, FakeAws, FakeClusters, Script
@@ -726,3 +726,44 @@ def test_ctrl_c_while_emr_is_asked_to_end_a_cluster_says_that_it_ends(
         terminate_cluster(None, session(aws, tmp_path), yes=True)
 
     assert f"EMR goes on ending cluster {cluster_id}" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class _OnFullDisk(Ledger):
+    """A ledger whose disk is full once `full` holds anything."""
+
+    full: list[StepSpec | None] = field(default_factory=list)
+
+    def write(self, record: RunRecord, *, now: datetime | None = None) -> RunRecord:
+        if self.full:
+            raise MachineError("The ledger cannot be written.")
+        return super().write(record, now=now)
+
+
+def test_a_full_disk_hides_neither_the_end_nor_the_bill_of_a_cluster(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = FakeAws()
+    cluster_id, here = created(aws, tmp_path), session(aws, tmp_path)
+    here = replace(here, ledger=_OnFullDisk(here.ledger.folder, [None]))
+
+    outcome = terminate_cluster(None, here, yes=True)
+
+    assert not aws.clusters.cluster(cluster_id).state.is_live
+    assert outcome.facts["cost_usd"]
+    assert "The ledger cannot be written." in capsys.readouterr().err
+
+
+def test_a_full_disk_does_not_hide_how_a_job_ended(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws(script=Script(step_ends=StepState.FAILED)))
+    created(aws, tmp_path)
+    here = session(aws, tmp_path)
+    disk = _OnFullDisk(here.ledger.folder)
+    aws.script.on_step_end = disk.full.append
+
+    with pytest.raises(JobFailed):
+        submit_job(
+            config(job={"weights": "random"}), replace(here, ledger=disk), OTHER_RUN, wait=True
+        )
+
+    assert disk.full
