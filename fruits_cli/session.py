@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fruits_cli.cloud.protocols import Clock, Cloud
-from fruits_cli.ledger import Ledger
+from fruits_cli.errors import MachineError
+from fruits_cli.ledger import Ledger, RunRecord
 from fruits_cli.screen import Screen
 
 
@@ -26,3 +27,14 @@ class Session:
     environ: Mapping[str, str]
     load_model: Callable[..., Any]
     fetch_wheels: Callable[..., Any] | None
+
+    def note(self, record: RunRecord, **changes: Any) -> RunRecord:
+        """Write the record of what was done already, which a full disk does not change.
+
+        With changes, those alone, to the record as it is by now.
+        """
+        try:
+            return self.ledger.update(record, **changes) if changes else self.ledger.write(record)
+        except MachineError as error:
+            self.screen.warn(str(error))
+            return replace(record, **changes)

@@ -15,7 +15,7 @@ from fruits_cli.cluster.launch import living
 from fruits_cli.cluster.lock import read_lock, release_lock
 from fruits_cli.cluster.logs import await_logs, failed_in_bootstrap, fetch_logs
 from fruits_cli.cluster.watch import watch_cluster
-from fruits_cli.errors import CloudError, MachineError
+from fruits_cli.errors import CloudError
 from fruits_cli.ledger import RunPhase, records_of
 from fruits_cli.screen import Progress
 from fruits_cli.session import Session
@@ -131,11 +131,7 @@ def await_end(cluster_id: str, session: Session) -> Ended:
         if bill:
             record = replace(record, cost_usd=bill.usd, cluster_seconds=bill.seconds)
             record = replace(record, cluster_shape=bill.shape)
-        try:
-            session.ledger.write(record)
-        except MachineError as error:
-            # The cluster is gone all the same, and its bill is to be shown.
-            session.screen.warn(str(error))
+        session.note(record)
     return Ended(cluster, bill, line)
 
 

@@ -57,7 +57,7 @@ def cancel_job(
     record = _record_of(cluster, step, session)
     cancel_step(record, session.cloud)
     if record.output:
-        session.ledger.update(record, phase=RunPhase.CANCELLED)
+        session.note(record, phase=RunPhase.CANCELLED)
     return Outcome(
         [f"{step.name} was asked to stop; the cluster stays."],
         {**facts, "run_id": record.run_id},

@@ -121,7 +121,7 @@ def _note_end(record: RunRecord, session: Session) -> None:
     with suppress(CloudError):
         cluster = session.cloud.clusters.cluster(record.cluster_id)
         if cluster.state.is_final:
-            session.ledger.update(record, phase=RunPhase.FAILED, cluster_ended=True)
+            session.note(record, phase=RunPhase.FAILED, cluster_ended=True)
 
 
 def ignored_settings(config: Config, cluster: Cluster, session: Session) -> Iterator[str]:

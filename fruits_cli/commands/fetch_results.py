@@ -63,7 +63,7 @@ def fetch_results(
         return Outcome([*manifest_lines(manifest), line], facts_of_plan)
     screen.follow(fetch_run(session.cloud.storage, uri, target))
     if record:
-        session.ledger.update(record, folder=str(target))
+        session.note(record, folder=str(target))
     outcome = Outcome(
         [*manifest_lines(manifest), f"Results: {target}"],
         {**facts, "manifest": manifest},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -19,7 +18,6 @@ from fruits_cli.errors import JobCancelled, UsageError
 from fruits_cli.job.node_python import interpreter_on
 from fruits_cli.ledger import RunPhase, RunRecord, new_run_id
 from fruits_cli.options import ClusterChoice, DryRun, with_config
-from fruits_cli.runs.attempt import write_record
 from fruits_cli.runs.follow import follow, raise_failure
 from fruits_cli.runs.results import fetch_manifest, manifest_facts, manifest_lines
 from fruits_cli.runs.step import planned_step
@@ -141,5 +139,4 @@ def _follow(config: Config, record: RunRecord, session: Session) -> None:
         phase = RunPhase.CANCELLED
         raise
     finally:
-        # On a full disk the job has ended as it has.
-        write_record(replace(session.ledger.load(record.run_id) or record, phase=phase), session)
+        session.note(record, phase=phase)

@@ -11,7 +11,7 @@ from fruits_cli.cluster.ending import ENDS_CLUSTER, RunEnd, run_end
 from fruits_cli.cluster.launch import look_for
 from fruits_cli.cluster.life import await_end, release_launch_lock, stop_cluster
 from fruits_cli.cluster.steps import cancel
-from fruits_cli.errors import CloudError, FruitsError, JobCancelled, MachineError
+from fruits_cli.errors import CloudError, FruitsError, JobCancelled
 from fruits_cli.job.progress import argument, ask_to_stop
 from fruits_cli.ledger import RunPhase, RunRecord
 from fruits_cli.runs.follow import step_of_run
@@ -32,15 +32,6 @@ class Attempt:
     completed: bool = False
 
 
-def write_record(record: RunRecord, session: Session) -> RunRecord:
-    """Write the record; a full disk changes nothing for the cluster."""
-    try:
-        return session.ledger.write(record)
-    except MachineError as error:
-        session.screen.warn(str(error))
-        return record
-
-
 def close_attempt(attempt: Attempt, error: BaseException, session: Session, *, keep: bool) -> None:
     """End the cluster where the table says so, before any message; else say how to continue."""
     end = run_end(error, job_ended=attempt.job_ended, completed=attempt.completed)
@@ -56,13 +47,13 @@ def close_attempt(attempt: Attempt, error: BaseException, session: Session, *, k
             known = session.ledger.load(record.run_id)
             # Another terminal may have launched this run, and written so.
             if known is None or known.launch_id == record.launch_id:
-                write_record(_closed(record, end, error), session)
+                session.note(_closed(record, end, error))
             return
         if keep or not ENDS_CLUSTER[end]:
             if is_stopping:
                 _stop_job(record, attempt.step_args, session)
             _leave(record, end, session, keep=keep)
-            write_record(_closed(record, end, error), session)
+            session.note(_closed(record, end, error))
         else:
             _end(record, session, end, error)
     except FruitsError as second:
@@ -73,7 +64,7 @@ def close_attempt(attempt: Attempt, error: BaseException, session: Session, *, k
             end = RunEnd.OUT_OF_SIGHT
         # Without one, the launch's own record says that nobody knows whether there is a cluster.
         if record.cluster_id:
-            write_record(_closed(record, end, error), session)
+            session.note(_closed(record, end, error))
     session.screen.tell(f"What is finished stays in {record.output}; {again} continues from there.")
 
 
@@ -101,7 +92,7 @@ def _end(record: RunRecord, session: Session, end: RunEnd, error: BaseException)
     came_again = heard_again()
     session.screen.tell(f"Ending cluster {record.cluster_id}.")
     # Before we wait for its end, which may be cut: --resume must not take it for one at work.
-    write_record(_closed(record, end, error), session)
+    session.note(_closed(record, end, error))
     # Whoever interrupts us again is told that it ends all the same.
     with suppress(KeyboardInterrupt):
         if not came_again:

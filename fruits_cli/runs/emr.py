@@ -28,7 +28,7 @@ from fruits_cli.job.node_python import node_python, ship_python
 from fruits_cli.job.results import RUNS_DIR
 from fruits_cli.job.shipment import planned_job, shipped_job
 from fruits_cli.ledger import RunPhase, RunRecord
-from fruits_cli.runs.attempt import Attempt, close_attempt, write_record
+from fruits_cli.runs.attempt import Attempt, close_attempt
 from fruits_cli.runs.follow import follow, raise_failure
 from fruits_cli.runs.results import (
     fetch_manifest,
@@ -230,7 +230,7 @@ def fetch_and_end(
         close_attempt(attempt, error, session, keep=keep)
         raise
     record = replace(attempt.record, phase=RunPhase.DONE, folder=str(target))
-    record = write_record(record, session)
+    record = session.note(record)
     lines, bill = [], None
     if keep and record.cluster_id:
         if not record.cluster_ended:

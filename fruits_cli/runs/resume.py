@@ -16,7 +16,7 @@ from fruits_cli.config import COMMAND_LINE, Config, Layer, configured
 from fruits_cli.errors import ClusterNotFound
 from fruits_cli.job.results import MANIFEST_FILE
 from fruits_cli.ledger import RunPhase, RunRecord
-from fruits_cli.runs.attempt import Attempt, write_record
+from fruits_cli.runs.attempt import Attempt
 from fruits_cli.runs.emr import (
     confirm,
     detached,
@@ -202,7 +202,7 @@ def _joined(
     detach: bool,
 ) -> Outcome:
     """Follow a run that is at work, or leave it to itself."""
-    write_record(at_work, session)
+    session.note(at_work)
     if keep and not stays:
         session.screen.warn("It was started without --keep-cluster: its cluster ends after it.")
     if detach:

@@ -767,3 +767,16 @@ def test_a_full_disk_does_not_hide_how_a_job_ended(tmp_path: Path) -> None:
         )
 
     assert disk.full
+
+
+def test_a_job_that_was_cancelled_on_a_full_disk_is_said_to_be(tmp_path: Path) -> None:
+    aws = with_dataset(FakeAws(script=Script(step_s=3600)))
+    created(aws, tmp_path)
+    here = session(aws, tmp_path)
+    submit_job(config(job={"weights": "random"}), here, OTHER_RUN)
+
+    outcome = cancel_job(
+        None, replace(here, ledger=_OnFullDisk(here.ledger.folder, [None])), yes=True
+    )
+
+    assert outcome.facts["run_id"] == OTHER_RUN
