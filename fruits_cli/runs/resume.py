@@ -47,11 +47,12 @@ def resume_on_emr(
 ) -> Outcome:
     """Continue a run: follow it while it is at work, fetch it once it is done, else run it.
 
-    flags: those of the command; with another option of the job a finished run is fitted again.
-    Raises as `run_on_emr` does.
+    flags: the command's; new ones of the job run a finished run again. Raises as `run_on_emr`.
     """
     has_new_options = bool(flags.get("job", {}).keys() - {"output_dir"})
     cluster = _cluster_of(record, session)
+    # A launch whose answer got lost has told no id.
+    record = replace(record, cluster_id=cluster.cluster_id) if cluster else record
     # `fruits submit` chose a cluster that was there: it is not ours to end.
     is_own = bool(record.launch_id)
     stays = cluster is not None and (record.is_kept or not is_own)
@@ -70,8 +71,7 @@ def resume_on_emr(
             session.screen.tell(f"Run {record.run_id} is finished; fetching its results.")
             ended = record.cluster_ended or not (is_own or cluster)
             attempt = Attempt(replace(record, cluster_ended=ended), job_ended=True, completed=True)
-            keep = stays or not is_own
-            return fetch_and_end(config, session, attempt, pictures=None, keep=keep)
+            return fetch_and_end(config, session, attempt, pictures=None, keep=stays or not is_own)
     if cluster and is_own and record.is_kept:
         return _again_on(cluster, config, session, record, detach=detach, dry_run=dry_run)
     return _again_on_new_cluster(

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -776,3 +777,23 @@ def test_a_launch_that_nobody_could_look_for_is_followed_once_aws_can_be_seen(
     assert record.phase is RunPhase.PLANNED
     assert f"fruits terminate --cluster {RUN_ID}" in capsys.readouterr().err
     assert (aws.clusters.starts, aws.live_clusters()) == (1, [])
+
+
+def test_a_kept_cluster_whose_launch_told_no_id_is_known_once_its_run_is_fetched(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws = FakeAws()
+    here = session(aws, tmp_path)
+    aws.script.on_step_end = results(aws)
+    run(settings(tmp_path), here, folder, keep=True)
+    record = here.ledger.load(RUN_ID)
+    assert record is not None
+    lost = replace(record, phase=RunPhase.PLANNED, cluster_id="", step_id="")
+    here.ledger.write(lost)
+
+    outcome = run(settings(tmp_path), here, None, resume=lost)
+
+    known = here.ledger.load(RUN_ID)
+    assert known is not None
+    assert (known.phase, known.cluster_id) == (RunPhase.DONE, record.cluster_id)
+    assert f"Cluster {record.cluster_id} is kept; fruits terminate ends it." in outcome.lines
