@@ -157,14 +157,16 @@ def test_a_file_that_could_carry_code_is_never_opened(tmp_path: Path, name: str)
     assert "never loaded" in error.hint
 
 
-@pytest.mark.parametrize("name", ["missing.h5", "folder.h5"])
-def test_weights_that_are_not_there_are_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "problem"), [("missing.h5", "does not exist"), ("folder.h5", "is not a file")]
+)
+def test_weights_that_are_not_there_are_refused(tmp_path: Path, name: str, problem: str) -> None:
     (tmp_path / "folder.h5").mkdir()
 
     error = refused(tmp_path / name, tmp_path / "cache")
 
     assert error.exit_code == 2
-    assert "does not exist" in error.message
+    assert problem in error.message
 
 
 def test_unavailable_imagenet_weights_stop_the_run(tmp_path: Path) -> None:
