@@ -25,9 +25,10 @@ from spark_job.listing import MAX_PICTURE_BYTES
 T = TypeVar("T")
 R = TypeVar("R")
 
-_GROUP_PICTURES, _GROUP_BYTES = 32, 16 * 2**20
 # Of a shard's contents one read: S3 is asked seldom, and a worker holds little.
 _STREAM_BYTES = 8 * 2**20
+# Read together, so that the next are one read ahead; and under way beside what is in use.
+_GROUP_PICTURES, _GROUP_BYTES, _AHEAD_BYTES = 32, _STREAM_BYTES, 16 * 2**20
 _FACTS = ("path", "label", "sha256", "length")
 # Each read of S3 waits 20 to 200 ms; a local one is in the page cache or on one disk.
 _S3_READERS = 16
@@ -113,17 +114,22 @@ def _from_shard(shard: _Shard, parts: list[list[int]]) -> Iterator[Picture]:
     def size(part: list[int]) -> int:
         return int(shard.about.row_group(part[0] // chunks.GROUP_ROWS).total_byte_size)
 
-    def read(part: list[int]) -> list[Picture]:
-        table = _taken(shard, part, [*_FACTS, "content"])
-        return [_packed(**row) for row in table.to_pylist()]
+    def read(part: list[int]) -> pa.Table:
+        return _taken(shard, part, [*_FACTS, "content"])
 
     for is_usual, run in itertools.groupby(parts, lambda part: size(part) <= _STREAM_BYTES):
         if is_usual:
-            ahead = read_ahead(read, run, readers=1, size=size)
-            yield from itertools.chain.from_iterable(ahead)
+            tables = read_ahead(read, run, readers=1, size=size)
+            yield from itertools.chain.from_iterable(map(_at_once, tables))
         else:
             for part in run:
                 yield from _one_by_one(shard, part)
+
+
+def _at_once(table: pa.Table) -> Iterator[Picture]:
+    """The pictures of a row group, each copied out of it only once it is used."""
+    for facts, content in zip(table.select(_FACTS).to_pylist(), table["content"], strict=True):
+        yield _packed(**facts, content=content.as_py())
 
 
 def _taken(shard: _Shard, part: Sequence[int], columns: list[str]) -> pa.Table:
@@ -134,6 +140,9 @@ def _taken(shard: _Shard, part: Sequence[int], columns: list[str]) -> pa.Table:
     places = [number - group * chunks.GROUP_ROWS for number in part]
     if table.num_rows <= places[-1]:
         raise IndexError(f"its row group {group} is too short")
+    if places[-1] - places[0] == len(places) - 1:
+        # Not copied, as those that are taken are.
+        return table.slice(places[0], len(places))
     return table.take(places)
 
 
@@ -158,16 +167,23 @@ def _length_of(group: list[dict[str, Any]]) -> int:
 def _contents(shard: _Shard, part: list[int]) -> Iterator[bytes | None]:
     """The contents of these pictures, of which as few as can be are held at a time."""
     at = part[0] // chunks.GROUP_ROWS * chunks.GROUP_ROWS
-    file = pq.ParquetFile(shard.stream, metadata=shard.about, buffer_size=_STREAM_BYTES)
+    # pyarrow's own choice, to buffer ahead, holds the contents of the whole row group.
+    file = pq.ParquetFile(
+        shard.stream, metadata=shard.about, buffer_size=_STREAM_BYTES, pre_buffer=False
+    )
     rows = file.iter_batches(
         1, row_groups=[at // chunks.GROUP_ROWS], columns=["content"], use_threads=False
     )
     for number in part:
-        content = _content_of(next(itertools.islice(rows, number - at, None)))
-        at = number + 1
-        if number == part[-1]:
-            # They hold the last page: of one picture, where that is a large one.
+        row = next(itertools.islice(rows, number - at, None))
+        at, is_last = number + 1, number == part[-1]
+        if is_last:
+            # They hold the last page, which of a large picture is as large: gone before its copy.
             del rows, file
+            pa.default_memory_pool().release_unused()
+        content = _content_of(row)
+        del row
+        if is_last:
             pa.default_memory_pool().release_unused()
         yield content
         del content
@@ -356,12 +372,12 @@ def read_ahead(
             used: Future[R] | None = None
             while under_way and (
                 len(under_way) == readers
-                or sum(taken for taken, _ in under_way) + needed > _GROUP_BYTES
+                or sum(taken for taken, _ in under_way) + needed > _AHEAD_BYTES
             ):
                 if used:
                     yield used.result()
                 used = under_way.popleft()[1]
-            if used and needed > _GROUP_BYTES:
+            if used and needed > _AHEAD_BYTES:
                 yield used.result()
                 used = None
             under_way.append((needed, pool.submit(read, item)))
