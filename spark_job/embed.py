@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from spark_job import engines, features, files, images, schema
+from spark_job import engines, faults, features, files, images, schema
 from spark_job.engines import Engine
 from spark_job.errors import JobError
 from spark_job.features import ChunkResult
@@ -70,6 +70,7 @@ def _content(path: bytes) -> bytes:
     try:
         content, size, _ = files.read_local(path, limit=MAX_PICTURE_BYTES)
     except OSError as error:
+        faults.require_own_fault(os.fsdecode(path), error, is_local=True)
         raise images.Refusal(schema.UNREADABLE, f"{error.strerror or error}"[:500]) from error
     if size > MAX_PICTURE_BYTES:
         limit = f"{size:,} bytes; the limit is {MAX_PICTURE_BYTES:,}."

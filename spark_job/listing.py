@@ -8,11 +8,25 @@ of the folders that it lies in. Imports nothing but the standard library.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import AnyStr
 
 MAX_PICTURE_BYTES = 128 * 2**20
+# What a read fails of for all files alike, or only this time: no fault of the picture's.
+MACHINE_FAULTS = frozenset(
+    (
+        errno.EAGAIN,
+        errno.EINTR,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    )
+)
 # The folders from the root of the disk down to one, as (st_dev, st_ino).
 Chain = frozenset[tuple[int, int]]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spark_job import chunks, files, images, schema
+from spark_job import chunks, faults, files, images, schema
 from spark_job.chunks import Plan
 from spark_job.errors import JobError
 from spark_job.files import Found, Place
@@ -32,12 +31,6 @@ _GROUP_PICTURES, _GROUP_BYTES, _AHEAD_BYTES = 32, _STREAM_BYTES, 16 * 2**20
 _FACTS = ("path", "label", "sha256", "length")
 # Each read of S3 waits 20 to 200 ms; a local one is in the page cache or on one disk.
 _S3_READERS = 16
-# What S3 says of an object, not of itself or the way to it, as pyarrow tells it.
-_OWN_FAULT = re.compile(
-    r"AWS Error (ACCESS_DENIED|RESOURCE_NOT_FOUND|NO_SUCH_KEY|INVALID_OBJECT_STATE|"
-    # 136 is Aws::S3::S3Errors::INVALID_OBJECT_STATE: archived.
-    r"\[code 136\]|UNKNOWN \(HTTP status 4\d\d\))"
-)
 
 
 @dataclass(frozen=True)
@@ -309,20 +302,10 @@ def _content(source: Place, row: Found, *, check: bool) -> bytes:
         _require_source(source)
         raise images.Refusal(schema.CHANGED, "It is gone since it was listed.") from error
     except (OSError, ValueError) as error:
-        if not source.is_local and isinstance(error, OSError):
-            _require_own_fault(source.at(row.path), error)
+        if isinstance(error, OSError):
+            faults.require_own_fault(source.at(row.path), error, is_local=source.is_local)
         reason = getattr(error, "strerror", None) or str(error)
         raise images.Refusal(schema.UNREADABLE, f"{reason}"[:500]) from error
-
-
-def _require_own_fault(key: str, error: OSError) -> None:
-    """Raise JobError (1) unless S3 refuses this very object: it may give it at the next attempt."""
-    if not _OWN_FAULT.search(str(error)):
-        raise JobError(
-            1,
-            f"s3://{key} could not be read: {error}"[:500],
-            hint="fruits run --resume continues from here.",
-        ) from error
 
 
 def _local(source: Place, row: Found) -> bytes:

@@ -27,8 +27,9 @@ from fruits_cli.dataset.listing import (
     stamp_of,
 )
 from fruits_cli.dataset.manifest import Shard
+from fruits_cli.errors import MachineError
 from fruits_cli.files import replacing
-from spark_job.listing import MAX_PICTURE_BYTES
+from spark_job.listing import MACHINE_FAULTS, MAX_PICTURE_BYTES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,7 +98,7 @@ def pack(
 
     Streams: memory is that of one shard, and a file in `into` may be removed once it was taken.
     Raises UsageError where a folder cannot be listed or there is no picture, MachineError where
-    `into` cannot be written.
+    `into` cannot be written, or a picture not be read for no fault of its own.
     """
     extensions = tuple(extensions)
     with closing(digests or DigestCache(None)) as cache:
@@ -184,6 +185,11 @@ def _read(listed: Listed) -> _Picture:
     try:
         content, stamp = _content(listed.file)
     except OSError as error:
+        if error.errno in MACHINE_FAULTS:
+            raise MachineError(
+                f"{listed.path} could not be read: {error.strerror}.",
+                hint="Try again. A file that is damaged for good must be moved away first.",
+            ) from error
         return replace(unread, reason=f"{error.strerror or error}.")
     if len(content) > MAX_PICTURE_BYTES:
         return replace(unread, reason=_TOO_LARGE, error="too_large")

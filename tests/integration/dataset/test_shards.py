@@ -21,6 +21,7 @@ from fruits_cli.dataset.listing import Listed, list_pictures
 from fruits_cli.dataset.manifest import DatasetManifest, parse_manifest
 from fruits_cli.dataset.shards import PackedShard, pack, shard_name
 from fruits_cli.errors import MachineError, UsageError
+from tests.support.descriptors import no_more_files
 from tests.support.packing import pack_on_disk
 from tests.support.paths import ROOT
 
@@ -486,6 +487,7 @@ _CHILD = """
 import json, os, sys, time
 from pathlib import Path
 import pyarrow.parquet, pydantic, sqlite3, json.decoder
+from tests.support.descriptors import no_more_files
 from tests.support.packing import pack_on_disk
 from fruits_cli.dataset.digests import DigestCache
 from fruits_cli.errors import FruitsError
@@ -580,3 +582,16 @@ def test_a_target_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
     with pytest.raises((MachineError, UsageError), match="file"):
         packed(tmp_path / "pictures", tmp_path / "file" / "set")
+
+
+def test_a_machine_without_a_free_descriptor_packs_no_picture_as_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        with (tmp_path / "data" / name).open("wb") as file:
+            # Each has a shard for itself.
+            file.truncate(17 * MIB)
+    shards = pack(tmp_path / "data", into=tmp_path, extensions=EXTENSIONS, known={})
+    next(shards)
+
+    with no_more_files(), pytest.raises(MachineError, match=r"2\.jpg could not be read: Too many"):
+        next(shards)

@@ -16,7 +16,9 @@ import pytest
 from spark_job import engines, images, schema
 from spark_job.embed import embed_paths, split_paths
 from spark_job.engines import Engine
+from spark_job.errors import JobError
 from spark_job.listing import MAX_PICTURE_BYTES
+from tests.support.descriptors import no_more_files
 from tests.support.pictures import drawn, jpeg, png_chunk, png_header
 
 pytestmark = [pytest.mark.xdist_group("model"), pytest.mark.filterwarnings("ignore")]
@@ -195,3 +197,11 @@ def test_a_full_disk_under_stdout_is_exit_1_with_a_sentence(artefact_folder: Pat
     assert ended.returncode == 1
     last = ended.stderr.decode().splitlines()[-1]
     assert last == "Error: The features could not be written: No space left on device"
+
+
+def test_a_machine_without_a_free_descriptor_answers_no_path(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    engine = Engine("stand-in", "f32", means)
+
+    with no_more_files(), pytest.raises(JobError, match=r"a\.jpg could not be read: Too many"):
+        next(embed_paths([os.fsencode(tmp_path / "a.jpg")], engine, side_px=SIDE))

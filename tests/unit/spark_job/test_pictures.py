@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,10 +10,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from spark_job import files, pictures
+from spark_job import faults, files, pictures
 from spark_job.errors import JobError
 from spark_job.files import Found
 from tests.support.datasets import plan_for, row, write_packed
+from tests.support.descriptors import no_more_files
 from tests.support.pictures import jpeg
 
 
@@ -89,6 +92,33 @@ def test_a_shard_with_fewer_row_groups_than_promised_is_named(tmp_path: Path) ->
 
     with pytest.raises(JobError, match="cannot be read"):
         list(pictures.pictures_of(plan, files.place(plan.images), [wrong], check=False))
+
+
+def test_a_machine_without_a_free_descriptor_rejects_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    place = files.place(str(tmp_path))
+    rows = list(place.walk(["jpg"]))
+
+    with no_more_files(), pytest.raises(JobError, match=r"a\.jpg could not be read: Too many"):
+        list(pictures.pictures_of(plan_for(tmp_path), place, rows, check=False))
+
+    (picture,) = pictures.pictures_of(plan_for(tmp_path), place, rows, check=False)
+    assert picture.refusal is None
+
+
+@pytest.mark.parametrize("number", ["EIO", "ESTALE", "EMFILE", "ENFILE", "EINTR", "ENOMEM"])
+def test_what_the_machine_fails_of_ends_the_task(number: str) -> None:
+    code = getattr(errno, number)
+
+    with pytest.raises(JobError, match=r"a\.jpg could not be read"):
+        faults.require_own_fault("a.jpg", OSError(code, os.strerror(code)), is_local=True)
+
+
+@pytest.mark.parametrize("number", ["ENOENT", "EACCES", "EISDIR", "ELOOP", "ENAMETOOLONG", ""])
+def test_what_a_name_or_file_fails_of_is_its_own_fault(number: str) -> None:
+    error = OSError(getattr(errno, number), "") if number else OSError("It is a link to nothing.")
+
+    faults.require_own_fault("a.jpg", error, is_local=True)
 
 
 def test_reading_ahead_keeps_the_order_and_looks_no_further_than_its_readers() -> None:
