@@ -50,13 +50,13 @@ _HITS_DIR, _GONE_DIR = f"{SCRATCH_DIR}/hits", f"{SCRATCH_DIR}/gone"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def key_of(plan: Plan) -> str:
+def key_of(plan: Plan, rules: int = images.RULES) -> str:
     """What features depend on beside the picture's bytes: model, engine and pixels, as a digest.
 
-    The versions of decoders do not count, their pixels do.
+    rules: of decoding. The versions of decoders do not count, their pixels do.
     """
     engine = importlib.metadata.version(plan.engine)
-    facts = [images.RULES, plan.fingerprint, plan.engine, engine, plan.precision, plan.image_size]
+    facts = [rules, plan.fingerprint, plan.engine, engine, plan.precision, plan.image_size]
     return hashlib.sha256(json.dumps([*facts, probe.digest(plan.image_size)]).encode()).hexdigest()
 
 

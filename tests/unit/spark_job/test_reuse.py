@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from spark_job import reuse
+from spark_job import chunks, files, images, reuse, schema
 from spark_job.chunks import Plan
 
 
@@ -138,6 +140,21 @@ PLAN = Plan(
 )
 def test_whatever_changes_features_changes_the_key(other: dict[str, Any]) -> None:
     assert reuse.key_of(replace(PLAN, **other)) != reuse.key_of(PLAN)
+
+
+def test_a_run_that_decoded_by_other_rules_is_no_source(tmp_path: Path) -> None:
+    for name, rules in [("before", images.RULES - 1), ("now", images.RULES)]:
+        run = files.place(str(tmp_path / "runs" / name))
+        facts = {"run_id": name, "reuse_key": reuse.key_of(PLAN, rules), "versions": {}}
+        counts = {"chunks": 1, "features": 1, "rejected": 0}
+        run.write(schema.MANIFEST_FILE, json.dumps({**facts, "counts": counts}).encode())
+        run.write(chunks.marker_file(0), b"{}")
+
+    found = reuse.find_sources(
+        [str(tmp_path / "runs")], reuse.key_of(PLAN), files.place(str(tmp_path / "new"))
+    )
+
+    assert [source.run_id for source in found] == ["now"]
 
 
 @pytest.mark.parametrize("other", [{"images": "x"}, {"name": "x"}, {"extensions": ["png"]}])
