@@ -198,7 +198,7 @@ class Job:
     def _features(self, plan: Plan, reporter: Reporter) -> Tally:
         began_s = time.monotonic()
         self.output.remove(reuse.SCRATCH_DIR)
-        finished = chunks.finished_chunks(self.output)
+        finished = self._whole_chunks()
         todo = sorted(set(range(plan.chunks)).difference(finished))
 
         def count() -> int:
@@ -214,6 +214,16 @@ class Job:
         if not rows == tally.pictures == plan.pictures:
             raise JobError(1, f"{plan.pictures} pictures were listed, but {rows} have rows.")
         return tally
+
+    def _whole_chunks(self) -> list[int]:
+        """The finished chunks; one whose features file is gone is finished no more."""
+        finished = chunks.finished_chunks(self.output)
+        there = {f"{schema.FEATURES_DIR}/{name}" for name in self.output.list(schema.FEATURES_DIR)}
+        lost = {chunk for chunk in finished if chunks.features_file(chunk) not in there}
+        for chunk in lost:
+            # A second attempt would take its marker for that of the first.
+            self.output.remove(chunks.marker_file(chunk))
+        return [chunk for chunk in finished if chunk not in lost]
 
     def _computed(self, plan: Plan, todo: list[int]) -> Tally:
         asked, tally = self.asked, NOTHING

@@ -8,8 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from spark_job import chunks, copies, daemon, engines, features, files, pca, reuse, schema
 from spark_job.chunks import NOTHING, Plan, Tally
+from spark_job.errors import JobError
 from spark_job.pictures import pictures_of, rows_of
 
 if TYPE_CHECKING:
@@ -105,17 +108,38 @@ def _attempt() -> int:
 def tally_chunks(output_uri: str, numbers: Iterable[int]) -> Iterator[Tally]:
     """The counts of these chunks, from their markers."""
     output = files.place(output_uri)
-    yield functools.reduce(Tally.__add__, (chunks.load_tally(output, n) for n in numbers), NOTHING)
+    yield functools.reduce(Tally.__add__, (_tally(output, n) for n in numbers), NOTHING)
+
+
+def _tally(output: files.Place, chunk: int) -> Tally:
+    try:
+        return chunks.load_tally(output, chunk)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(output, chunks.marker_file(chunk), error) from error
+
+
+def _feature_rows(output: files.Place, chunk: int, columns: list[str]) -> pa.Table:
+    name = chunks.features_file(chunk)
+    try:
+        return features.read_table(output, name, columns)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(output, name, error) from error
+
+
+def _damaged(output: files.Place, name: str, error: Exception) -> JobError:
+    return JobError(
+        1,
+        f"{output.uri}/{name} cannot be read: {error}"[:500],
+        hint="fruits run --resume continues from here; if the file is damaged, remove it first: "
+        "its pictures are computed again.",
+    )
 
 
 @daemon.on_worker
 def chunk_sums(output_uri: str, numbers: Iterable[int]) -> Iterator[pca.Sums]:
     """One partial sum over the features of these chunks."""
     output = files.place(output_uri)
-    blocks = (
-        features.feature_array(features.read_table(output, chunks.features_file(n), ["features"]))
-        for n in numbers
-    )
+    blocks = (features.feature_array(_feature_rows(output, n, ["features"])) for n in numbers)
     yield pca.sums_of(blocks, schema.FEATURES)
 
 
@@ -144,9 +168,7 @@ def project_chunks(
     """Write the components of these chunks; yields the number of rows of each."""
     output, columns = files.place(output_uri), schema.pca_rows(keep_features=keep_features)
     for number in numbers:
-        table = features.read_table(
-            output, chunks.features_file(number), ["path", "label", "features"]
-        )
+        table = _feature_rows(output, number, ["path", "label", "features"])
         projected = features.list_column(model.value.project(features.feature_array(table)))
         table = table.append_column("pca_features", projected).select(columns.names)
         try:

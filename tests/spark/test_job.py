@@ -261,6 +261,29 @@ def test_features_files_with_other_rows_than_were_counted_are_exit_1(
     assert run_job(hundred, output, "--resume") == 0
 
 
+def test_resume_computes_a_lost_features_file_again_and_names_a_damaged_file(
+    hundred: Path, run_job: RunJob, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    assert run_job(hundred, output) == 0
+    features = output / "features" / "0000001.parquet"
+    rows = pq.read_table(features).num_rows
+    features.unlink()
+
+    assert run_job(hundred, output, "--resume") == 0
+
+    assert Results(output).counts["inferences"] == pq.read_table(features).num_rows == rows
+
+    for damaged in (features, output / "_chunks" / "1.json"):
+        damaged.write_bytes(damaged.read_bytes()[:20])
+
+        assert run_job(hundred, output, "--resume") == 1
+
+        assert f"{damaged} cannot be read" in Results(output).error["message"]
+        damaged.unlink()
+        assert run_job(hundred, output, "--resume") == 0
+
+
 def test_resume_rejects_what_changed_since_the_listing(
     hundred: Path, run_job: RunJob, tmp_path: Path
 ) -> None:
