@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Iterator
 
@@ -10,8 +9,8 @@ from collections.abc import Iterator
 Segment = tuple[int, bytes]
 SCAN = 0xDA
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Pillow keeps each segment, and joins those of EXIF.
-_SEGMENT_COPIES = 3
+# Pillow keeps each segment with its name, however short it is, and joins those of EXIF.
+_SEGMENT_COPIES, _SEGMENT_BYTES = 3, 256
 # Of a tag: bytes stay bytes, of which there are copies; numbers become a tuple of Python's.
 _TEXT_TYPES, _TEXT_COPIES, _NUMBER_BYTES = frozenset((1, 2, 7)), 2, 40
 _TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -47,7 +46,8 @@ def is_read_at_once(jpeg: bytes) -> bool:
 def reading_bytes(content: bytes) -> int:
     """Bytes that opening the file takes beside its own."""
     if content[:2] == b"\xff\xd8":
-        return _SEGMENT_COPIES * sum(int.from_bytes(head[:2]) for _, head in segments(content))
+        lengths = (int.from_bytes(head[:2]) for _, head in segments(content))
+        return sum(_SEGMENT_COPIES * length + _SEGMENT_BYTES for length in lengths)
     return tag_bytes(content)
 
 
@@ -56,26 +56,36 @@ def tag_bytes(tiff: bytes) -> int:
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
         return 0
-    try:
-        first = _entries(tiff, None, order)
-        own = [offset for tag, _, _, offset in first if tag in _DIRECTORIES]
-        more = itertools.chain.from_iterable(_entries(tiff, offset, order) for offset in own)
-        return sum(_entry_bytes(kind, count, tiff) for _, kind, count, _ in (*first, *more))
-    except struct.error:
-        return 0
+    needed, own = 0, dict[int, int]()
+    for tag, kind, count, offset in _entries(tiff, None, order):
+        needed += _entry_bytes(kind, count, tiff)
+        if tag in _DIRECTORIES:
+            # The first of them counts, as for Pillow: a file may name one thousands of times.
+            own.setdefault(tag, offset)
+    for start in own.values():
+        entries = _entries(tiff, start, order)
+        needed += sum(_entry_bytes(kind, count, tiff) for _, kind, count, _ in entries)
+    return needed
 
 
-def _entries(tiff: bytes, start: int | None, order: str) -> list[tuple[int, int, int, int]]:
-    """Tag, type, count and value or offset of a directory, which is the first unless given."""
+def _entries(tiff: bytes, start: int | None, order: str) -> Iterator[tuple[int, int, int, int]]:
+    """Tag, type, count and value or offset of a directory, which is the first unless given.
+
+    None where it lies outside the file.
+    """
     is_big = 43 in tiff[2:4]
     pointer, counter, entry = ("Q", "Q", "HHQQ") if is_big else ("I", "H", "HHII")
-    if start is None:
-        (start,) = struct.unpack_from(order + pointer, tiff, 8 if is_big else 4)
-    (count,) = struct.unpack_from(order + counter, tiff, start)
+    try:
+        if start is None:
+            (start,) = struct.unpack_from(order + pointer, tiff, 8 if is_big else 4)
+        (count,) = struct.unpack_from(order + counter, tiff, start)
+    except (struct.error, OverflowError):
+        return
     start += struct.calcsize(order + counter)
     size = struct.calcsize(order + entry)
-    there = tiff[start : start + min(count * size, (len(tiff) - start) // size * size)]
-    return list(struct.iter_unpack(order + entry, there))
+    # One at a time: of a file of BigTIFF's millions they would take more than its pixels.
+    for number in range(min(count, (len(tiff) - start) // size)):
+        yield struct.unpack_from(order + entry, tiff, start + number * size)
 
 
 def _entry_bytes(kind: int, count: int, tiff: bytes) -> int:

@@ -19,7 +19,7 @@ from spark_job import headers, schema
 
 # Raised where the same bytes become other pixels, or another refusal: rows of earlier runs are then
 # not copied.
-RULES = 2
+RULES = 3
 # Without this list Pillow would start Ghostscript for an EPS file named .jpg.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 100_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -150,3 +151,41 @@ def test_a_picture_is_turned_whatever_else_its_exif_says(
 @pytest.mark.parametrize("content", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"MM\0+\0\0\0\0", b"XY"])
 def test_a_directory_that_is_broken_tells_of_nothing(content: bytes) -> None:
     assert headers.tag_bytes(content) == 0
+
+
+def test_a_jpeg_of_nothing_but_short_segments_is_too_large() -> None:
+    filled = segment(0xE4, b"xy") * 1_600_000
+
+    assert outcome(jpeg()[:2] + filled + jpeg()[2:]) == schema.TOO_LARGE
+
+
+def test_a_directory_that_is_named_thousands_of_times_is_read_once() -> None:
+    entries = struct.pack("<HHII", 34665, 4, 1, 8) * 60_000
+    content = b"II*\0" + struct.pack("<IH", 8, 60_000) + entries
+
+    assert headers.tag_bytes(content) < 16 * len(content)
+
+
+def test_the_entries_of_a_bigtiff_are_not_held() -> None:
+    entries = struct.pack("<HHQQ", 300, 3, 0, 0) * 200_000
+    content = b"II" + struct.pack("<HHHQQ", 43, 8, 0, 16, 2**63) + entries
+    tracemalloc.start()
+
+    assert headers.tag_bytes(content) == 0
+
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < 1 << 20
+
+
+@pytest.mark.parametrize("pointer", [2**32 - 1, 2**63, 2**64 - 1])
+def test_a_broken_pointer_does_not_hide_what_the_other_tags_take(pointer: int) -> None:
+    entries = struct.pack("<HHQQ", 34665, 4, 1, pointer) + struct.pack("<HHQQ", 300, 3, 900, 0)
+    content = b"II" + struct.pack("<HHHQQ", 43, 8, 0, 16, 2) + entries + bytes(2_000)
+
+    assert headers.tag_bytes(content) > 900 * 30
+
+
+@pytest.mark.parametrize("start", [2**32, 2**63, 2**64 - 1])
+def test_a_first_directory_beyond_the_file_tells_of_nothing(start: int) -> None:
+    assert headers.tag_bytes(b"II" + struct.pack("<HHHQ", 43, 8, 0, start)) == 0
