@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
 
+from spark_job import images
+
 
 def drawn(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
     """A seeded RGB picture of soft colours, without any symmetry."""
@@ -78,3 +80,12 @@ def white_png(side: int, *, colour_type: int = 2, bit_depth: int = 8) -> bytes:
     pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
     head = png_header(side, side, colour_type=colour_type, bit_depth=bit_depth)
     return head + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
+
+
+def outcome(content: bytes, *, side_px: int = 32) -> str:
+    """`pixels`, or why the picture is refused."""
+    try:
+        assert images.decoded(content, side_px).shape == (side_px, side_px, 3)
+    except images.Refusal as refused:
+        return refused.error
+    return "pixels"

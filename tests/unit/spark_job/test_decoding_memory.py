@@ -11,18 +11,10 @@ import pytest
 from PIL import Image
 
 from spark_job import headers, images, schema
-from tests.support.pictures import drawn, jpeg, png_chunk, png_header, saved
+from tests.support.pictures import drawn, jpeg, outcome, png_chunk, png_header, saved
 
 SIDE = 32
 _NO_PIXELS = png_chunk(b"IDAT", b"")
-
-
-def outcome(content: bytes) -> str:
-    try:
-        assert images.decoded(content, SIDE).shape == (SIDE, SIDE, 3)
-    except images.Refusal as refused:
-        return refused.error
-    return "pixels"
 
 
 def segment(marker: int, content: bytes) -> bytes:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from spark_job import images, schema
 from tests.support.paths import ROOT
-from tests.support.pictures import drawn, jpeg, png_chunk, png_header, saved, white_png
+from tests.support.pictures import drawn, jpeg, outcome, png_chunk, png_header, saved, white_png
 
 SIDE = 32
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/owned) (w) file closefile\n"
@@ -37,14 +37,6 @@ def refusal(content: bytes) -> images.Refusal:
     with pytest.raises(images.Refusal) as refused:
         images.decoded(content, SIDE)
     return refused.value
-
-
-def outcome(content: bytes) -> str:
-    try:
-        assert images.decoded(content, SIDE).shape == (SIDE, SIDE, 3)
-    except images.Refusal as refused:
-        return refused.error
-    return "pixels"
 
 
 def zipped() -> bytes:
