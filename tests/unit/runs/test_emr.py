@@ -380,9 +380,7 @@ def test_a_kept_cluster_stays(tmp_path: Path, folder: Path) -> None:
     assert aws.live_clusters() == [f"fruits-{RUN_ID}"]
 
 
-def test_a_failed_kept_run_resumes_with_new_options_on_its_cluster(
-    tmp_path: Path, folder: Path
-) -> None:
+def failed_kept_run(tmp_path: Path, folder: Path) -> tuple[FakeAws, Session, RunRecord]:
     aws = FakeAws()
     here = session(aws, tmp_path)
     aws.script.step_ends = StepState.FAILED
@@ -390,6 +388,13 @@ def test_a_failed_kept_run_resumes_with_new_options_on_its_cluster(
         run(settings(tmp_path), here, folder, keep=True)
     record = here.ledger.load(RUN_ID)
     assert record is not None
+    return aws, here, record
+
+
+def test_a_failed_kept_run_resumes_with_new_options_on_its_cluster(
+    tmp_path: Path, folder: Path
+) -> None:
+    aws, here, record = failed_kept_run(tmp_path, folder)
     aws.script.step_ends = StepState.COMPLETED
     aws.script.on_step_end = results(aws)
     other = settings(tmp_path).job.model_copy(update={"pca_k": 2})
@@ -730,13 +735,7 @@ def test_ctrl_c_that_could_not_stop_the_job_leaves_it_at_work_in_the_ledger(
 def test_ctrl_c_on_a_resumed_run_stops_its_new_step_and_takes_no_older_one_for_it(
     tmp_path: Path, folder: Path
 ) -> None:
-    aws = FakeAws()
-    here = session(aws, tmp_path)
-    aws.script.step_ends = StepState.FAILED
-    with pytest.raises(JobFailed):
-        run(settings(tmp_path), here, folder, keep=True)
-    record = here.ledger.load(RUN_ID)
-    assert record is not None
+    aws, here, record = failed_kept_run(tmp_path, folder)
     listed = aws.clusters.steps
     aws.clusters.steps = lambda cluster_id: listed(cluster_id)[-1:]  # type: ignore[method-assign]
     aws.clock.sleep = lambda seconds: signal.raise_signal(signal.SIGINT)  # type: ignore[method-assign]
